@@ -1,0 +1,53 @@
+"""sottovoce: make speech recognition small enough to run where the speech is.
+
+The verbs below are what the command line calls; each is documented at its definition. They are
+imported when first used, so that `import sottovoce` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sottovoce.artifact import read_artifact
+    from sottovoce.compression import compress
+    from sottovoce.measure.compare import compare
+    from sottovoce.measure.evaluate import evaluate, rescore
+    from sottovoce.measure.inspect import inspect
+    from sottovoce.measure.sweep import sweep
+    from sottovoce.models import open_model
+    from sottovoce.reporting.report import report
+    from sottovoce.target import load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "compare": "sottovoce.measure.compare",
+    "compress": "sottovoce.compression",
+    "evaluate": "sottovoce.measure.evaluate",
+    "inspect": "sottovoce.measure.inspect",
+    "load": "sottovoce.target",
+    "open_model": "sottovoce.models",
+    "read_artifact": "sottovoce.artifact",
+    "report": "sottovoce.reporting.report",
+    "rescore": "sottovoce.measure.evaluate",
+    "sweep": "sottovoce.measure.sweep",
+}
+__all__ = [
+    "__version__",
+    "compare",
+    "compress",
+    "evaluate",
+    "inspect",
+    "load",
+    "open_model",
+    "read_artifact",
+    "report",
+    "rescore",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sottovoce' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,263 @@
+"""An artifact: a folder that holds a compressed model, and from which alone it is ever measured.
+
+    model.safetensors   packed parts of the compressed layers, everything else as it was
+    sottovoce.json      format, base model, recipe, calibration, table of layers, hashes of all files
+    config.json ...     the processor's and model's own files, so that nothing else is needed
+    README.md           what this is, for a person
+
+Every tensor has exactly one home: a part of one layer, or the rest. docs/formats.md says all of it.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sottovoce.files import new_folder, sha256
+from sottovoce.model_card import model_card
+from sottovoce.models import family
+from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.checkpoint import Checkpoint
+from sottovoce.parts import entry_of, pack_weight, unpack_weight
+from sottovoce.table import DTYPE_NAMES, Entry, TensorSpec, file_size
+from sottovoce.weight import Layer
+
+FORMAT = 1
+WEIGHTS, MANIFEST, CARD = "model.safetensors", "sottovoce.json", "README.md"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The uncompressed model that an artifact comes from."""
+
+    model: str
+    revision: str | None
+    digest: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What sottovoce.json says. `recipes` and `calibrations` have one item for each compression in turn."""
+
+    folder: Path
+    base: Base
+    recipes: tuple[Mapping[str, Any], ...]
+    calibrations: tuple[Mapping[str, Any], ...]
+    versions: Mapping[str, str]
+    entries: tuple[Entry, ...]
+    rest: tuple[TensorSpec, ...]
+    files: Mapping[str, str]
+    digest: str = field(default="")
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of model.safetensors."""
+        return (self.folder / WEIGHTS).stat().st_size
+
+    @cached_property
+    def calibration_fingerprints(self) -> frozenset[str]:
+        """The audio that the artifact was fitted to."""
+        return frozenset(mark for record in self.calibrations for mark in record["fingerprints"])
+
+    def predicted_bytes(self) -> int:
+        """The bytes of model.safetensors from the table alone."""
+        return file_size([*(part for entry in self.entries for part in entry.parts()), *self.rest])
+
+    def as_document(self) -> dict[str, Any]:
+        """The content of sottovoce.json without its own digest."""
+        return {
+            "format": FORMAT,
+            "base": asdict(self.base),
+            "recipes": list(self.recipes),
+            "calibrations": list(self.calibrations),
+            "versions": dict(self.versions),
+            "layers": [entry.as_document() for entry in self.entries],
+            "rest": [asdict(spec) for spec in self.rest],
+            "files": dict(self.files),
+        }
+
+
+def is_artifact(folder: str | Path) -> bool:
+    """Whether a folder holds an artifact, whole or not."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def check_output(output: Path) -> None:
+    """Raise ValueError if saving at `output` would destroy something that is not an artifact."""
+    if output.is_file():
+        raise ValueError(f"output {output} is a file; name a folder that is new or holds an artifact")
+    if output.is_dir() and any(output.iterdir()) and not is_artifact(output):
+        raise ValueError(
+            f"output {output} holds files that are no artifact; name a folder that is new or holds an artifact"
+        )
+
+
+def save(
+    output: Path,
+    model: SpeechModel,
+    layers: Mapping[str, Layer],
+    base: Base,
+    recipes: Sequence[Mapping[str, Any]],
+    calibrations: Sequence[Mapping[str, Any]],
+) -> Artifact:
+    """Write an artifact; an older one at `output` is replaced only when the new one is complete."""
+    from safetensors.torch import save_file
+
+    check_output(output)
+    entries = tuple(
+        entry_of(layer, f"{full_name(name)}.weight", tuple(model.find(name).weight.shape))  # type: ignore[arg-type]
+        for name, layer in layers.items()
+    )
+    rest = _rest(model, {entry.tensor for entry in entries})
+    tensors = dict(rest)
+    for entry in entries:
+        tensors |= pack_weight(layers[entry.name].weight, entry)
+    with new_folder(output) as folder:
+        save_file(tensors, folder / WEIGHTS)
+        for file in _companions(model.checkpoint.folder):
+            shutil.copyfile(file, folder / file.name)
+        written = Artifact(
+            folder,
+            base,
+            tuple(recipes),
+            tuple(calibrations),
+            {name: version(name) for name in ("sottovoce", "torch", "transformers", "safetensors")},
+            entries,
+            tuple(TensorSpec(name, DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in rest.items()),
+            {},
+        )
+        (folder / CARD).write_text(model_card(written.as_document(), written.bytes), encoding="utf-8")
+        hashed = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+        document = {**written.as_document(), "files": hashed}
+        text = json.dumps({**document, "digest": _digest(document)}, indent=1, ensure_ascii=False)
+        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return read_artifact(output)
+
+
+def _rest(model: SpeechModel, weights: set[str]) -> dict[str, Tensor]:
+    """All that is no layer's weight, in the checkpoint's dtype where that loses nothing."""
+    skip = weights | ({"proj_out.weight"} if model.tied else set())
+    rest = {}
+    for name, tensor in model.module.state_dict().items():
+        if name in skip:
+            continue
+        stored = tensor.to(model.stored_dtypes.get(name, torch.float32))
+        rest[name] = (stored if torch.equal(stored.float(), tensor) else tensor).cpu().contiguous()
+    return rest
+
+
+def _companions(folder: Path) -> list[Path]:
+    """The files beside the weights that a model needs: configuration, processor, tokenizer, licence."""
+    names = [MANIFEST, CARD]
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_file()
+        and file.name not in names
+        and (file.suffix in (".json", ".txt", ".model") or file.name.upper().startswith("LICEN"))
+        and not file.name.endswith(".index.json")
+    ]
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def read_artifact(folder: str | Path, *, verify: bool = True) -> Artifact:
+    """The artifact in a folder, with every file held against its hash.
+
+    Raises ValueError for a newer format, a missing or changed file, a manifest that was edited.
+    """
+    folder = Path(folder)
+    try:
+        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{folder / MANIFEST} cannot be read ({error}); compress the model again") from None
+    found = document.get("format") if isinstance(document, dict) else None
+    if not isinstance(found, int) or found > FORMAT:
+        raise ValueError(f"{folder} has format {found}; this sottovoce reads up to {FORMAT}, a newer one will read it")
+    digest = document.pop("digest", None)
+    if digest != _digest(document):
+        raise ValueError(
+            f"{folder / MANIFEST} does not match its own digest: it was edited or damaged; compress the model again"
+        )
+    if verify:
+        for name, expected in document["files"].items():
+            _verify(folder, name, expected)
+    return Artifact(
+        folder,
+        Base(**document["base"]),
+        tuple(document["recipes"]),
+        tuple(document["calibrations"]),
+        document["versions"],
+        tuple(Entry.of_document(entry) for entry in document["layers"]),
+        tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in document["rest"]),
+        document["files"],
+        digest,
+    )
+
+
+def _verify(folder: Path, name: str, expected: str) -> None:
+    if Path(name).name != name:
+        raise ValueError(f"{folder / MANIFEST} names a file outside its folder: {name!r}")
+    file = folder / name
+    if not file.is_file():
+        raise ValueError(
+            f"{folder} lacks {name}, which its table names; copy the folder again or compress the model again"
+        )
+    if sha256(file) != expected:
+        raise ValueError(
+            f"{file} is damaged: its SHA-256 differs from the one in {MANIFEST}; copy it again or compress "
+            "the model again"
+        )
+
+
+def load_layers(artifact: Artifact) -> tuple[SpeechModel, dict[str, Layer]]:
+    """The model whose weights are computed from the packed parts, and its layers.
+
+    Every parameter and buffer comes from the file: nothing of the fresh module is left.
+    """
+    from safetensors.torch import load_file
+
+    checkpoint = Checkpoint(str(artifact.folder), artifact.folder, None)
+    model = family(checkpoint).without_weights(checkpoint, "cpu")
+    tensors = load_file(artifact.folder / WEIGHTS)
+    layers: dict[str, Layer] = {}
+    homeless = set(model.module.state_dict()) - ({"proj_out.weight"} if model.tied else set())
+    for entry in artifact.entries:
+        try:
+            weight = unpack_weight(entry, tensors)
+        except ValueError as error:
+            raise ValueError(f"{artifact.folder / WEIGHTS}: {error}; compress the model again") from None
+        layers[entry.name] = Layer(entry.name, entry.kind, weight, weight.dense(), list(entry.steps))
+        model.assign(layers[entry.name])
+        homeless.discard(entry.tensor)
+    state = model.module.state_dict()
+    for spec in artifact.rest:
+        _fill(state, spec, tensors, artifact.folder / WEIGHTS)
+        homeless.discard(spec.name)
+        model.stored_dtypes[spec.name] = tensors[spec.name].dtype
+    if homeless:
+        raise ValueError(
+            f"{artifact.folder} says nothing of {len(homeless)} tensors of the model, first {min(homeless)}"
+        )
+    return model, layers
+
+
+@torch.no_grad()
+def _fill(state: Mapping[str, Tensor], spec: TensorSpec, tensors: Mapping[str, Tensor], file: Path) -> None:
+    tensor = tensors.get(spec.name)
+    if tensor is None or spec.name not in state or tensor.shape != state[spec.name].shape:
+        raise ValueError(f"{file}: {spec.name} is absent or has another shape than the model; compress the model again")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{file}: {spec.name} holds values that are not finite; compress the model again")
+    state[spec.name].copy_(tensor)

@@ -1,0 +1,57 @@
+"""A change of basis: dividing an activation's channels and multiplying the weights that read them.
+
+The float model computes the same as before (design invariant 6); what changes is how hard its
+weights and activations are to round.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sottovoce.models.base import Site
+from sottovoce.stats import InputStats
+from sottovoce.weight import Layer
+
+
+@dataclass
+class Block:
+    """What a block-scope method works on: one unit's selected sites and all that they touch.
+
+    stats maps a site's name to its statistics and follows each change of basis; module finds a norm
+    or a linear by name.
+    """
+
+    sites: list[Site]
+    layers: Mapping[str, Layer]
+    stats: dict[str, InputStats]
+    module: Callable[[str], nn.Module]
+
+    def sites_after_norms(self) -> list[Site]:
+        """The sites whose writer is a norm, where a scale can be folded without a trace."""
+        return [site for site in self.sites if site.writer is not None and site.writer not in self.layers]
+
+    def rescale(self, site: Site, s: Tensor) -> None:
+        """Divide the activation of `site` by s (in,), positive: in its writer, its readers and its statistics."""
+        assert site.writer is not None
+        for name in site.readers:
+            self.layers[name].change_target(self.layers[name].target * s)
+        writer = self.module(site.writer)
+        rows = site.writer_rows or slice(None)
+        if site.writer in self.layers:
+            layer = self.layers[site.writer]
+            target = layer.target.clone()
+            target[rows] /= s[:, None]
+            layer.change_target(target)
+        else:
+            _divide(writer.weight, rows, s)
+        if getattr(writer, "bias", None) is not None:
+            _divide(writer.bias, rows, s)
+        self.stats[site.name] = self.stats[site.name].scaled(s)
+
+
+@torch.no_grad()
+def _divide(parameter: object, rows: slice, s: Tensor) -> None:
+    assert isinstance(parameter, Tensor)
+    parameter[rows] /= s.to(parameter.device)

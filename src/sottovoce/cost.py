@@ -1,0 +1,114 @@
+"""Bytes, memory traffic and bit operations, from a table of layers and a workload. Pure functions.
+
+Definitions. A multiply-accumulate (MAC) of a b-bit weight with an a-bit activation is b * a bit
+operations; attention multiplies two activations. A masked weight is skipped where its format lets a
+kernel skip it (2:4), and not otherwise. Memory traffic counts a weight, with its scales, zero points,
+mask and factors, once in each pass that uses it, activations in and out of every product, and the
+key and value cache read and written. Attention counts as fused: its scores never leave the core.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One utterance: seconds of audio, tokens chosen (the end included), beams, bits of an activation."""
+
+    seconds: float = 10.0
+    tokens: int = 32
+    beam: int = 1
+    activation_bits: int = 32
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.tokens < 1 or self.beam < 1 or self.activation_bits < 1:
+            raise ValueError(f"a workload needs seconds > 0 and tokens, beam, activation_bits >= 1, found {self}")
+
+
+@dataclass(frozen=True)
+class Product:
+    """One multiplication in the course of an utterance.
+
+    layer     whose weight is multiplied; None where two activations are
+    vectors   input vectors multiplied by the weight
+    passes    how often the weight is streamed from memory; 0 for a look-up
+    lookups   rows looked up in a table
+    macs      multiply-accumulates of two activations
+    moved     activation values read and written, the cache included
+    """
+
+    name: str
+    layer: str | None
+    vectors: int = 0
+    passes: int = 0
+    lookups: int = 0
+    macs: int = 0
+    moved: int = 0
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What cost needs to know of one stored layer, from the artifact's table.
+
+    bits is the width of a base weight (0 without a base); rank the low-rank term's; kept the share of
+    weights that a kernel must multiply (1/2 for 2:4); part_bytes what one pass reads.
+    """
+
+    rows: int
+    columns: int
+    bits: int
+    kept: float
+    rank: int
+    factor_bits: int
+    part_bytes: int
+
+    @property
+    def weights(self) -> int:
+        """The number of weights before any mask."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one utterance."""
+
+    macs: int
+    bit_operations: int
+    memory_bytes: int
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.macs + other.macs,
+            self.bit_operations + other.bit_operations,
+            self.memory_bytes + other.memory_bytes,
+        )
+
+
+def cost(products: Iterable[Product], layers: Mapping[str, LayerCost], workload: Workload) -> Cost:
+    """The cost of one utterance: the sum over its products."""
+    return sum((_cost(product, layers, workload) for product in products), Cost(0, 0, 0))
+
+
+def _cost(product: Product, layers: Mapping[str, LayerCost], workload: Workload) -> Cost:
+    a = workload.activation_bits
+    moved = product.moved * a // 8
+    if product.layer is None:
+        return Cost(product.macs, product.macs * a * a, moved)
+    layer = layers[product.layer]
+    if product.lookups:
+        return Cost(0, 0, moved + -(-layer.part_bytes * product.lookups // layer.rows))
+    base = round(product.vectors * layer.weights * layer.kept) if layer.bits else 0
+    factors = product.vectors * layer.rank * (layer.rows + layer.columns)
+    operations = a * (base * layer.bits + factors * layer.factor_bits)
+    return Cost(base + factors, operations, moved + layer.part_bytes * product.passes)
+
+
+def bits_per_weight(layers: Iterable[LayerCost]) -> float:
+    """The average bits that a weight takes on disk, with scales, zero points, masks and factors."""
+    listed = list(layers)
+    return 8 * sum(layer.part_bytes for layer in listed) / sum(layer.weights for layer in listed)
+
+
+def attention(name: str, queries: int, keys: int, width: int, cached: int) -> Product:
+    """Fused attention: queries x keys score and value products of `width`; `cached` values of cache traffic."""
+    return Product(name, None, macs=2 * queries * keys * width, moved=2 * queries * width + cached)

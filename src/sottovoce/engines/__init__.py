@@ -1,0 +1,1 @@
+"""What runs a model. One file a runtime; the torch engine is the reference."""

@@ -1,0 +1,30 @@
+"""The torch engine: transformers' own modules, with the weights as the parts give them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sottovoce.models.base import Encoded, SpeechModel
+
+
+class TorchEngine:
+    """Runs a SpeechModel where its module lies."""
+
+    def __init__(self, model: SpeechModel) -> None:
+        self.model = model
+
+    @torch.inference_mode()
+    def encode(self, features: Sequence[Tensor]) -> Encoded:
+        """Each clip's encoder output, the same in any batch."""
+        return self.model.encode(features)
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor, memory: Encoded, cache: Any) -> tuple[Tensor, Any]:
+        """The head sees the last position only: earlier logits of the prompt are never used."""
+        module = self.model.module
+        out = module.model.decoder(
+            input_ids=tokens, past_key_values=cache, use_cache=True, **self.model.decoder_keywords(memory)
+        )
+        return module.proj_out(out.last_hidden_state[:, -1]), out.past_key_values

@@ -1,0 +1,155 @@
+"""The sweep: one unit after the other, each step replacing one part of its weights.
+
+Inputs are cached once for each clip. A unit is run to collect what its steps ask for, compressed, and
+run again so that the next unit sees compressed inputs; a run that nobody needs is skipped.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from sottovoce.basis import Block
+from sottovoce.collect import Asked, State, collect, head_statistics, memory_statistics, run
+from sottovoce.models.base import Clip, SpeechModel, Stack, Unit
+from sottovoce.progress import Track, silent
+from sottovoce.recipe import Selection, Step
+from sottovoce.stats import InputStats
+from sottovoce.weight import Layer
+
+Work = Sequence[tuple[Step, tuple[str, ...]]]
+After = Callable[[Step, Mapping[str, Layer]], None]
+
+
+@torch.no_grad()
+def compress_layers(
+    model: SpeechModel,
+    layers: Mapping[str, Layer],
+    selection: Selection,
+    clips: Sequence[Clip],
+    track: Track = silent,
+    after: After = lambda step, layers: None,
+) -> None:
+    """Run a recipe over the layers of `model`; `after` sees what each step changed."""
+    for first, (whole_model, work) in enumerate(selection.segments()):
+        if first:
+            for layer in layers.values():
+                layer.settle()
+        if whole_model:
+            [(step, names)] = work
+            chosen = {name: layers[name] for name in names}
+            step.method.function(model, chosen, clips, **step.method.options.arguments(step.options))
+            for layer in chosen.values():
+                layer.settle()
+            _assign(model, step, chosen, after)
+        else:
+            _sweep(model, layers, work, clips, track, after)
+
+
+def _sweep(
+    model: SpeechModel,
+    layers: Mapping[str, Layer],
+    work: Work,
+    clips: Sequence[Clip],
+    track: Track,
+    after: After,
+) -> None:
+    units = [(stack, unit, _work_on(unit, work)) for stack in model.stacks for unit in stack.units]
+    asked = _asked(model, work)
+    last = _last_to_feed(units, asked)
+    states: list[State] = []
+    shared: dict[str, InputStats] = {}
+    for i, (stack, unit, todo) in enumerate(track(units, len(units), "units")):
+        if unit is stack.units[0] and i <= last:
+            states = _enter(stack, clips, states)
+            shared = _shared(model, stack, states, asked)
+        if todo:
+            stats = collect(model, unit, states, asked, shared)
+            for step, names in todo:
+                _assign(model, step, _apply(model, step, names, unit, layers, stats), after)
+        if i < last:
+            for state in states:
+                state.hidden = run(model, unit, state).to(state.hidden.device)
+
+
+def _work_on(unit: Unit, work: Work) -> Work:
+    """The steps that touch a unit, with their layers there."""
+    inside = [(step, tuple(name for name in unit.layers if name in names)) for step, names in work]
+    return [(step, names) for step, names in inside if names]
+
+
+def _asked(model: SpeechModel, work: Work) -> Asked:
+    """What the steps ask of each site: one set of statistics serves them all."""
+    asked: dict[str, frozenset[str]] = defaultdict(frozenset)
+    for site in (site for stack in model.stacks for unit in stack.units for site in unit.sites):
+        for step, names in work:
+            if set(names) & set(site.readers):
+                asked[site.name] |= step.needs - {"data"}
+    return asked
+
+
+def _last_to_feed(units: Sequence[tuple[Stack, Unit, Work]], asked: Asked) -> int:
+    """The last unit whose inputs matter to somebody; -1 if the recipe needs no data."""
+    entry = next(i for i, (stack, _, _) in enumerate(units) if stack.name == "decoder")
+    where = {"here": lambda i: i, "memory": lambda i: entry, "head": lambda i: entry, "lookup": lambda i: -1}
+    return max(
+        (
+            where[site.collected](i)
+            for i, (_, unit, _) in enumerate(units)
+            for site in unit.sites
+            if asked.get(site.name)
+        ),
+        default=-1,
+    )
+
+
+def _enter(stack: Stack, clips: Sequence[Clip], before: Sequence[State]) -> list[State]:
+    """Every clip at the entry of a stack; what left the encoder is the decoder's memory."""
+    if stack.name == "encoder":
+        return [State(*stack.enter(clip, None, None)) for clip in clips]
+    return [State(*stack.enter(clip, state.hidden, state.context)) for clip, state in zip(clips, before, strict=True)]
+
+
+def _shared(model: SpeechModel, stack: Stack, states: Sequence[State], asked: Asked) -> dict[str, InputStats]:
+    """The statistics of sites that belong to no single unit."""
+    shared = {}
+    for site in (site for unit in stack.units for site in unit.sites):
+        if site.name in shared or not asked.get(site.name):
+            continue
+        if site.collected == "memory":
+            shared[site.name] = memory_statistics(model, states, asked[site.name])
+        elif site.collected == "head":
+            shared[site.name] = head_statistics(model, stack, states, asked[site.name])
+    return shared
+
+
+def _apply(
+    model: SpeechModel,
+    step: Step,
+    names: Sequence[str],
+    unit: Unit,
+    layers: Mapping[str, Layer],
+    stats: dict[str, InputStats],
+) -> dict[str, Layer]:
+    """Let a step replace its part in some layers of a unit; returns the layers that it changed."""
+    options = step.method.options.arguments(step.options)
+    if step.method.scope == "block":
+        sites = [site for site in unit.sites if site.collected == "here" and set(site.readers) <= set(names)]
+        step.method.function(Block(sites, layers, stats, model.find), **options)
+        return {name: layers[name] for name in unit.layers}
+    site_of = {name: site.name for site in unit.sites for name in site.readers}
+    for name in names:
+        seen = stats.get(site_of[name], InputStats())
+        try:
+            layers[name].weight = step.method.function(layers[name], seen, **options)
+        except (ValueError, LinAlgError) as error:
+            raise ValueError(f"{step.method.name} on {name}: {error}") from error
+    return {name: layers[name] for name in names}
+
+
+def _assign(model: SpeechModel, step: Step, changed: Mapping[str, Layer], after: After) -> None:
+    for layer in changed.values():
+        model.assign(layer)
+        layer.steps.append(step.label)
+    after(step, changed)

@@ -1,0 +1,105 @@
+"""The methods of compression, one file each, and the one table that names them.
+
+To add a method: write methods/<name>.py with one function under `@method`, add its line to METHODS,
+and run the tests; the contract tests find it. docs/adding-a-method.md walks through one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal
+
+from sottovoce.methods.options import OptionTable
+from sottovoce.nearest import unknown
+
+METHODS = {
+    "gptq": "sottovoce.methods.gptq:gptq",
+    "global_magnitude": "sottovoce.methods.magnitude:global_magnitude",
+    "hqq": "sottovoce.methods.hqq:hqq",
+    "low_rank": "sottovoce.methods.low_rank:low_rank",
+    "magnitude": "sottovoce.methods.magnitude:magnitude",
+    "rtn": "sottovoce.methods.rtn:rtn",
+    "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
+    "wanda": "sottovoce.methods.wanda:wanda",
+}
+
+Scope = Literal["layer", "block", "model"]
+Part = Literal["base", "mask", "low_rank", "basis"]
+Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What a recipe can know of a layer before any weight is read."""
+
+    name: str
+    kind: Literal["linear", "embedding", "conv"]
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method: its function, what it works on, what it owns and what it must see.
+
+    scope   "layer": (layer, stats, **options) -> Weight; "block": (block, **options) -> None;
+            "model": (model, layers, calibration, **options) -> None
+    owns    the part of a weight that it replaces, or the basis
+    needs   which of "gram", "square", "absmax", "data" it uses; may depend on the options
+    refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
+    """
+
+    name: str
+    scope: Scope
+    owns: Part
+    function: Callable[..., Any]
+    options: OptionTable
+    needs_of: Needs
+    refuse: Callable[[LayerShape, Mapping[str, Any]], str | None]
+
+    def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
+        """The statistics that it uses under these options."""
+        return self.needs_of(options) if callable(self.needs_of) else self.needs_of
+
+    @property
+    def summary(self) -> str:
+        """The first line of its file's docstring."""
+        return self.text.splitlines()[0]
+
+    @property
+    def text(self) -> str:
+        """What it does, why, and where it comes from."""
+        module = import_module(self.function.__module__)
+        own = (self.function.__doc__ or "").strip()
+        shared = (module.__doc__ or "").strip()
+        return shared if self.function.__name__ == module.__name__.rpartition(".")[2] else f"{own}\n\n{shared}"
+
+
+def method(
+    *,
+    scope: Scope,
+    owns: Part,
+    needs: Needs = frozenset(),
+    refuse: Callable[[LayerShape, Mapping[str, Any]], str | None] = lambda shape, options: None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a function as a method; its keyword-only parameters are its options."""
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        options = OptionTable.of(function)
+        declared = Method(function.__name__, scope, owns, function, options, needs, refuse)
+        function.declared = declared  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+@cache
+def find(name: str) -> Method:
+    """The method of that name. Raises ValueError with the nearest names if there is none."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    module, function = METHODS[name].split(":")
+    declared = getattr(import_module(module), function).declared
+    assert isinstance(declared, Method)
+    return declared

@@ -1,0 +1,58 @@
+"""Low rank: two thin factors that carry what the mask and the rounding left over.
+
+With metric "diagonal" this is SLiM-LoRA (Mozaffari, Yazdanbakhsh, Dehnavi, "SLiM: One-shot
+Quantization and Sparsity with Low-rank Approximation for LLM Weight Compression", 2024,
+arXiv:2410.09615): the error's columns are weighed by the root mean square of their input before the
+SVD. "gram" weighs by the whole Gram matrix, which is optimal for the layer's output; "plain" by
+nothing. With `replace` the factors are the weight, and no base stays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace as with_parts
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sottovoce.methods import LayerShape, method
+from sottovoce.methods.options import FactorDtype, dtype_of
+from sottovoce.numbers.linalg import truncated_svd
+from sottovoce.stats import InputStats
+from sottovoce.weight import Layer, Weight
+
+_NEEDS = {"gram": frozenset({"gram"}), "diagonal": frozenset({"square"}), "plain": frozenset[str]()}
+
+
+def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
+    rank, most = resolved_rank(options["rank"], shape.rows, shape.columns), min(shape.rows, shape.columns)
+    if not 0 < rank < most:
+        size = f"{shape.name} ({shape.rows} x {shape.columns})"
+        return f"low_rank: rank={options['rank']} is {rank} for {size}; 1 to {most - 1} would work"
+    return None
+
+
+def resolved_rank(rank: float, rows: int, columns: int) -> int:
+    """A whole number as it is; a share below 1 of the smaller side, rounded down."""
+    return int(rank * min(rows, columns)) if rank < 1 else int(rank)
+
+
+@method(scope="layer", owns="low_rank", needs=lambda options: _NEEDS[options["metric"]], refuse=_refuse)
+def low_rank(
+    layer: Layer,
+    stats: InputStats,
+    *,
+    rank: Annotated[
+        float, Field(gt=0, description="columns of the factors: a number, or a share of the smaller side")
+    ] = 0.1,
+    metric: Annotated[
+        Literal["gram", "diagonal", "plain"], Field(description="what weighs the error's inputs")
+    ] = "gram",
+    replace: Annotated[bool, Field(description="let the factors stand for the whole weight, without a base")] = False,
+    dtype: FactorDtype = "float16",
+) -> Weight:
+    """Fit the factors to what the rest leaves over, or to the whole target."""
+    target = layer.target if replace else layer.left_for_low_rank()
+    sums = {"gram": stats.gram, "diagonal": stats.square, "plain": None}[metric]
+    weighing = None if sums is None else sums / stats.count
+    left, right = truncated_svd(target, resolved_rank(rank, *target.shape), weighing)
+    factors = (left.to(dtype_of(dtype)), right.to(dtype_of(dtype)))
+    return Weight(None, None, factors) if replace else with_parts(layer.weight, low_rank=factors)

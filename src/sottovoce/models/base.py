@@ -1,0 +1,268 @@
+"""All that a model family tells the rest: its layers, its sites, its units, its features and prompt.
+
+No method knows a model's name, and no model knows a method's. A family is a subclass of SpeechModel
+around transformers' own modules; what both families share is here.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sottovoce.cost import Product, Workload
+from sottovoce.methods import LayerShape
+from sottovoce.models.checkpoint import Checkpoint
+from sottovoce.models.decoding import DecodingRules
+from sottovoce.weight import Kind, Layer, Weight
+
+Collected = Literal["here", "memory", "head", "lookup"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One activation: who reads it, who writes it, which of its positions count.
+
+    readers      layers that multiply it; one InputStats serves them all
+    writer       the norm or layer that can absorb a change of its channels; None if none can
+    writer_rows  the rows of the writer that write it; Moonshine's gated fc1 has the value half only
+    over         the key of Context.valid that counts its valid positions
+    collected    "here": inside its unit; "memory": when the encoder leaves; "head": in a pass through
+                 the decoder as it stands, for the tied embedding; "lookup": a table whose entries are
+                 looked up, with the identity as its metric
+    """
+
+    name: str
+    readers: tuple[str, ...]
+    writer: str | None = None
+    writer_rows: slice | None = None
+    over: str = "frames"
+    collected: Collected = "here"
+
+
+@dataclass
+class Context:
+    """What the units of one clip share: valid positions, masks, rotary tables, the encoder's output."""
+
+    valid: dict[str, int] = field(default_factory=dict)
+    block: dict[str, Any] = field(default_factory=dict)
+    memory: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Stem, block, exit (the last norm) or head: a step of the sweep."""
+
+    name: str
+    sites: tuple[Site, ...]
+    run: Callable[[Tensor, Context], Tensor]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are compressed when the sweep passes here."""
+        return tuple(name for site in self.sites for name in site.readers)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One calibration utterance: features (1, ...), its samples of audio, decoder tokens (1, n) int64."""
+
+    features: Tensor
+    samples: int
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Encoder or decoder: how a clip enters it, and its units in order."""
+
+    name: Literal["encoder", "decoder"]
+    units: tuple[Unit, ...]
+    enter: Callable[[Clip, Tensor | None, Context | None], tuple[Tensor, Context]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The encoder's output for a batch: states (n, frames, d); valid (n, frames) bool, None if all count."""
+
+    states: Tensor
+    valid: Tensor | None = None
+
+
+class SpeechModel(ABC):
+    """A Whisper- or Moonshine-like model: transformers' module and what the house needs to know of it."""
+
+    module_class: ClassVar[str]
+    module: Any
+    processor: Any
+
+    def __init__(self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype]) -> None:
+        from transformers import AutoProcessor
+
+        self.checkpoint = checkpoint
+        self.module = module.eval()
+        self.stored_dtypes = dict(stored_dtypes)
+        self.processor = AutoProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
+        saved = checkpoint.folder / "generation_config.json"
+        self.generation: dict[str, Any] = json.loads(saved.read_text()) if saved.exists() else {}
+
+    @classmethod
+    def with_weights(cls, checkpoint: Checkpoint) -> Self:
+        """The checkpoint in float32; each tensor's stored dtype is remembered for saving."""
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        loaded, report = cls._class().from_pretrained(
+            checkpoint.folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(
+                f"{checkpoint.name} lacks {len(missing)} weights that its config.json asks for, first {missing[0]}"
+            )
+        return cls(checkpoint, loaded, checkpoint.dtypes)
+
+    @classmethod
+    def without_weights(cls, checkpoint: Checkpoint, device: str = "meta") -> Self:
+        """The module of the config alone: on "meta" it has shapes only, on "cpu" weights that mean nothing."""
+        from transformers import AutoConfig
+        from transformers.initialization import no_init_weights
+
+        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+        config._attn_implementation = "sdpa"
+        with torch.device(device), no_init_weights():
+            module = cls._class()(config)
+        module.tie_weights()
+        return cls(checkpoint, module.float(), {})
+
+    @classmethod
+    def _class(cls) -> Any:
+        import transformers
+
+        return getattr(transformers, cls.module_class)
+
+    # --- layers -------------------------------------------------------------------------------
+
+    def find(self, name: str) -> nn.Module:
+        """The module called `name`, as layers and sites name it: without transformers' leading "model."."""
+        found = self.module.get_submodule(full_name(name))
+        assert isinstance(found, nn.Module)
+        return found
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head is the embedding."""
+        return self.module.proj_out.weight is self.module.model.decoder.embed_tokens.weight
+
+    @cached_property
+    def shapes(self) -> dict[str, LayerShape]:
+        """Every compressible layer by name, in the order of the module; a tied head is its embedding."""
+        shapes = {}
+        for full, module in self.module.named_modules():
+            name = full.removeprefix("model.")
+            if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)) or (name == "proj_out" and self.tied):
+                continue
+            kind: Kind = (
+                "linear" if isinstance(module, nn.Linear) else "conv" if isinstance(module, nn.Conv1d) else "embedding"
+            )
+            shapes[name] = LayerShape(name, kind, module.weight.shape[0], module.weight[0].numel())
+        return shapes
+
+    def layers(self) -> dict[str, Layer]:
+        """Every compressible layer with its weight as the checkpoint stores it."""
+        layers = {}
+        for name, shape in self.shapes.items():
+            stored = self.stored_dtypes.get(f"{full_name(name)}.weight", torch.float32)
+            base = self.find(name).weight.detach().reshape(shape.rows, shape.columns).clone().to(stored)  # type: ignore[operator]
+            if not torch.isfinite(base).all():
+                raise ValueError(
+                    f"{self.checkpoint.name}: {name} holds weights that are not finite, so nothing can be fitted to it"
+                )
+            layers[name] = Layer(name, shape.kind, Weight(base), base.float())
+        return layers
+
+    @torch.no_grad()
+    def assign(self, layer: Layer) -> None:
+        """Write a layer's weight into its module: the only line that does; copy_ keeps a tied head tied."""
+        weight = self.find(layer.name).weight
+        assert isinstance(weight, Tensor)
+        weight.copy_(layer.weight.dense().view_as(weight))
+
+    # --- structure ----------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def stacks(self) -> tuple[Stack, Stack]:
+        """The encoder and the decoder."""
+
+    @abstractmethod
+    def products(self, workload: Workload) -> list[Product]:
+        """Every multiplication of one utterance of that length, for cost.py."""
+
+    # --- speech and text ----------------------------------------------------------------------
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples a second that `features` expects."""
+        return int(self.processor.feature_extractor.sampling_rate)
+
+    @property
+    @abstractmethod
+    def most_seconds(self) -> float | None:
+        """The longest clip that the encoder takes whole; None if any length."""
+
+    @property
+    @abstractmethod
+    def least_samples(self) -> int:
+        """The shortest clip that the encoder takes."""
+
+    @abstractmethod
+    def features(self, audio: np.ndarray) -> Tensor:
+        """(samples,) float32 -> the encoder's input for one clip, (1, ...) float32."""
+
+    @abstractmethod
+    def encode(self, features: Sequence[Tensor]) -> Encoded:
+        """The encoder's output for a batch, the same for each clip whatever the batch."""
+
+    @abstractmethod
+    def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
+        """What the decoder's forward takes beside tokens and cache."""
+
+    @abstractmethod
+    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
+        """Prompt, suppressed tokens, end and longest output for these settings."""
+
+    @abstractmethod
+    def text_tokens(self, text: str) -> list[int]:
+        """A transcript as the tokens that the model would emit for it, without prompt and end."""
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Tokens (plain ints) as text, without special tokens."""
+        return str(self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def check_samples(self, samples: int, name: str) -> None:
+        """Raise ValueError if a clip is too long or too short for the encoder."""
+        seconds = samples / self.sampling_rate
+        if self.most_seconds is not None and seconds > self.most_seconds + 1e-6:
+            raise ValueError(
+                f"{name} lasts {seconds:.2f} s, and {self.checkpoint.name} hears {self.most_seconds:g} s at once; "
+                "cut it into pieces of at most that length"
+            )
+        if samples < self.least_samples:
+            raise ValueError(
+                f"{name} has {samples} samples, and {self.checkpoint.name} needs at least {self.least_samples} "
+                f"({self.least_samples / self.sampling_rate:.3f} s)"
+            )
+
+
+def full_name(name: str) -> str:
+    """The name in transformers' module of what layers and sites call `name`."""
+    return name if name == "proj_out" else f"model.{name}"

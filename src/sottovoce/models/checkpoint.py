@@ -1,0 +1,251 @@
+"""Where a model comes from: a folder, or a repository on the Hugging Face hub at one commit.
+
+Only JSON, text, tokenizer models and safetensors are fetched: nothing that runs code when it is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# The same weights again: "model.fp32-00001-of-00002.safetensors", and subfolders for other runtimes.
+NOT_FETCHED = ["*.fp16*", "*.fp32*", "*/*"]
+# What decides a transcript, beside the weights.
+IDENTITY = (
+    "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "normalizer.json",
+)  # fmt: skip
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that can be opened, and what to call it.
+
+    name      as the user wrote it, without @revision
+    folder    holds config.json and model.safetensors (or an index and its shards)
+    revision  the commit of a hub repository, None for a local folder
+    """
+
+    name: str
+    folder: Path
+    revision: str | None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 in hex of the names and contents of all files that decide a transcript.
+
+        The folder's path, its README and weights of another precision are not part of it.
+        """
+        files = [self.folder / name for name in IDENTITY if (self.folder / name).is_file()]
+        lines = sorted(f"{path.name} {sha256(path)}\n" for path in [*files, *weight_files(self.folder)])
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        """The size of the weights on disk."""
+        return sum(path.stat().st_size for path in weight_files(self.folder))
+
+    @cached_property
+    def dtypes(self) -> dict[str, Any]:
+        """The torch dtype in which each tensor is stored, by name."""
+        import torch
+        from safetensors import safe_open
+
+        known = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+        found = {}
+        for path in weight_files(self.folder):
+            with safe_open(path, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118, a file and no dict
+                    stored = tensors.get_slice(name).get_dtype()
+                    if stored not in known:
+                        raise ValueError(f"{path}: {name} is {stored}; float16, bfloat16 and float32 would work")
+                    found[name] = known[stored]
+        return found
+
+
+def resolve(model: str | Path, revision: str | None = None) -> Checkpoint:
+    """The checkpoint that `model` names: a folder here, else owner/name or owner/name@revision on the hub.
+
+    A hub repository is fetched into the hub's own cache; without a connection the cache answers. The hub is
+    `HF_ENDPOINT` and the cache `HF_HUB_CACHE` where these are set. Raises ValueError for a name that leads
+    nowhere, a revision of a local folder, and a folder without a config and readable safetensors.
+    """
+    name, at, suffix = str(model).partition("@")
+    if os.path.exists(os.path.expanduser(model)):  # a folder may have an @ in its name
+        name, at, suffix = str(model), "", ""
+    if at and (revision or not suffix):
+        raise ValueError(f"{str(model)!r}, revision {revision!r}: write one revision, after the @ or as an option")
+    revision = suffix or revision
+
+    folder = Path(os.path.expanduser(name))
+    if name and folder.is_dir():
+        if revision:
+            raise ValueError(f"{name} is a local folder and has no revision {revision!r}; leave it out")
+        checkpoint = Checkpoint(name, folder, None)
+        check(checkpoint, (path.name for path in folder.iterdir()))
+        return checkpoint
+    if name and folder.exists():
+        raise ValueError(f"{name} is a file; give the folder that holds it, config.json and the tokenizer")
+    if isinstance(model, Path) or not re.fullmatch(r"\w[\w.-]*/[\w.-]*\w", name, re.ASCII):
+        raise ValueError(f"{name!r} is no folder here, nor a hub id; a hub id is owner/name or owner/name@revision")
+    return fetch(name, revision)
+
+
+def fetch(name: str, revision: str | None) -> Checkpoint:
+    """The repository `name` at the commit that `revision` (None: main) is on the hub, or was in the cache."""
+    import httpx
+    from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
+    from huggingface_hub.errors import (
+        CachedRepoTreeNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    # The client reads these when it is imported; read here, they may be set later. None is its default.
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    cache = os.environ.get("HF_HUB_CACHE") or None
+    hub = endpoint or constants.ENDPOINT
+
+    def download(local_files_only: bool) -> Path:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                endpoint=endpoint,
+                cache_dir=cache,
+                allow_patterns=FETCHED,
+                ignore_patterns=NOT_FETCHED,
+                local_files_only=local_files_only,
+            )
+        )
+
+    try:
+        folder = download(local_files_only=False)
+    except HFValidationError as error:
+        raise ValueError(f"{name!r} is no folder here, nor a hub id: {error}") from error
+    except GatedRepoError as error:
+        raise ValueError(f"{name} is gated; accept its conditions at {hub}/{name}, then run `hf auth login`") from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            f"{name} is no folder here, and {hub} has no such repository, or a private one; check the "
+            f"spelling, or run `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ValueError(
+            f"{name} has no revision {revision!r}; a branch, a tag or a full commit hash at {hub} works"
+        ) from error
+    except (httpx.HTTPError, OSError) as error:
+        try:
+            folder = download(local_files_only=True)
+        except OSError:
+            wanted = f"{name}@{revision}" if revision else name
+            raise ValueError(
+                f"{wanted} is not complete in the cache, and {hub} cannot be reached ({first_line(error)}); "
+                f"go online once, or give a local folder"
+            ) from error
+
+    commit = folder.name
+    try:
+        found = [file.path for file in get_cached_repo_tree(name, revision=commit, cache_dir=cache)]
+    except CachedRepoTreeNotFoundError:
+        found = [path.name for path in folder.iterdir()]
+    checkpoint = Checkpoint(name, folder, commit)
+    check(checkpoint, found)
+    return checkpoint
+
+
+def check(checkpoint: Checkpoint, found: Iterable[str]) -> None:
+    """Raise ValueError unless the folder has a config and weights whose headers can be read.
+
+    found    names of all files there, those that were not fetched too: they explain what is missing
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not (checkpoint.folder / "config.json").is_file():
+        raise ValueError(f"{checkpoint.name} holds no config.json; give the folder that a model was saved in")
+    weights = weight_files(checkpoint.folder)
+    if not weights:
+        raise ValueError(no_weights(checkpoint.name, sorted(found)))
+    for path in weights:
+        if not path.is_file():
+            raise ValueError(f"{checkpoint.name}: {INDEX} names {path.name}, which is missing; fetch it again")
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{checkpoint.name}: {path.name}, {path.stat().st_size:,} bytes, is no safetensors file "
+                f"({first_line(error)}); fetch it again, with `git lfs pull` if it came by git"
+            ) from error
+
+
+def no_weights(name: str, found: list[str]) -> str:
+    """Why `name` cannot be opened, from the names of the files it holds."""
+    loose = [file for file in found if file.endswith(".safetensors") and "/" not in file]
+    if loose:
+        return f"{name} holds {', '.join(loose)}, but neither {WEIGHTS} nor {INDEX}; rename or save it again"
+    pickled = [file for file in found if file.endswith(PICKLED) and "/" not in file]
+    if pickled:
+        return f"{name} holds {', '.join(pickled)} only, which may run code when opened; convert to safetensors"
+    return f"{name} holds no {WEIGHTS}; give the folder that a model was saved in"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads weights from: model.safetensors, else the shards of the index.
+
+    Raises ValueError for an index that is not one. The shards need not exist.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        return []
+    shards = read_json(folder / INDEX).get("weight_map")
+    names = list(shards.values()) if isinstance(shards, dict) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise ValueError(f"{folder / INDEX} has no weight_map from tensors to files beside it; fetch it again")
+    return [folder / name for name in sorted(set(names))]
+
+
+def model_type(checkpoint: Checkpoint) -> str:
+    """What config.json calls the architecture ("whisper"); ValueError if it cannot be read or lacks it."""
+    config = read_json(checkpoint.folder / "config.json")
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        raise ValueError(f"config.json of {checkpoint.name} has no model_type; a model that transformers saved has one")
+    return kind
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; ValueError, with the path, if there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise ValueError(f"{path} is not JSON ({first_line(error)}); fetch or save it again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object; fetch or save it again")
+    return value
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, which a sentence can hold."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .")

@@ -1,0 +1,22 @@
+"""What a family fixes about decoding: the prompt, the tokens never chosen, the end, the longest output."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DecodingRules:
+    """How a transcript starts and ends.
+
+    prompt            tokens before the first one chosen; None marks the language, to be detected
+    languages         tokens among which a language is detected
+    suppressed        tokens never chosen; suppressed_first: nor as the first one
+    end               tokens that end a transcript
+    most_tokens       tokens chosen at most, the end included
+    """
+
+    prompt: tuple[int | None, ...]
+    end: tuple[int, ...]
+    most_tokens: int
+    suppressed: tuple[int, ...] = ()
+    suppressed_first: tuple[int, ...] = ()
+    languages: tuple[int, ...] = ()

@@ -1,0 +1,82 @@
+"""The multiplications of one utterance in an encoder-decoder transformer, from its layers' names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sottovoce.cost import Product, Workload, attention
+from sottovoce.methods import LayerShape
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of the stem: its layer, input channels, positions in and out."""
+
+    layer: str
+    channels: int
+    positions_in: int
+    positions_out: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the products depend on beside the layers: widths, counts, and the prompt's length."""
+
+    encoder_width: int
+    decoder_width: int
+    encoder_blocks: int
+    decoder_blocks: int
+    prompt: int
+    head: str
+
+
+def transformer_products(
+    shapes: Mapping[str, LayerShape], stem: Sequence[Convolution], sizes: Sizes, workload: Workload
+) -> list[Product]:
+    """All products of one utterance.
+
+    The prompt and the first token take one decoder pass, every later token one more; beams part after
+    the first. Cross-attention keys and values are made once and read by all beams of a step together.
+    """
+    frames = stem[-1].positions_out
+    positions = sizes.prompt + (workload.tokens - 1) * workload.beam
+    convolutions = {conv.layer: conv for conv in stem}
+    products = []
+    for name, shape in shapes.items():
+        if name in convolutions:
+            conv = convolutions[name]
+            moved = conv.channels * conv.positions_in + shape.rows * conv.positions_out
+            products.append(Product(name, name, conv.positions_out, 1, moved=moved))
+        elif shape.kind == "embedding":
+            lookups = frames if name.startswith("encoder.") else positions
+            products.append(Product(name, name, lookups=lookups, moved=lookups * shape.columns))
+        elif name.startswith("encoder.") or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
+            products.append(_linear(shape, frames, 1))
+        elif name != sizes.head:
+            products.append(_linear(shape, positions, workload.tokens))
+    head = shapes[sizes.head]
+    scored = 1 + (workload.tokens - 1) * workload.beam
+    products.append(_linear(head, scored, workload.tokens, name="head"))
+
+    for i in range(sizes.encoder_blocks):
+        name = f"encoder.layers.{i}.attention"
+        products.append(attention(name, frames, frames, sizes.encoder_width, 2 * frames * sizes.encoder_width))
+    width = sizes.decoder_width
+    lengths = [sizes.prompt + step for step in range(workload.tokens)]  # keys in the cache at each pass
+    self_keys = sum(range(1, sizes.prompt + 1)) + sum(lengths[1:]) * workload.beam
+    cache = 2 * width * (positions + lengths[0] + sum(lengths[1:]) * workload.beam)
+    for i in range(sizes.decoder_blocks):
+        products.append(
+            Product(
+                f"decoder.layers.{i}.attention",
+                None,
+                macs=2 * self_keys * width,
+                moved=2 * positions * width + cache,
+            )
+        )
+        name = f"decoder.layers.{i}.cross_attention"
+        products.append(attention(name, positions, frames, width, 2 * frames * width * workload.tokens))
+    return products
+
+
+def _linear(shape: LayerShape, vectors: int, passes: int, name: str | None = None) -> Product:
+    return Product(name or shape.name, shape.name, vectors, passes, moved=vectors * (shape.rows + shape.columns))

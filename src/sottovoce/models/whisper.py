@@ -1,0 +1,247 @@
+"""Whisper: a log-mel window of fixed length, learned positions, LayerNorms with bias.
+
+Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, arXiv:2212.04356.
+Tiny to large-v3-turbo, English-only and distilled ones: all sizes come from the checkpoint's config.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu
+
+from sottovoce.cost import Product, Workload
+from sottovoce.models.base import Clip, Context, Encoded, Site, SpeechModel, Stack, Unit
+from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.products import Convolution, Sizes, transformer_products
+from sottovoce.nearest import unknown
+
+_HOP = 160  # samples a mel frame
+
+
+class Whisper(SpeechModel):
+    """transformers' WhisperForConditionalGeneration, seen as units and sites."""
+
+    module_class = "WhisperForConditionalGeneration"
+
+    @cached_property
+    def stacks(self) -> tuple[Stack, Stack]:
+        """The encoder (stem, blocks, exit) and the decoder (stem, blocks, exit, head)."""
+        encoder, decoder = self.module.model.encoder, self.module.model.decoder
+        blocks = [self._encoder_block(i) for i in range(len(encoder.layers))]
+        exit_ = Unit("encoder.exit", (), lambda hidden, context: encoder.layer_norm(hidden))
+        stem_sites = (
+            Site("encoder.conv1_in", ("encoder.conv1",), over="mel"),
+            Site("encoder.conv2_in", ("encoder.conv2",)),
+            Site("encoder.positions", ("encoder.embed_positions",), collected="lookup"),
+        )
+        encoder_stack = Stack(
+            "encoder",
+            (Unit("encoder.stem", stem_sites, self._encoder_stem), *blocks, exit_),
+            self._enter_encoder,
+        )
+        table = Site(
+            "decoder.tokens",
+            ("decoder.embed_tokens",),
+            over="tokens",
+            collected="head" if self.tied else "lookup",
+        )
+        positions = Site("decoder.positions", ("decoder.embed_positions",), collected="lookup")
+        head_sites = () if self.tied else (Site("decoder.head", ("proj_out",), "decoder.layer_norm", over="tokens"),)
+        decoder_stack = Stack(
+            "decoder",
+            (
+                Unit("decoder.stem", (table, positions), self._decoder_stem),
+                *(self._decoder_block(i) for i in range(len(decoder.layers))),
+                Unit("decoder.exit", (), lambda hidden, context: decoder.layer_norm(hidden)),
+                Unit("decoder.head", head_sites, lambda hidden, context: self.module.proj_out(hidden)),
+            ),
+            self._enter_decoder,
+        )
+        return encoder_stack, decoder_stack
+
+    def _enter_encoder(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
+        valid = {"mel": -(-clip.samples // _HOP), "frames": -(-clip.samples // (2 * _HOP))}
+        return clip.features, Context(valid)
+
+    def _encoder_stem(self, mel: Tensor, context: Context) -> Tensor:
+        encoder = self.module.model.encoder
+        hidden = gelu(encoder.conv2(gelu(encoder.conv1(mel)))).permute(0, 2, 1)
+        positions = torch.arange(encoder.embed_positions.num_embeddings, device=hidden.device)
+        return hidden + encoder.embed_positions(positions)
+
+    def _encoder_block(self, i: int) -> Unit:
+        name, module = f"encoder.layers.{i}", self.module.model.encoder.layers[i]
+        return Unit(name, _block_sites(name, "frames"), lambda hidden, context: module(hidden, None))
+
+    def _enter_decoder(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
+        assert before is not None
+        return clip.tokens, Context({"tokens": clip.tokens.shape[1], "frames": before.valid["frames"]}, {}, memory)
+
+    def _decoder_stem(self, tokens: Tensor, context: Context) -> Tensor:
+        from transformers.masking_utils import create_causal_mask
+
+        decoder = self.module.model.decoder
+        looked_up = decoder.embed_tokens(tokens)
+        places = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        hidden = looked_up + decoder.embed_positions(tokens, past_key_values_length=0, position_ids=places)
+        context.block["attention_mask"] = create_causal_mask(
+            config=decoder.config,
+            inputs_embeds=looked_up,
+            attention_mask=None,
+            past_key_values=None,
+            position_ids=places,
+        )
+        return hidden
+
+    def _decoder_block(self, i: int) -> Unit:
+        name, module = f"decoder.layers.{i}", self.module.model.decoder.layers[i]
+        cross = (
+            Site(
+                f"{name}.cross_q",
+                (f"{name}.encoder_attn.q_proj",),
+                f"{name}.encoder_attn_layer_norm",
+                over="tokens",
+            ),
+            Site(
+                "decoder.memory",
+                (f"{name}.encoder_attn.k_proj", f"{name}.encoder_attn.v_proj"),
+                collected="memory",
+            ),
+            Site(
+                f"{name}.cross_out",
+                (f"{name}.encoder_attn.out_proj",),
+                f"{name}.encoder_attn.v_proj",
+                over="tokens",
+            ),
+        )
+
+        def run(hidden: Tensor, context: Context) -> Tensor:
+            return module(  # type: ignore[no-any-return]
+                hidden,
+                context.block["attention_mask"],
+                context.memory,
+                encoder_attention_mask=None,
+                past_key_values=None,
+                use_cache=False,
+            )
+
+        return Unit(name, _block_sites(name, "tokens") + cross, run)
+
+    def products(self, workload: Workload) -> list[Product]:
+        """Every product of one utterance; the encoder always hears its whole window."""
+        assert self.most_seconds is not None
+        if workload.seconds > self.most_seconds:
+            raise ValueError(
+                f"a workload of {workload.seconds:g} s is longer than the window of {self.most_seconds:g} s"
+            )
+        config = self.module.config
+        frames = config.max_source_positions
+        stem = [
+            Convolution("encoder.conv1", config.num_mel_bins, 2 * frames, 2 * frames),
+            Convolution("encoder.conv2", config.d_model, 2 * frames, frames),
+        ]
+        return transformer_products(self.shapes, stem, self._sizes, workload)
+
+    @property
+    def _sizes(self) -> Sizes:
+        config, model = self.module.config, self.module.model
+        head = "decoder.embed_tokens" if self.tied else "proj_out"
+        prompt = len(self.rules().prompt)
+        return Sizes(config.d_model, config.d_model, len(model.encoder.layers), len(model.decoder.layers), prompt, head)
+
+    @property
+    def most_seconds(self) -> float | None:
+        """The window: 30 s in the released models."""
+        return float(self.module.config.max_source_positions * 2 * _HOP / self.sampling_rate)
+
+    @property
+    def least_samples(self) -> int:
+        """One sample: the rest of the window is silence."""
+        return 1
+
+    def features(self, audio: np.ndarray) -> Tensor:
+        """(samples,) -> log-mel (1, mels, frames of the window)."""
+        made = self.processor.feature_extractor(audio, sampling_rate=self.sampling_rate, return_tensors="pt")
+        return made.input_features  # type: ignore[no-any-return]
+
+    def encode(self, features: Sequence[Tensor]) -> Encoded:
+        """One batch: the window is fixed, so a clip's output does not depend on its neighbours."""
+        batch = torch.cat(list(features)).to(self.module.device)
+        return Encoded(self.module.model.encoder(batch).last_hidden_state)
+
+    def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
+        """Whisper attends to its whole window, silence included."""
+        return {"encoder_hidden_states": memory.states}
+
+    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
+        """[start, language, task, no timestamps]; English-only models take neither language nor task."""
+        saved = self.generation
+        most = min(
+            saved.get("max_length") or self.module.config.max_target_positions,
+            self.module.config.max_target_positions,
+        )
+        prompt: list[int | None] = [self._token("decoder_start_token_id")]
+        languages: tuple[int, ...] = ()
+        if saved.get("is_multilingual", "lang_to_id" in saved):
+            spoken = self._language(language or saved.get("language"))
+            prompt += [spoken, self._task(task or saved.get("task") or "transcribe")]
+            languages = tuple(saved["lang_to_id"].values()) if spoken is None else ()
+        elif language not in (None, "en", "english") or task not in (None, "transcribe"):
+            raise ValueError(
+                f"{self.checkpoint.name} knows English and transcription only; found language={language}, task={task}"
+            )
+        if "no_timestamps_token_id" in saved:
+            prompt.append(saved["no_timestamps_token_id"])
+        return DecodingRules(
+            prompt=tuple(prompt),
+            end=(self._token("eos_token_id"),),
+            most_tokens=most - len(prompt),
+            suppressed=tuple(saved.get("suppress_tokens") or ()),
+            suppressed_first=tuple(saved.get("begin_suppress_tokens") or ()),
+            languages=languages,
+        )
+
+    def _token(self, name: str) -> int:
+        value = self.generation.get(name, getattr(self.module.config, name, None))
+        if not isinstance(value, int):
+            raise ValueError(
+                f"{self.checkpoint.name} says no {name} in generation_config.json, without which it cannot transcribe"
+            )
+        return value
+
+    def _language(self, language: str | None) -> int | None:
+        if language is None:
+            return None
+        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+        known: dict[str, int] = self.generation["lang_to_id"]
+        code = language.lower().strip("<|>")
+        code = TO_LANGUAGE_CODE.get(code, code)
+        if f"<|{code}|>" not in known:
+            raise unknown("language", language, [token.strip("<|>") for token in known])
+        return known[f"<|{code}|>"]
+
+    def _task(self, task: str) -> int:
+        known: dict[str, int] = self.generation["task_to_id"]
+        if task not in known:
+            raise unknown("task", task, known)
+        return known[task]
+
+    def text_tokens(self, text: str) -> list[int]:
+        """Whisper's transcripts begin with a space."""
+        return list(self.processor.tokenizer(f" {text.strip()}", add_special_tokens=False).input_ids)
+
+
+def _block_sites(name: str, over: str) -> tuple[Site, ...]:
+    attention = f"{name}.self_attn"
+    qkv = tuple(f"{attention}.{part}_proj" for part in ("q", "k", "v"))
+    return (
+        Site(f"{name}.attn_in", qkv, f"{attention}_layer_norm", over=over),
+        Site(f"{name}.attn_out", (f"{attention}.out_proj",), f"{attention}.v_proj", over=over),
+        Site(f"{name}.mlp_in", (f"{name}.fc1",), f"{name}.final_layer_norm", over=over),
+        Site(f"{name}.mlp_out", (f"{name}.fc2",), over=over),
+    )

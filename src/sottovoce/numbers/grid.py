@@ -1,0 +1,140 @@
+"""The integers a weight may become, and the way there and back.
+
+A level is an unsigned integer 0 .. 2^bits - 1; the weight it stands for is (level - zero) * scale.
+On a symmetric grid zero is the middle level 2^(bits-1) and level 0 stays unused, so that -w and w
+are both on the grid (at 2 bits that leaves -1, 0, 1). On an asymmetric grid each group has its own
+zero level, and zero itself is always exactly representable, which masks rely on.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+SCALE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How finely a weight is rounded, and over what its scale is shared.
+
+    `group_size` is a number of neighbouring inputs of one output row, "channel" for a whole row or
+    "tensor" for the whole matrix.
+    """
+
+    bits: int = 4
+    group_size: int | Literal["channel", "tensor"] = "channel"
+    symmetric: bool = True
+    scale_dtype: torch.dtype = torch.float16
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8:
+            raise ValueError(f"bits must be 2 to 8, found {self.bits}")
+        if isinstance(self.group_size, int) and self.group_size < 1:
+            raise ValueError(f"group_size must be a positive number of inputs, found {self.group_size}")
+        if isinstance(self.group_size, str) and self.group_size not in ("channel", "tensor"):
+            raise ValueError(f'group_size must be a number, "channel" or "tensor", found {self.group_size!r}')
+
+    @property
+    def levels(self) -> int:
+        """The number of levels that a code may name."""
+        return 2**self.bits
+
+    @property
+    def lowest(self) -> int:
+        """The lowest level in use."""
+        return 1 if self.symmetric else 0
+
+    @property
+    def middle(self) -> int:
+        """The level of zero on a symmetric grid."""
+        return 2 ** (self.bits - 1)
+
+    def check_columns(self, columns: int, name: str) -> None:
+        """Raise ValueError if the groups do not divide the `columns` inputs of layer `name`."""
+        if isinstance(self.group_size, int) and columns % self.group_size:
+            works = [n for n in (16, 32, 36, 48, 52, 64, 96, 128, 256) if columns % n == 0]
+            named = " and ".join(map(str, works)) + " do" if works else "none of the usual sizes does"
+            raise ValueError(
+                f"group_size {self.group_size} does not divide the {columns} inputs of {name}; {named}, "
+                'and "channel" always fits'
+            )
+
+    def grouped(self, w: Tensor) -> Tensor:
+        """`w` (out, in) seen as (rows, groups, size): one scale for each row and group."""
+        if self.group_size == "tensor":
+            return w.reshape(1, 1, -1)
+        if self.group_size == "channel":
+            return w.reshape(len(w), 1, -1)
+        return w.reshape(len(w), -1, self.group_size)
+
+    def spread(self, per_group: Tensor, columns: int) -> Tensor:
+        """One value for each group, (rows, groups), repeated for each input: (rows, columns)."""
+        return per_group.repeat_interleave(columns // per_group.shape[1], dim=1)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A weight on a grid.
+
+    codes       (out, in) uint8 levels
+    scale       (rows, groups) grid.scale_dtype, positive; rows is 1 for a grid per tensor
+    zero_point  (rows, groups) uint8 levels, or grid.scale_dtype where the method fits a fractional
+                zero (HQQ); None if the grid is symmetric
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+    grid: Grid
+
+    def dense(self) -> Tensor:
+        """(out, in) float32, from the stored tensors only."""
+        levels = self.grid.grouped(self.codes.float())
+        zero = self.grid.middle if self.zero_point is None else self.zero_point.float()[..., None]
+        return ((levels - zero) * self.scale.float()[..., None]).reshape(self.codes.shape)
+
+
+def fit_scale(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:
+    """The scale and zero point that let each group of `w` reach both ends of the grid.
+
+    w           (out, in) float32
+    scale       (rows, groups) grid.scale_dtype, positive
+    zero_point  (rows, groups) uint8; None if the grid is symmetric
+
+    The scale is rounded to its stored dtype here, before any code is chosen, so the codes fit the
+    number the runtime will multiply by. Raises ValueError for NaN or values beyond the scale's range.
+    """
+    groups = grid.grouped(w)
+    high, low = groups.amax(-1).clamp(min=0), groups.amin(-1).clamp(max=0)
+    if grid.symmetric:
+        return stored_scale(torch.maximum(high, -low) / (grid.middle - 1), grid.scale_dtype), None
+    scale = stored_scale((high - low) / (grid.levels - 1), grid.scale_dtype)
+    zero = (-low / scale.float()).round().clamp(0, grid.levels - 1)
+    return scale, zero.to(torch.uint8)
+
+
+def stored_scale(scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """`scale` in the dtype it is stored in; a scale that would vanish becomes the smallest normal number."""
+    stored = scale.to(dtype)
+    if not torch.isfinite(stored).all():
+        found = scale.max().item()
+        raise ValueError(
+            f"a scale of {found:.3g} cannot be stored as {str(dtype).removeprefix('torch.')}; "
+            "bfloat16 and float32 reach further, and a weight that is not finite fits no grid"
+        )
+    return stored.clamp(min=torch.finfo(dtype).tiny)
+
+
+def to_codes(w: Tensor, scale: Tensor, zero_point: Tensor | None, grid: Grid) -> Tensor:
+    """(out, in) uint8: the level nearest to each weight under a given scale and zero point."""
+    zero = grid.middle if zero_point is None else zero_point.float()[..., None]
+    levels = (grid.grouped(w) / scale.float()[..., None] + zero).round()
+    return levels.clamp(grid.lowest, grid.levels - 1).to(torch.uint8).reshape(w.shape)
+
+
+def round_to_grid(w: Tensor, grid: Grid) -> Quantized:
+    """Round-to-nearest with the scales of `fit_scale`."""
+    scale, zero_point = fit_scale(w, grid)
+    return Quantized(to_codes(w, scale, zero_point, grid), scale, zero_point, grid)

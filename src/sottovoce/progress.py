@@ -1,0 +1,17 @@
+"""How long work tells what it does: one function that wraps an iteration, and that a caller may replace."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Track(Protocol):
+    """Iterate over `items`, telling somebody how far it is; `total` is how many there will be."""
+
+    def __call__(self, items: Iterable[T], total: int, what: str) -> Iterator[T]: ...  # noqa: D102
+
+
+def silent(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Iterate and tell nobody."""
+    return iter(items)

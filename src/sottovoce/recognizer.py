@@ -1,0 +1,70 @@
+"""Audio in, text out: a model's features and text around an engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from sottovoce.engines.base import Engine
+from sottovoce.engines.torch import TorchEngine
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.decoding import DecodingRules
+from sottovoce.speech import audio
+from sottovoce.speech.decode import Decoded, greedy, prompts
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """What `load` returns: transcribes files and arrays.
+
+    rules hold the prompt (language and task) and the longest output.
+    """
+
+    model: SpeechModel
+    engine: Engine
+    rules: DecodingRules
+
+    @staticmethod
+    def of(model: SpeechModel, language: str | None = None, task: str | None = None) -> "Recognizer":
+        """A recognizer on the torch engine."""
+        return Recognizer(model, TorchEngine(model), model.rules(language, task))
+
+    def transcribe(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
+        """The text of a file or of samples (float32, at the model's rate); a list of them gives a list.
+
+        Raises ValueError for audio that cannot be read, is not finite, or is longer than the model hears.
+        """
+        if isinstance(speech, (str, Path, np.ndarray)):
+            return self._texts([speech])[0]
+        return self._texts(list(speech))
+
+    def _texts(self, speech: Sequence[str | Path | np.ndarray]) -> list[str]:
+        clips = [self._samples(item, i) for i, item in enumerate(speech)]
+        features = [self.model.features(clip) for clip in clips]
+        return [self.model.text(decoded.tokens) for decoded in self.decode(features)] if clips else []
+
+    def _samples(self, item: str | Path | np.ndarray, place: int) -> np.ndarray:
+        if not isinstance(item, np.ndarray):
+            samples, name = audio.read(item, self.model.sampling_rate), str(item)
+        else:
+            samples, name = item.astype(np.float32), f"clip {place}"
+            if samples.ndim != 1 or not np.isfinite(samples).all():
+                raise ValueError(
+                    f"{name}: found shape {samples.shape}; a finite one-dimensional array at "
+                    f"{self.model.sampling_rate} Hz would work"
+                )
+        self.model.check_samples(len(samples), name)
+        return samples
+
+    def decode(self, features: Sequence[Tensor]) -> list[Decoded]:
+        """One batch of features, each (1, ...), to the tokens chosen for each clip."""
+        return greedy(self.engine, self.engine.encode(features), self.rules)
+
+    def prompts(self, features: Sequence[Tensor]) -> list[tuple[int, ...]]:
+        """The prompt of each clip; the encoder runs only if a language has to be detected."""
+        known = tuple(token for token in self.rules.prompt if token is not None)
+        if len(known) == len(self.rules.prompt):
+            return [known] * len(features)
+        return [tuple(row) for row in prompts(self.engine, self.engine.encode(features), self.rules).tolist()]

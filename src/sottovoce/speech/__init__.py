@@ -1,0 +1,1 @@
+"""Audio in, text out, and how the two are compared: reading, normalising, scoring, corpora."""

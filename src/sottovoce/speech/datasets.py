@@ -1,0 +1,199 @@
+"""A corpus on disk as a tuple of utterances, checked whole before anything is decoded.
+
+Three layouts: a JSON-lines manifest, a folder of audio with a .txt beside each, LibriSpeech's own.
+"""
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sottovoce.speech import audio
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+PROBLEMS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what was said in it, as far as known."""
+
+    id: str
+    audio: Path
+    text: str | None
+    speaker: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Utterances in the order of their manifest."""
+
+    name: str
+    path: Path
+    utterances: tuple[Utterance, ...]
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of audio."""
+        return math.fsum(utterance.seconds for utterance in self.utterances)
+
+    def select(self, limit: int | None, seed: int) -> "Corpus":
+        """A random sample of `limit` utterances, in the corpus's order; None is all of them.
+
+        With one seed a smaller sample lies within a larger one. Raises ValueError if the corpus has fewer
+        than `limit`, or limit is below 1.
+        """
+        if limit is None:
+            return self
+        if not 1 <= limit <= len(self):
+            raise ValueError(f"{limit} utterances asked of {self.path}, which has {len(self)}; 1 to {len(self)} work")
+        shuffled = random.Random(seed).sample(self.utterances, len(self))
+        chosen = {utterance.id for utterance in shuffled[:limit]}
+        return replace(self, utterances=tuple(u for u in self.utterances if u.id in chosen))
+
+
+Rows = Iterator[tuple[str, Callable[[], Utterance]]]  # where a row stands, and how to read it
+
+
+def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
+    """The corpus at `path`: a JSON-lines manifest, or a folder in one of two layouts.
+
+    manifest     a line each: {"audio", "text"}, optionally "speaker", "seconds", "id"; others are ignored.
+                 Audio is relative to the manifest's folder; id defaults to the audio path as written.
+    folder       audio files at any depth, a .txt of the same stem beside each
+    LibriSpeech  <speaker>-<chapter>.trans.txt beside its audio
+
+    need_text=False takes rows without text, for calibration. All rows are read before the first refusal:
+    a ValueError that names file and line of what is wrong.
+    """
+    path = Path(path)
+    if path.is_file():
+        name, rows = path.stem, _manifest(path, need_text)
+    elif path.is_dir():
+        transcripts = sorted(path.rglob("*.trans.txt"))
+        name = path.resolve().name
+        rows = _librispeech(transcripts, need_text) if transcripts else _folder(path, need_text)
+    else:
+        raise ValueError(
+            f"there is no corpus {path}; give a JSON-lines manifest (audio and text in each line), a folder "
+            f"of audio with a .txt beside each, or a LibriSpeech folder"
+        )
+    return Corpus(name, path, _read_all(path, rows))
+
+
+def _read_all(path: Path, rows: Rows) -> tuple[Utterance, ...]:
+    """Every row, or one ValueError with the first problems and how many there are."""
+    utterances: dict[str, Utterance] = {}
+    places: dict[str, str] = {}
+    problems: list[str] = []
+    for place, read in rows:
+        try:
+            utterance = read()
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+            continue
+        if utterance.id in utterances:
+            problems.append(
+                f"{place}: id {utterance.id!r} was used in {places[utterance.id]}; give each row an id of its own"
+            )
+        utterances[utterance.id], places[utterance.id] = utterance, place
+    if problems:
+        more = f"\n... and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+        raise ValueError("\n".join(problems[:PROBLEMS_SHOWN]) + more)
+    if not utterances:
+        raise ValueError(
+            f"{path} holds no utterance; a manifest has one JSON object a line, a folder has "
+            f"{', '.join(AUDIO_SUFFIXES)} files"
+        )
+    return tuple(utterances.values())
+
+
+def _manifest(path: Path, need_text: bool) -> Rows:
+    # not splitlines(): a JSON string may hold U+2028 and its like
+    for number, line in enumerate(_text_file(path).split("\n"), start=1):
+        if line.strip():
+            yield f"{path} line {number}", partial(_manifest_row, path.parent, line, need_text)
+
+
+def _manifest_row(folder: Path, line: str, need_text: bool) -> Utterance:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at column {error.colno}); write one object a line") from None
+    if not isinstance(row, dict):
+        raise ValueError(f'an object is needed, not {_kind(row)}; write {{"audio": ..., "text": ...}}')
+    written = _string(row, "audio")
+    if not written:
+        raise ValueError("lacks the key 'audio'; give the path of its audio file")
+    text = _string(row, "text")
+    if text is None and need_text:
+        raise ValueError("lacks the key 'text'; give what is said, \"\" for silence")
+    identity, speaker = _string(row, "id"), _string(row, "speaker")
+    length = row.get("seconds")
+    if length is not None and (type(length) not in (int, float) or not 0 < length < math.inf):
+        raise ValueError(f"'seconds' must be a positive number, not {json.dumps(length)}; or leave it out")
+    return _utterance(identity or written, folder / written, text, speaker, length)
+
+
+def _string(row: dict[str, Any], key: str) -> str | None:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key!r} must be a string, not {_kind(value)}; write it in quotes")
+    return value
+
+
+def _kind(value: object) -> str:
+    """What JSON calls it."""
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
+    return kinds.get(type(value), "null" if value is None else "an object")
+
+
+def _folder(path: Path, need_text: bool) -> Rows:
+    for file in sorted(path.rglob("*")):
+        if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file():
+            yield str(file), partial(_folder_row, path, file, need_text)
+
+
+def _folder_row(folder: Path, file: Path, need_text: bool) -> Utterance:
+    beside = file.with_suffix(".txt")
+    if not beside.is_file() and need_text:
+        raise ValueError(f"its text {beside} is missing; write it, or give a JSON-lines manifest")
+    text = _text_file(beside).strip() if beside.is_file() else None
+    return _utterance(file.relative_to(folder).as_posix(), file, text, None, None)
+
+
+def _librispeech(transcripts: list[Path], need_text: bool) -> Rows:
+    for transcript in transcripts:
+        for number, line in enumerate(_text_file(transcript).split("\n"), start=1):
+            if line.strip():
+                yield f"{transcript} line {number}", partial(_librispeech_row, transcript, line, need_text)
+
+
+def _librispeech_row(transcript: Path, line: str, need_text: bool) -> Utterance:
+    identity, _, text = line.strip().partition(" ")
+    if not text and need_text:
+        raise ValueError(f'no text after {identity!r}; write "<speaker>-<chapter>-<number> WORDS"')
+    files = (transcript.with_name(identity + suffix) for suffix in AUDIO_SUFFIXES)
+    file = next((f for f in files if f.is_file()), transcript.with_name(f"{identity}.flac"))
+    return _utterance(identity, file, text or None, identity.split("-")[0], None)
+
+
+def _utterance(identity: str, file: Path, text: str | None, speaker: str | None, length: float | None) -> Utterance:
+    if not file.is_file():
+        raise ValueError(f"audio file {file} is missing; paths are relative to the folder of the list")
+    return Utterance(identity, file, text, speaker, audio.seconds(file) if length is None else float(length))
+
+
+def _text_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text in UTF-8; a manifest or transcript must be") from None

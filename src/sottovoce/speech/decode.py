@@ -1,0 +1,72 @@
+"""From an engine's logits to tokens: greedy search under a family's rules, for any engine.
+
+Feeding one token at a time into a cache is what every runtime does, so the same search drives all of
+them and their transcripts can be compared token for token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sottovoce.engines.base import Engine
+from sottovoce.models.base import Encoded
+from sottovoce.models.decoding import DecodingRules
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The prompt and the tokens chosen for one clip, without the end; whether the longest output cut it off."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    capped: bool
+
+
+@torch.inference_mode()
+def greedy(engine: Engine, memory: Encoded, rules: DecodingRules) -> list[Decoded]:
+    """The likeliest token at each step, for each clip of `memory`, until all have ended.
+
+    A clip that has ended goes on being fed its end token; what it says after that is dropped.
+    """
+    prompt = prompts(engine, memory, rules)
+    count = len(prompt)
+    forbidden = list(rules.suppressed)
+    forbidden_first = sorted({*rules.suppressed, *rules.suppressed_first})
+    ends = torch.tensor(rules.end, device=prompt.device)
+    ended = torch.zeros(count, dtype=torch.bool, device=prompt.device)
+    chosen: list[Tensor] = []
+    feed, cache = prompt, None
+    while len(chosen) < rules.most_tokens and not ended.all():
+        logits, cache = engine.step(feed, memory, cache)
+        logits[:, forbidden if chosen else forbidden_first] = -torch.inf
+        best = logits.argmax(-1)
+        best = torch.where(ended, ends[0], best)
+        chosen.append(best)
+        ended = ended | torch.isin(best, ends)
+        feed = best[:, None]
+    rows = torch.stack(chosen, 1).tolist() if chosen else [[] for _ in range(count)]
+    return [_cut(begun, row, rules.end) for begun, row in zip(prompt.tolist(), rows, strict=True)]
+
+
+def _cut(prompt: Sequence[int], row: Sequence[int], ends: Sequence[int]) -> Decoded:
+    for i, token in enumerate(row):
+        if token in ends:
+            return Decoded(tuple(prompt), tuple(row[:i]), capped=False)
+    return Decoded(tuple(prompt), tuple(row), capped=True)
+
+
+@torch.inference_mode()
+def prompts(engine: Engine, memory: Encoded, rules: DecodingRules) -> Tensor:
+    """(n, prompt) int64: the rules' prompt for each clip, its language detected where the rules leave it open."""
+    count, device = len(memory.states), memory.states.device
+    if None not in rules.prompt:
+        return torch.tensor([rules.prompt] * count, device=device)
+    place = rules.prompt.index(None)
+    before = torch.tensor([rules.prompt[:place]] * count, device=device)
+    logits, _ = engine.step(before, memory, None)
+    candidates = torch.tensor(rules.languages, device=device)
+    spoken = candidates[logits[:, candidates].argmax(-1)]
+    after = torch.tensor([rules.prompt[place + 1 :]] * count, device=device)
+    return torch.cat([before, spoken[:, None], after], 1)

@@ -1,0 +1,179 @@
+"""The table of an artifact: what each layer is made of, and from that its exact bytes.
+
+Pure: an entry says which tensors a layer is stored as, so sizes are known without a file.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any, Literal
+
+import torch
+
+from sottovoce.cost import LayerCost
+from sottovoce.numbers.grid import SCALE_DTYPES
+from sottovoce.numbers.packing import packed_size
+from sottovoce.weight import Kind
+
+DTYPE_NAMES = {torch.uint8: "uint8"} | {dtype: name for name, dtype in SCALE_DTYPES.items()}
+_SAFETENSORS = {"uint8": ("U8", 1), "float16": ("F16", 2), "bfloat16": ("BF16", 2), "float32": ("F32", 4)}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One stored tensor: name, dtype by name, shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Its bytes in the file."""
+        return prod(self.shape) * _SAFETENSORS[self.dtype][1]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One layer of the table.
+
+    shape      the module's weight shape; rows and columns are its matrix
+    dtype      of a float base; None where the base is on a grid or absent
+    bits, group_size, symmetric, scale_dtype
+               the grid; bits None where the base is float or absent
+    zero       "integer" levels, "fractional" in scale_dtype, None on a symmetric grid
+    mask       "2:4", "bitmap" or None; kept counts the weights it keeps
+    rank       of the low-rank term, None without one, in factor_dtype
+    steps      what was done, in order
+    """
+
+    name: str
+    tensor: str
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: str | None = None
+    bits: int | None = None
+    group_size: int | Literal["channel", "tensor"] | None = None
+    symmetric: bool | None = None
+    scale_dtype: str | None = None
+    zero: Literal["integer", "fractional"] | None = None
+    mask: Literal["2:4", "bitmap"] | None = None
+    kept: int = 0
+    rank: int | None = None
+    factor_dtype: str | None = None
+    steps: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Outputs."""
+        return self.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """Inputs; a convolution's times its kernel."""
+        return prod(self.shape[1:])
+
+    @property
+    def weights(self) -> int:
+        """Weights before any mask."""
+        return prod(self.shape)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the layer is one ordinary float tensor."""
+        return self.dtype is not None and self.mask is None and self.rank is None
+
+    def scale_shape(self) -> tuple[int, int]:
+        """(rows, groups) of the scales."""
+        if self.group_size == "tensor":
+            return 1, 1
+        if isinstance(self.group_size, int):
+            return self.rows, self.columns // self.group_size
+        return self.rows, 1
+
+    def parts(self) -> list[TensorSpec]:
+        """The tensors that it is stored as."""
+        if self.plain:
+            assert self.dtype is not None
+            return [TensorSpec(self.tensor, self.dtype, self.shape)]
+        found: list[TensorSpec] = []
+
+        def part(suffix: str, dtype: str, *shape: int) -> None:
+            found.append(TensorSpec(f"{self.tensor}.{suffix}", dtype, shape))
+
+        if self.dtype is not None:
+            values = (self.kept,) if self.mask else (self.rows, self.columns)
+            part("values", self.dtype, *values)
+        if self.bits is not None:
+            assert self.scale_dtype is not None
+            codes = (
+                (packed_size(self.kept, self.bits),) if self.mask else (self.rows, packed_size(self.columns, self.bits))
+            )
+            part("codes", "uint8", *codes)
+            rows, groups = self.scale_shape()
+            part("scale", self.scale_dtype, rows, groups)
+            if self.zero == "integer":
+                part("zero_point", "uint8", rows, packed_size(groups, self.bits))
+            elif self.zero == "fractional":
+                part("zero_point", self.scale_dtype, rows, groups)
+        if self.mask is not None:
+            bits, places = (3, self.columns // 4) if self.mask == "2:4" else (1, self.columns)
+            part("mask", "uint8", self.rows, packed_size(places, bits))
+        if self.rank is not None:
+            assert self.factor_dtype is not None
+            part("left", self.factor_dtype, self.rows, self.rank)
+            part("right", self.factor_dtype, self.rank, self.columns)
+        return found
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all its parts."""
+        return sum(spec.bytes for spec in self.parts())
+
+    @property
+    def base_bits(self) -> int:
+        """The width of a base weight: of a level or of a float; 0 without a base."""
+        return self.bits or (8 * _SAFETENSORS[self.dtype][1] if self.dtype else 0)
+
+    def as_cost(self) -> LayerCost:
+        """What cost.py needs of it; only a 2:4 mask lets a kernel skip."""
+        return LayerCost(
+            self.rows,
+            self.columns,
+            self.base_bits,
+            0.5 if self.mask == "2:4" else 1.0,
+            self.rank or 0,
+            8 * _SAFETENSORS[self.factor_dtype][1] if self.factor_dtype else 0,
+            self.bytes,
+        )
+
+    def as_document(self) -> dict[str, Any]:
+        """The entry for JSON, without what is absent."""
+        return {key: value for key, value in asdict(self).items() if value is not None and value != ()}
+
+    @staticmethod
+    def of_document(document: Mapping[str, Any]) -> "Entry":
+        """The inverse of `as_document`."""
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+        }
+        return Entry(**fields)
+
+
+def file_size(specs: Iterable[TensorSpec]) -> int:
+    """The bytes of a safetensors file that holds these tensors: 8, the header, the data.
+
+    The header is JSON, tensors by falling width of dtype, then by name, padded to 8 bytes.
+    """
+    ordered = sorted(specs, key=lambda spec: (-_SAFETENSORS[spec.dtype][1], _SAFETENSORS[spec.dtype][0], spec.name))
+    header, offset = {}, 0
+    for spec in ordered:
+        header[spec.name] = {
+            "dtype": _SAFETENSORS[spec.dtype][0],
+            "shape": list(spec.shape),
+            "data_offsets": [offset, offset + spec.bytes],
+        }
+        offset += spec.bytes
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-text // 8) * 8 + offset

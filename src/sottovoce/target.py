@@ -1,0 +1,108 @@
+"""What can be compressed, evaluated or run: an artifact, a checkpoint in a folder, a checkpoint on the hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sottovoce.artifact import Artifact, Base, is_artifact, load_layers, read_artifact
+from sottovoce.models import family, open_layout
+from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.checkpoint import Checkpoint, resolve
+from sottovoce.recognizer import Recognizer
+from sottovoce.table import DTYPE_NAMES, Entry
+from sottovoce.weight import Layer
+
+
+@dataclass(frozen=True)
+class Target:
+    """One model by what it is on disk; artifact is None for an uncompressed checkpoint."""
+
+    name: str
+    checkpoint: Checkpoint
+    artifact: Artifact | None
+
+    @property
+    def digest(self) -> str:
+        """The identity of what is measured."""
+        return self.artifact.digest if self.artifact else self.checkpoint.digest
+
+    @property
+    def base_digest(self) -> str:
+        """The identity of the uncompressed model behind it, which may be itself."""
+        return self.artifact.base.digest if self.artifact else self.checkpoint.digest
+
+    @property
+    def base(self) -> Base:
+        """The uncompressed model behind it."""
+        if self.artifact:
+            return self.artifact.base
+        return Base(self.checkpoint.name, self.checkpoint.revision, self.checkpoint.digest, self.checkpoint.bytes)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of its weights on disk."""
+        return self.artifact.bytes if self.artifact else self.checkpoint.bytes
+
+    def layout(self) -> SpeechModel:
+        """The model without weights."""
+        return open_layout(self.checkpoint)
+
+    def open(self) -> tuple[SpeechModel, dict[str, Layer]]:
+        """The model with its weights, and its layers."""
+        if self.artifact:
+            return load_layers(self.artifact)
+        model = family(self.checkpoint).with_weights(self.checkpoint)
+        return model, model.layers()
+
+    def entries(self) -> tuple[Entry, ...]:
+        """The table of its layers."""
+        if self.artifact:
+            return self.artifact.entries
+        model = self.layout()
+        return tuple(
+            Entry(
+                name,
+                f"{full_name(name)}.weight",
+                shape.kind,
+                tuple(model.find(name).weight.shape),  # type: ignore[arg-type]
+                dtype=DTYPE_NAMES[self.checkpoint.dtypes.get(f"{full_name(name)}.weight", torch.float32)],
+                kept=shape.rows * shape.columns,
+            )
+            for name, shape in model.shapes.items()
+        )
+
+
+def find_target(target: str | Path, revision: str | None = None) -> Target:
+    """The artifact or checkpoint of that name, with its files checked but no weight read.
+
+    Raises ValueError if there is none, or it is damaged, or of a kind that is not supported.
+    """
+    if is_artifact(target):
+        if revision is not None:
+            raise ValueError(f"{target} is an artifact, which has no revisions; leave revision out")
+        artifact = read_artifact(target)
+        checkpoint = Checkpoint(str(target), Path(target), None)
+    else:
+        artifact, checkpoint = None, resolve(target, revision)
+    family(checkpoint)
+    return Target(str(target), checkpoint, artifact)
+
+
+def load(
+    target: str | Path,
+    revision: str | None = None,
+    *,
+    language: str | None = None,
+    task: str | None = None,
+    device: str = "cpu",
+) -> Recognizer:
+    """A recognizer that runs an artifact from its packed parts, or an uncompressed checkpoint.
+
+    target is an artifact's folder, a checkpoint's folder or a hub id. language and task are for models
+    that take them ("en", "transcribe"); left out, the checkpoint's own setting holds, and a multilingual
+    Whisper without one detects the language of each clip.
+    """
+    model, _ = find_target(target, revision).open()
+    model.module.to(device)
+    return Recognizer.of(model, language, task)

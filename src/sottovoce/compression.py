@@ -22,7 +22,7 @@ def compress(
     *,
     recipe: str | Path | Mapping[str, Any] | Recipe,
     output: str | Path,
-    data: str | Path | None = None,
+    data: str | Path | Calibration | None = None,
     limit: int | None = None,
     overrides: Sequence[str] = (),
     tokens: Tokens = "own",
@@ -36,7 +36,8 @@ def compress(
 
     model      a hub id, a checkpoint's folder or an artifact to compress further
     recipe     a built-in name, a YAML file or a mapping; overrides as in "grid.bits=3"
-    data       calibration audio: a manifest (JSON lines) or a folder; needed if a step looks at activations
+    data       calibration audio: a manifest (JSON lines) or a folder, needed if a step looks at activations; or a
+               Calibration made before, to which the options below do not apply
     limit      utterances drawn from it by `seed`; 128, or all if there are fewer, when left out
     tokens     what drives the decoder: the model's "own" greedy tokens or the "transcript"
     language   of the calibration, for a multilingual Whisper whose checkpoint names none
@@ -51,13 +52,15 @@ def compress(
     layout = target.layout()
     existing = {entry.name: _written(entry) for entry in target.artifact.entries} if target.artifact else {}
     selection = select(chosen, layout, existing)
-    corpus = _calibration_corpus(chosen, data, limit, seed, layout)
+    corpus = None
+    if not isinstance(data, Calibration):
+        corpus = _calibration_corpus(chosen, data, limit, seed, layout)
 
     speech_model, layers = target.open()
     speech_model.module.to(device)
     for layer in layers.values():
         layer.to(device)
-    calibration = None
+    calibration = data if isinstance(data, Calibration) else None
     if corpus is not None:
         calibration = calibrate(speech_model, corpus, tokens=tokens, seed=seed, language=language, track=track)
     compress_layers(speech_model, layers, selection, calibration.clips if calibration else (), track)
@@ -84,6 +87,14 @@ def _calibration_corpus(
             f"recipe {recipe.name} looks at activations ({', '.join(sorted(recipe.needs))}); give "
             "calibration audio as data"
         )
+    return read_calibration(data, limit, seed, layout)
+
+
+def read_calibration(data: str | Path, limit: int | None, seed: int, layout: SpeechModel) -> Corpus:
+    """The utterances to calibrate on: `limit` of them drawn by `seed`, by default 128 or all there are.
+
+    Raises ValueError if the corpus cannot be read or a clip is too long or too short for the model.
+    """
     corpus = read_corpus(data, need_text=False)
     if limit is None:
         limit = min(DEFAULT_CLIPS, len(corpus))

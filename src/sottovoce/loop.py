@@ -136,8 +136,9 @@ def _apply(
     options = step.method.options.arguments(step.options)
     if step.method.scope == "block":
         sites = [site for site in unit.sites if site.collected == "here" and set(site.readers) <= set(names)]
+        before = {name: layers[name].weight for name in unit.layers}
         step.method.function(Block(sites, layers, stats, model.find), **options)
-        return {name: layers[name] for name in unit.layers}
+        return {name: layers[name] for name, weight in before.items() if layers[name].weight is not weight}
     site_of = {name: site.name for site in unit.sites for name in site.readers}
     for name in names:
         seen = stats.get(site_of[name], InputStats())

@@ -128,7 +128,13 @@ class SpeechModel(ABC):
             raise ValueError(
                 f"{checkpoint.name} lacks {len(missing)} weights that its config.json asks for, first {missing[0]}"
             )
-        return cls(checkpoint, loaded, checkpoint.dtypes)
+        model = cls(checkpoint, loaded, checkpoint.dtypes)
+        if loaded.config.tie_word_embeddings and not model.tied:  # transformers goes by the file, a layout by the config
+            raise ValueError(
+                f"{checkpoint.name} has a head of its own, and its config.json says tie_word_embeddings: true; "
+                "set that to false, or save the model without proj_out.weight"
+            )
+        return model
 
     @classmethod
     def without_weights(cls, checkpoint: Checkpoint, device: str = "meta") -> Self:
@@ -178,14 +184,15 @@ class SpeechModel(ABC):
 
     def layers(self) -> dict[str, Layer]:
         """Every compressible layer with its weight as the checkpoint stores it."""
+        for name, tensor in self.module.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"{self.checkpoint.name}: {name} holds values that are not finite, so nothing can be fitted to it"
+                )
         layers = {}
         for name, shape in self.shapes.items():
             stored = self.stored_dtypes.get(f"{full_name(name)}.weight", torch.float32)
             base = self.find(name).weight.detach().reshape(shape.rows, shape.columns).clone().to(stored)  # type: ignore[operator]
-            if not torch.isfinite(base).all():
-                raise ValueError(
-                    f"{self.checkpoint.name}: {name} holds weights that are not finite, so nothing can be fitted to it"
-                )
             layers[name] = Layer(name, shape.kind, Weight(base), base.float())
         return layers
 
@@ -239,6 +246,17 @@ class SpeechModel(ABC):
     @abstractmethod
     def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
         """Prompt, suppressed tokens, end and longest output for these settings."""
+
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a transcript: one, or as many as generation_config.json lists."""
+        value = self.generation.get("eos_token_id", getattr(self.module.config, "eos_token_id", None))
+        ends = tuple(value) if isinstance(value, list) else (value,)
+        if not ends or not all(isinstance(token, int) for token in ends):
+            raise ValueError(
+                f"{self.checkpoint.name} says no eos_token_id in generation_config.json, without which a transcript "
+                "has no end"
+            )
+        return ends
 
     @abstractmethod
     def text_tokens(self, text: str) -> list[int]:

@@ -205,9 +205,9 @@ class Moonshine(SpeechModel):
             raise ValueError(f"{self.checkpoint.name} takes no language: each Moonshine model knows one; leave it out")
         saved, config = self.generation, self.module.config
         start = saved.get("decoder_start_token_id", config.decoder_start_token_id)
-        end = saved.get("eos_token_id", config.eos_token_id)
-        most = saved.get("max_length") or config.max_position_embeddings
-        return DecodingRules((start,), (end,), min(most, config.max_position_embeddings) - 1)
+        room = config.max_position_embeddings - 1
+        most = saved.get("max_new_tokens") or (saved.get("max_length") or room + 1) - 1  # max_length counts the start
+        return DecodingRules((start,), self.end_tokens(), min(most, room))
 
     def text_tokens(self, text: str) -> list[int]:
         """The transcript's tokens as the tokenizer makes them."""

@@ -180,26 +180,26 @@ class Whisper(SpeechModel):
     def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
         """[start, language, task, no timestamps]; English-only models take neither language nor task."""
         saved = self.generation
-        most = min(
-            saved.get("max_length") or self.module.config.max_target_positions,
-            self.module.config.max_target_positions,
-        )
         prompt: list[int | None] = [self._token("decoder_start_token_id")]
         languages: tuple[int, ...] = ()
         if saved.get("is_multilingual", "lang_to_id" in saved):
-            spoken = self._language(language or saved.get("language"))
-            prompt += [spoken, self._task(task or saved.get("task") or "transcribe")]
+            language, task = language or saved.get("language"), task or saved.get("task")
+            forced = {} if language or task else self._forced()
+            spoken = self._language(language) if language else forced.get(1)
+            prompt += [spoken, forced.get(2) or self._task(task or "transcribe")]
             languages = tuple(saved["lang_to_id"].values()) if spoken is None else ()
-        elif language not in (None, "en", "english") or task not in (None, "transcribe"):
+        elif (language or "en").lower() not in ("en", "english") or task not in (None, "transcribe"):
             raise ValueError(
                 f"{self.checkpoint.name} knows English and transcription only; found language={language}, task={task}"
             )
         if "no_timestamps_token_id" in saved:
             prompt.append(saved["no_timestamps_token_id"])
+        room = self.module.config.max_target_positions - len(prompt)
         return DecodingRules(
             prompt=tuple(prompt),
-            end=(self._token("eos_token_id"),),
-            most_tokens=most - len(prompt),
+            end=self.end_tokens(),
+            # Whisper's max_length does not count the prompt
+            most_tokens=min(saved.get("max_new_tokens") or saved.get("max_length") or room, room),
             suppressed=tuple(saved.get("suppress_tokens") or ()),
             suppressed_first=tuple(saved.get("begin_suppress_tokens") or ()),
             languages=languages,
@@ -213,9 +213,12 @@ class Whisper(SpeechModel):
             )
         return value
 
-    def _language(self, language: str | None) -> int | None:
-        if language is None:
-            return None
+    def _forced(self) -> dict[int, int | None]:
+        """Older checkpoints name language and task by place; it holds where they say neither by name."""
+        pairs = self.generation.get("forced_decoder_ids") or getattr(self.module.config, "forced_decoder_ids", None)
+        return {place: token for place, token in pairs or ()}
+
+    def _language(self, language: str) -> int:
         from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
         known: dict[str, int] = self.generation["lang_to_id"]

@@ -33,15 +33,31 @@ def truncated_svd(error: Tensor, rank: int, gram: Tensor | None = None) -> tuple
     each with the square root of the singular values.
     """
     error = error.double()
-    if gram is None:
+    if gram is None or not gram.any():  # nothing was seen: all inputs count alike
         u, s, vt = torch.linalg.svd(error, full_matrices=False)
     elif gram.dim() == 1:
-        root = (gram.double() + 1e-12 * gram.double().mean()).clamp(min=1e-300).sqrt()
+        root = _root(gram.double())
         u, s, vt = torch.linalg.svd(error * root, full_matrices=False)
         vt = vt / root
     else:
-        c = torch.linalg.cholesky(damped(gram.double(), 1e-6))
+        c = _square_root(gram)
         u, s, vt = torch.linalg.svd(error @ c, full_matrices=False)
         vt = torch.linalg.solve_triangular(c, vt, upper=False, left=False)
     root_s = s[:rank].sqrt()
     return (u[:, :rank] * root_s).float(), (root_s[:, None] * vt[:rank]).float()
+
+
+def _root(square: Tensor) -> Tensor:
+    """The root of each input's energy; a dead input counts next to nothing."""
+    return (square + 1e-12 * square.mean()).sqrt()
+
+
+def _square_root(gram: Tensor) -> Tensor:
+    """A lower triangular C with gram = C C^T, up to what float32 sums can tell from a singular matrix.
+
+    The correlations are damped, not the energies: an outlier channel does not drown the others.
+    """
+    root = _root(gram.diagonal().double())
+    correlation = gram.double() / root[:, None] / root
+    correlation.diagonal().fill_(1 + len(gram) * torch.finfo(torch.float32).eps)
+    return root[:, None] * torch.linalg.cholesky(correlation)

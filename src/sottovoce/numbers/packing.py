@@ -45,7 +45,7 @@ def unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
     weights = (1 << np.arange(bits)).astype(np.uint8)
     for part in _row_slices(rows, columns * bits):
         spread = np.unpackbits(packed[part].cpu().numpy(), axis=1, count=columns * bits, bitorder="little")
-        codes[part] = (spread.reshape(-1, columns, bits) * weights).sum(-1, dtype=np.uint8)
+        codes[part] = (spread.reshape(len(spread), columns, bits) * weights).sum(-1, dtype=np.uint8)
     return torch.from_numpy(codes)
 
 
@@ -63,7 +63,7 @@ def pack_two_of_four(mask: Tensor) -> Tensor:
     """A 2:4 mask (out, in) bool as 3-bit places: (out, ceil(in / 4 * 3 / 8)) uint8."""
     quads = mask.reshape(-1, 4).cpu()
     index = (quads[:, None, :] == _PAIRS).all(-1).to(torch.uint8).argmax(1)
-    return pack(index.reshape(len(mask), -1), 3)
+    return pack(index.reshape(len(mask), mask.shape[1] // 4), 3)
 
 
 def unpack_two_of_four(packed: Tensor, columns: int) -> Tensor:

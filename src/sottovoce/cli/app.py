@@ -1,0 +1,68 @@
+"""The `sottovoce` command: its groups of verbs, and how it ends when something is wrong.
+
+Exit codes: 0 done; 1 some rows of a sweep failed; 2 the input cannot work (one sentence on standard
+error; SOTTOVOCE_TRACEBACK=1 shows where it was found); 130 stopped by Ctrl-C.
+"""
+
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from sottovoce.cli import compressing, looking, measuring, sweeping
+from sottovoce.cli.console import fail, say
+
+app = typer.Typer(
+    name="sottovoce",
+    help="Make speech recognition small enough to run where the speech is: compress Whisper and Moonshine models, "
+    "measure honestly what that did, and transcribe with the result, offline.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("compress")(compressing.compress)
+app.command("evaluate")(measuring.evaluate)
+app.command("rescore")(measuring.rescore)
+app.command("compare")(measuring.compare)
+app.command("sweep")(sweeping.sweep)
+app.command("report")(sweeping.report)
+app.command("inspect")(looking.inspect)
+app.command("methods")(looking.methods)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("sottovoce"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Show warnings of sottovoce as sentences, and keep those of libraries out of sight."""
+    warnings.showwarning = lambda message, *_: say(f"[yellow]note:[/] {message}")  # type: ignore[assignment]
+    warnings.filterwarnings("ignore", module="(transformers|huggingface_hub|torch).*")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def main() -> None:
+    """Run the command; a ValueError or an OSError is the user's to mend and gets one sentence."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == 130:
+            say("[yellow]stopped[/]; what is complete is kept, and the same command goes on from there")
+        raise
+    except (ValueError, OSError) as error:
+        if os.environ.get("SOTTOVOCE_TRACEBACK"):
+            raise
+        fail(error)
+        sys.exit(2)

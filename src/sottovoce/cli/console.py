@@ -1,0 +1,60 @@
+"""What a person sees: notes and progress on standard error, results on standard output."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+_errors = Console(stderr=True, highlight=False)
+_results = Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """A line for a person, on standard error."""
+    _errors.print(text, soft_wrap=True)
+
+
+def show(result: RenderableType) -> None:
+    """A result for a person, on standard output."""
+    _results.print(result)
+
+
+def show_json(document: Any) -> None:
+    """The one JSON document of --json, on standard output."""
+    print(json.dumps(document, indent=1, ensure_ascii=False, default=str))
+
+
+def fail(error: Exception) -> None:
+    """The one sentence of an error."""
+    told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    _errors.print(f"[bold red]error:[/] {escape(told)}", soft_wrap=True)
+
+
+def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """A progress bar with an estimate of the time left; where nobody watches, a line at the end."""
+    if not _errors.is_terminal:
+        started = time.monotonic()
+        yield from items
+        say(f"{escape(what)}: {total} in {time.monotonic() - started:.1f} s")
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_errors) as progress:
+        task = progress.add_task(escape(what), total=total)
+        for item in items:
+            label = getattr(item, "label", None)
+            if label:
+                progress.update(task, description=f"{escape(what)}: {escape(label)}")
+            yield item
+            progress.advance(task)

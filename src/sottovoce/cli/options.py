@@ -1,0 +1,31 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write. An unfinished run in it goes on.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change one setting, as grid.bits=3 or steps.0.damp=0.1. May be repeated."
+    ),
+]
+Normalizer = Annotated[
+    str,
+    typer.Option(
+        help="How texts are made alike before scoring: whisper-english (as the Open ASR leaderboard; writes numbers as "
+        "digits), whisper-basic (any language) or none."
+    ),
+]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        help="The language spoken, for a multilingual Whisper; by default the checkpoint's own, else detected."
+    ),
+]
+Device = Annotated[str, typer.Option(help="Where the model runs, as torch names it: cpu, cuda.")]

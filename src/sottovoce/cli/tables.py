@@ -1,0 +1,147 @@
+"""Results as tables for a terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from sottovoce.measure.compare import Comparison
+from sottovoce.measure.evaluate import Evaluation
+from sottovoce.measure.inspect import Inspection
+from sottovoce.measure.score import Score
+
+
+def scores_table(evaluation: Evaluation) -> RenderableType:
+    """WER with its counts, the difference to the baseline, and the damage that WER hides."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("target", "data"):
+        table.add_column(title, overflow="fold")
+    for title in ("WER %", "S D I", "words", "MB", "Δ WER [95 %]", "damage", "RTFx"):
+        table.add_column(title, justify="right", no_wrap=True)
+    short = _short_names([score.target for score in evaluation.scores])
+    for s in evaluation.scores:
+        table.add_row(
+            escape(short[s.target]),
+            escape(s.data),
+            f"{s.wer:.2f}",
+            f"{s.substitutions} {s.deletions} {s.insertions}",
+            str(s.reference_words),
+            f"{s.bytes / 1e6:.2f}",
+            _delta(s),
+            f"{s.empties} {s.loops} {s.capped}",
+            f"{s.rtfx:.0f}",
+        )
+    first = evaluation.scores[0]
+    notes = [
+        f"normaliser {first.normalizer} ({first.normalizer_version}), {first.scorer}",
+        "damage: empty, looping, cut off",
+    ]
+    drawn = sorted({s.resampled for s in evaluation.scores if s.resampled})
+    if drawn:
+        notes.append(f"interval: paired bootstrap, 10,000 resamples of {' and '.join(drawn)}; n.s. = it spans 0")
+    return Group(table, Text("; ".join(notes), style="dim"))
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """The last part of each path, where that tells them apart."""
+    short = {name: Path(name).name for name in names}
+    return short if len(set(short.values())) == len(short) else {name: name for name in names}
+
+
+def _delta(score: Score) -> str:
+    if score.delta_wer is None or score.delta_wer_interval is None:
+        return "-"
+    low, high = score.delta_wer_interval
+    mark = "" if score.verdict in ("worse", "better") else " n.s."
+    return f"{score.delta_wer:+.2f} [{low:+.2f}, {high:+.2f}]{mark}"
+
+
+def comparison_table(c: Comparison) -> RenderableType:
+    """One target against its baseline."""
+    low, high = c.interval
+    style = {"worse": "red", "better": "green"}.get(c.verdict, "bold")
+    lines: list[RenderableType] = [
+        f"[bold]{escape(c.target)}[/] against {escape(c.baseline)} on {escape(c.data)}",
+        f"  WER {c.baseline_wer:.2f} -> {c.wer:.2f} %: {c.difference:+.2f} points, 95 % [{low:+.2f}, {high:+.2f}] "
+        f"over {c.resampled}: [{style}]{c.verdict}[/]",
+        f"  {c.baseline_bytes / 1e6:.2f} -> {c.bytes / 1e6:.2f} MB; utterances: {c.worse} worse, "
+        f"{c.better} better, {c.equal} equal; "
+        f"empty {c.empties:+d}, loops {c.loops:+d}, cut off {c.capped:+d}",
+    ]
+    if c.examples:
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2))
+        for title in ("  most lost", "said", "baseline", "target"):
+            table.add_column(title, overflow="fold")
+        for e in c.examples:
+            table.add_row(f"  +{e.more_errors}", *map(escape, (e.reference, e.baseline, e.hypothesis)))
+        lines.append(table)
+    return Group(*lines)
+
+
+def inspection_view(seen: Inspection) -> Iterator[RenderableType]:
+    """The table of layers, then the totals."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("layer", "shape", "parts", "bits/weight", "bytes", "share %"):
+        table.add_column(title, justify="left" if title in ("layer", "shape", "parts") else "right", overflow="fold")
+    for row in seen.rows:
+        shape = " x ".join(map(str, row.shape))
+        table.add_row(row.name, shape, row.parts, f"{row.bits:.2f}", f"{row.bytes:,}", f"{100 * row.share:.1f}")
+    table.add_row(
+        "everything else",
+        "",
+        "norms, biases, header",
+        "",
+        f"{seen.rest_bytes:,}",
+        f"{100 * seen.rest_bytes / seen.bytes:.1f}",
+    )
+    yield table
+    work, cost = seen.workload, seen.cost
+    smaller = f" (base {seen.base}: {seen.base_bytes / 1e6:.2f} MB)" if seen.base_bytes != seen.bytes else ""
+    yield Text(
+        f"{seen.bytes:,} bytes{smaller}; {seen.weights:,} weights in layers, {seen.nonzeros:,} kept, "
+        f"{seen.bits_per_weight:.2f} bits each"
+    )
+    yield Text(
+        f"one utterance of {work.seconds:g} s and {work.tokens} tokens, beam {work.beam}: {cost.macs / 1e9:.3f} GMAC, "
+        f"{cost.bit_operations / 1e9:.1f} GBOP, {cost.memory_bytes / 1e6:.1f} MB of memory traffic"
+    )
+
+
+def catalogue_view(listed: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Methods, then recipes."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title="methods", title_justify="left")
+    for title in ("name", "scope", "owns", "what it does"):
+        table.add_column(title, overflow="fold")
+    for method in listed["methods"]:
+        table.add_row(method["name"], method["scope"], method["owns"], escape(method["summary"]))
+    yield table
+    recipes = Table(box=None, pad_edge=False, header_style="bold", title="recipes", title_justify="left")
+    for title in ("name", "what it does"):
+        recipes.add_column(title, overflow="fold")
+    for recipe in listed["recipes"]:
+        recipes.add_row(recipe["name"], escape(recipe["summary"]))
+    yield recipes
+    yield Text("sottovoce methods NAME shows one with its options", style="dim")
+
+
+def description_view(described: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """One method or recipe."""
+    for paragraph in described["text"].split("\n\n"):
+        yield Text(" ".join(paragraph.split()) + "\n")
+    if described["kind"] == "recipe":
+        yield Text(yaml.safe_dump({"steps": described["steps"]}, sort_keys=False, default_flow_style=None, width=100))
+        return
+    needs = " and ".join(described["needs"]) or "no data"
+    yield Text(f"scope {described['scope']}, owns {described['owns']}, needs {needs}\n", style="dim")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("option", "type", "default", "what it means"):
+        table.add_column(title, overflow="fold")
+    for option in described["options"]:
+        table.add_row(*(escape(option[key]) for key in ("option", "type", "default", "text")))
+    table.add_row("where", "pattern | list", "*", "layers it works on; ! takes out, ~ may match nothing")
+    yield table

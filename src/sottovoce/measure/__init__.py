@@ -1,0 +1,1 @@
+"""What a compression did: transcripts first, scores from them, comparisons, sweeps."""

@@ -1,0 +1,257 @@
+"""The verbs `evaluate` and `rescore`: targets hear data, transcripts are kept, scores follow.
+
+Only what is on disk is heard: an artifact or a checkpoint. A run that was stopped goes on where it was.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from sottovoce.measure.run import Run, RunData, RunTarget, fingerprints, open_run, read_run
+from sottovoce.measure.score import Score, make_score
+from sottovoce.measure.transcripts import Transcript, append_transcripts
+from sottovoce.progress import Track, silent
+from sottovoce.recognizer import Recognizer
+from sottovoce.speech import audio
+from sottovoce.speech.datasets import Corpus, Utterance, read_corpus
+from sottovoce.speech.text import Normalizer
+from sottovoce.speech.text import normalizer as find_normalizer
+from sottovoce.target import Target, find_target
+
+DEFAULT_NORMALIZER = "whisper-english"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of targets on data sets, and the transcripts that they were made from."""
+
+    scores: tuple[Score, ...]
+    utterances: tuple[Transcript, ...]
+
+    @property
+    def wer(self) -> float:
+        """The WER in percent, where one target heard one data set."""
+        if len(self.scores) != 1:
+            raise ValueError(
+                f"there are {len(self.scores)} scores here; look at scores, or evaluate one target on one data set"
+            )
+        return self.scores[0].wer
+
+    def averages(self) -> dict[str, float]:
+        """The macro average of the WER over data sets, for each target."""
+        by_target: dict[str, list[float]] = {}
+        for score in self.scores:
+            by_target.setdefault(score.target, []).append(score.wer)
+        return {target: sum(wers) / len(wers) for target, wers in by_target.items()}
+
+    def to_frame(self) -> Any:
+        """The scores as a pandas DataFrame, one row each. Needs pandas: pip install "sottovoce[frame]"."""
+        try:
+            import pandas
+        except ImportError:
+            raise ValueError('to_frame needs pandas; pip install "sottovoce[frame]"') from None
+        return pandas.DataFrame([score.as_document() for score in self.scores])
+
+    def as_document(self) -> dict[str, Any]:
+        """The scores for JSON."""
+        return {"scores": [score.as_document() for score in self.scores], "average_wer": self.averages()}
+
+
+def evaluate(
+    targets: str | Path | Sequence[str | Path],
+    *,
+    data: str | Path | Sequence[str | Path],
+    output: str | Path | None = None,
+    normalizer: str = DEFAULT_NORMALIZER,
+    limit: int | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    language: str | None = None,
+    task: str | None = None,
+    device: str = "cpu",
+    track: Track = silent,
+) -> Evaluation:
+    """Transcribe every data set with every target, keep the transcripts in `output`, and score them.
+
+    targets     artifacts, checkpoint folders or hub ids; an uncompressed one among them is the baseline of
+                the artifacts that were made from it
+    data        manifests (JSON lines) or folders, with transcripts
+    limit       utterances drawn from each data set by `seed`; all when left out
+    batch_size  changes the speed and nothing else
+
+    Raises ValueError for data that cannot be read, for an artifact that was calibrated on an utterance of a
+    test set, and for an `output` that holds another run.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+    normal = find_normalizer(normalizer)
+    found = [find_target(target) for target in dict.fromkeys(map(str, _listed(targets)))]
+    corpora = _named_apart([read_corpus(path) for path in _listed(data)])
+    if limit is not None:
+        corpora = [corpus.select(limit, seed) for corpus in corpora]
+    heard = [(corpus, fingerprints(corpus)) for corpus in corpora]
+    for target in found:
+        for corpus, marks in heard:
+            _check(target, corpus, marks)
+
+    with _folder(output) as folder:
+        run = open_run(folder, {"language": language, "task": task, "search": "greedy"})
+        run_targets = [RunTarget.of(target) for target in found]
+        run_data = [RunData.of(corpus, marks) for corpus, marks in heard]
+        run.add(run_targets, run_data)
+        run.write()
+        for target, known in zip(found, run_targets, strict=True):
+            _hear(
+                run, target, known, list(zip(heard, run_data, strict=True)), batch_size, language, task, device, track
+            )
+        return _score(run, list(product(run_targets, run_data)), normal)
+
+
+def rescore(folder: str | Path, *, normalizer: str = DEFAULT_NORMALIZER) -> Evaluation:
+    """Score a run's transcripts again, with another normaliser; no model is opened.
+
+    Raises ValueError if the folder holds no run, or a data set was not heard to its end.
+    """
+    normal = find_normalizer(normalizer)
+    run = read_run(folder)
+    pairs = [pair for pair in product(run.targets, run.data) if run.transcripts_path(*pair).exists()]
+    if not pairs:
+        raise ValueError(f"{folder} holds no transcripts yet; run evaluate again")
+    return _score(run, pairs, normal)
+
+
+def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], normal: Normalizer) -> Evaluation:
+    scores: list[Score] = []
+    utterances: list[Transcript] = []
+    for target, data in pairs:
+        transcripts = run.transcripts(target, data)
+        if len(transcripts) < data.utterances:
+            raise ValueError(
+                f"{target.name} heard {len(transcripts)} of the {data.utterances} utterances of {data.name}; "
+                "run evaluate again to finish"
+            )
+        base = run.baseline_of(target)
+        baseline = (base.name, run.transcripts(base, data)) if base and run.complete(base, data) else None
+        score = make_score(target.name, data.name, target.bytes, transcripts, normal, baseline)
+        run.write_score(target, data, score)
+        scores.append(score)
+        utterances += transcripts
+    return Evaluation(tuple(scores), tuple(utterances))
+
+
+def _hear(
+    run: Run,
+    target: Target,
+    known: RunTarget,
+    heard: Sequence[tuple[tuple[Corpus, Sequence[str]], RunData]],
+    batch_size: int,
+    language: str | None,
+    task: str | None,
+    device: str,
+    track: Track,
+) -> None:
+    """Transcribe what is missing; the model is opened only if something is."""
+    todo = []
+    for (corpus, marks), data in heard:
+        path = run.transcripts_path(known, data)
+        done = {row.id for row in run.transcripts(known, data)}
+        left = [pair for pair in zip(corpus.utterances, marks, strict=True) if pair[0].id not in done]
+        if left:
+            todo.append((path, corpus.name, left))
+    if not todo:
+        return
+    model, _ = target.open()
+    model.module.to(device)
+    recognizer = Recognizer.of(model, language, task)
+    for path, name, left in todo:
+        batches = list(_batches(left, batch_size))
+        for batch in track(batches, len(batches), f"{known.name} hears {name}"):
+            append_transcripts(path, _transcribe(recognizer, batch))
+
+
+def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list[tuple[Utterance, str]]]:
+    """Longest first, so that a batch holds clips of like length and memory shows its peak at once."""
+    ordered = sorted(pairs, key=lambda pair: (-pair[0].seconds, pair[0].id))
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
+
+
+def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]]) -> list[Transcript]:
+    model = recognizer.model
+    clips = [audio.read(utterance.audio, model.sampling_rate) for utterance, _ in batch]
+    for clip, (utterance, _) in zip(clips, batch, strict=True):
+        model.check_samples(len(clip), str(utterance.audio))
+    started = time.perf_counter()
+    decoded = recognizer.decode([model.features(clip) for clip in clips])
+    wall = time.perf_counter() - started
+    total = sum(len(clip) for clip in clips)
+    return [
+        Transcript(
+            utterance.id,
+            utterance.text or "",
+            model.text(row.tokens),
+            round(len(clip) / model.sampling_rate, 4),
+            wall * len(clip) / total,
+            len(row.tokens),
+            row.capped,
+            utterance.speaker,
+            mark,
+        )
+        for (utterance, mark), clip, row in zip(batch, clips, decoded, strict=True)
+    ]
+
+
+def _check(target: Target, corpus: Corpus, marks: Sequence[str]) -> None:
+    """Refuse, before any model is opened, clips that it cannot hear and clips that it was fitted to."""
+    layout = target.layout()
+    for utterance in corpus.utterances:
+        layout.check_samples(round(utterance.seconds * layout.sampling_rate), str(utterance.audio))
+    if target.artifact is None:
+        return
+    shared = [
+        u.id
+        for u, mark in zip(corpus.utterances, marks, strict=True)
+        if mark in target.artifact.calibration_fingerprints
+    ]
+    if shared:
+        raise ValueError(
+            f"{target.name} was calibrated on {len(shared)} of the {len(corpus)} utterances of "
+            f"{corpus.name}, first {shared[0]}; "
+            "a test set must be disjoint from the calibration"
+        )
+
+
+@contextmanager
+def _folder(output: str | Path | None) -> Iterator[Path]:
+    """The output folder, or a temporary one that goes when the scores are made."""
+    if output is None:
+        with tempfile.TemporaryDirectory(prefix="sottovoce-") as temporary:
+            yield Path(temporary)
+        return
+    path = Path(output)
+    if path.is_file():
+        raise ValueError(f"output {path} is a file; name a folder")
+    yield path
+
+
+def _named_apart(corpora: Sequence[Corpus]) -> list[Corpus]:
+    """Data sets of one name told apart by the folder that they lie in."""
+    names = [corpus.name for corpus in corpora]
+    return [
+        replace(corpus, name=f"{corpus.path.absolute().parent.name}/{corpus.name}")
+        if names.count(corpus.name) > 1
+        else corpus
+        for corpus in corpora
+    ]
+
+
+def _listed(value: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    listed = [value] if isinstance(value, (str, Path)) else list(value)
+    if not listed:
+        raise ValueError("nothing to evaluate: name at least one target and one data set")
+    return listed

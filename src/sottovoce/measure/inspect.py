@@ -1,0 +1,118 @@
+"""The verb `inspect`: what a model is made of, layer by layer, and what an utterance costs it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sottovoce.cost import Cost, Workload, bits_per_weight, cost
+from sottovoce.models.base import SpeechModel
+from sottovoce.table import Entry
+from sottovoce.target import Target, find_target
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer: bytes on disk, its share of the whole file, bits for each of its weights, all included."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: str
+    bits: float
+    bytes: int
+    share: float
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model's table and totals.
+
+    rest_bytes       norms, biases, the header: all that is no layer
+    bits_per_weight  of the layers, scales, zero points, masks and factors included
+    nonzeros         weights of the layers that no mask drops
+    cost             of one utterance of `workload`
+    """
+
+    target: str
+    base: str
+    bytes: int
+    base_bytes: int
+    rows: tuple[LayerRow, ...]
+    rest_bytes: int
+    weights: int
+    nonzeros: int
+    bits_per_weight: float
+    workload: Workload
+    cost: Cost
+    recipes: tuple[Mapping[str, Any], ...]
+    calibrations: tuple[Mapping[str, Any], ...]
+
+    def as_document(self) -> dict[str, Any]:
+        """The inspection for JSON."""
+        return asdict(self)
+
+
+def inspect(target: str | Path, *, revision: str | None = None, workload: Workload | None = None) -> Inspection:
+    """The table of an artifact or of an uncompressed checkpoint; every file is held against its hash first.
+
+    workload defaults to 10 s of audio, or the model's window where that is shorter, and 32 tokens.
+    """
+    return inspect_target(find_target(target, revision), workload)
+
+
+def inspect_target(target: Target, workload: Workload | None = None) -> Inspection:
+    """The same for a target that was found already."""
+    layout, entries = target.layout(), target.entries()
+    work = workload or default_workload(layout)
+    costs = {entry.name: entry.as_cost() for entry in entries}
+    rows = tuple(
+        LayerRow(
+            entry.name,
+            entry.shape,
+            parts_text(entry),
+            8 * entry.bytes / entry.weights,
+            entry.bytes,
+            entry.bytes / target.bytes,
+            entry.steps,
+        )
+        for entry in entries
+    )
+    return Inspection(
+        target.name,
+        target.base.model,
+        target.bytes,
+        target.base.bytes,
+        rows,
+        target.bytes - sum(row.bytes for row in rows),
+        sum(entry.weights for entry in entries),
+        sum(entry.kept for entry in entries),
+        bits_per_weight(costs.values()),
+        work,
+        cost(layout.products(work), costs, work),
+        target.artifact.recipes if target.artifact else (),
+        target.artifact.calibrations if target.artifact else (),
+    )
+
+
+def default_workload(model: SpeechModel) -> Workload:
+    """10 s of audio, or the window where that is shorter, and 32 tokens."""
+    return Workload(seconds=min(10.0, model.most_seconds or 10.0))
+
+
+def parts_text(entry: Entry) -> str:
+    """A layer's parts in a few words: "int4 group 32 + 2:4 + rank 12"."""
+    words = []
+    if entry.bits is not None:
+        zero = {None: "", "integer": " + zero", "fractional": " + float zero"}[entry.zero]
+        spread = f"group {entry.group_size}" if isinstance(entry.group_size, int) else f"per {entry.group_size}"
+        words.append(f"int{entry.bits} {spread}{zero}")
+    elif entry.dtype is not None:
+        words.append(entry.dtype)
+    if entry.mask == "2:4":
+        words.append("2:4")
+    elif entry.mask is not None:
+        words.append(f"{100 * (1 - entry.kept / entry.weights):.0f} % dropped")
+    if entry.rank is not None:
+        words.append(f"rank {entry.rank} {entry.factor_dtype}")
+    return " + ".join(words)

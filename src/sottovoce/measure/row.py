@@ -1,0 +1,98 @@
+"""One row of the table: a model under a recipe, with its scores and its cost, or with its error."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sottovoce.files import write_text
+from sottovoce.measure.score import Score
+from sottovoce.recipe import Recipe
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as a sweep writes it and a report reads it.
+
+    quantization, sparsity, low_rank, calibration are the table's words, "-" where there is nothing. Sizes
+    are in bytes, costs are of one utterance of `workload`; scores has one item a data set. An error leaves
+    the measured fields empty.
+    """
+
+    key: str
+    model: str
+    recipe: str
+    quantization: str
+    sparsity: str
+    low_rank: str
+    calibration: str
+    compressed: bool
+    bytes: int | None = None
+    bits_per_weight: float | None = None
+    nonzeros: int | None = None
+    macs: int | None = None
+    bit_operations: int | None = None
+    memory_bytes: int | None = None
+    workload: Mapping[str, Any] | None = None
+    scores: tuple[Score, ...] = ()
+    compress_seconds: float | None = None
+    artifact: str | None = None
+    error: str | None = None
+    recipe_document: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def wer(self) -> float | None:
+        """The macro average of the WER over data sets, in percent."""
+        return sum(score.wer for score in self.scores) / len(self.scores) if self.scores else None
+
+    def write(self, folder: Path) -> None:
+        """Keep the row in a sweep's folder, whole or not at all."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
+        write_text(folder / "rows" / f"{self.key}.json", text + "\n")
+
+
+def read_row(path: Path) -> Row:
+    """The row in a file. Raises ValueError if it is damaged or of a newer format."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        found = document.pop("format")
+        if found > FORMAT:
+            raise ValueError(f"format {found} is newer than {FORMAT}")
+        scores = tuple(Score.of_document(score) for score in document.pop("scores"))
+        return Row(**document, scores=scores)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is no row of a sweep ({error}); remove it and run the sweep again") from None
+
+
+def read_rows(folder: str | Path) -> list[Row]:
+    """The rows of a sweep in the order in which its file names them. Raises ValueError if there are none."""
+    folder = Path(folder)
+    order = folder / "order.json"
+    keys = json.loads(order.read_text(encoding="utf-8")) if order.is_file() else []
+    known = {path.stem: path for path in sorted((folder / "rows").glob("*.json"))}
+    if not known:
+        raise ValueError(f"{folder} holds no rows; give the output folder of a sweep")
+    return [read_row(known[key]) for key in [*(k for k in keys if k in known), *(k for k in known if k not in keys)]]
+
+
+def recipe_words(recipe: Recipe) -> dict[str, str]:
+    """The table's words for a recipe: its steps by the part that they own."""
+    words: dict[str, list[str]] = {"quantization": [], "sparsity": [], "low_rank": []}
+    for step in recipe.steps:
+        options = step.options
+        if step.method.owns == "base" and "bits" in options:
+            size = options["group_size"]
+            spread = f"g{size}" if isinstance(size, int) else size
+            words["quantization"].append(f"{step.method.name} {options['bits']}-bit {spread}")
+        elif step.method.owns in ("base", "basis"):
+            words["quantization"].append(step.method.name)
+        elif step.method.owns == "mask":
+            amount = options.get("sparsity")
+            shown = amount if isinstance(amount, str) else f"{100 * float(amount):g} %" if amount is not None else ""
+            words["sparsity"].append(f"{step.method.name} {shown}".strip())
+        elif step.method.owns == "low_rank":
+            words["low_rank"].append(f"{options.get('metric', step.method.name)} r={options['rank']:g}")
+    return {part: " + ".join(dict.fromkeys(said)) or "-" for part, said in words.items()}

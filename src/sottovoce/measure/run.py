@@ -1,0 +1,174 @@
+"""A run's folder: which targets heard which data under which settings, and where the transcripts lie.
+
+run.json                                  targets, data, settings, versions
+transcripts/<target>/<data>.jsonl         raw hypotheses
+transcripts/<target>/<data>.score.json    the score made from them
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sottovoce.files import write_text
+from sottovoce.measure.score import Score
+from sottovoce.measure.transcripts import Transcript, read_transcripts
+from sottovoce.speech import audio
+from sottovoce.speech.datasets import Corpus
+from sottovoce.target import Target
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunTarget:
+    """A target as a run remembers it."""
+
+    name: str
+    digest: str
+    base_digest: str
+    bytes: int
+
+    @staticmethod
+    def of(target: Target) -> "RunTarget":
+        """What a run keeps of a target."""
+        return RunTarget(target.name, target.digest, target.base_digest, target.bytes)
+
+    @property
+    def folder(self) -> str:
+        """Its folder's name: readable, and different for different weights."""
+        return f"{slug(Path(self.name).name)}-{self.digest[:8]}"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A data set as a run remembers it: the digest covers ids, texts and audio."""
+
+    name: str
+    path: str
+    digest: str
+    utterances: int
+    seconds: float
+
+    @staticmethod
+    def of(corpus: Corpus, fingerprints: Sequence[str]) -> "RunData":
+        """What a run keeps of a corpus."""
+        lines = [f"{u.id}\t{mark}\t{u.text}" for u, mark in zip(corpus.utterances, fingerprints, strict=True)]
+        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return RunData(corpus.name, str(corpus.path), digest, len(corpus), round(corpus.total_seconds, 3))
+
+    @property
+    def file(self) -> str:
+        """The stem of its files."""
+        return f"{slug(self.name)}-{self.digest[:8]}"
+
+
+@dataclass
+class Run:
+    """The content of run.json, and the ways to the files beside it."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+    targets: list[RunTarget] = field(default_factory=list)
+    data: list[RunData] = field(default_factory=list)
+
+    def transcripts_path(self, target: RunTarget, data: RunData) -> Path:
+        """Where the transcripts of a target on a data set lie."""
+        return self.folder / "transcripts" / target.folder / f"{data.file}.jsonl"
+
+    def transcripts(self, target: RunTarget, data: RunData) -> list[Transcript]:
+        """The transcripts that are there."""
+        return read_transcripts(self.transcripts_path(target, data))
+
+    def complete(self, target: RunTarget, data: RunData) -> bool:
+        """Whether every utterance has its transcript."""
+        return len(self.transcripts(target, data)) == data.utterances
+
+    def write_score(self, target: RunTarget, data: RunData, score: Score) -> None:
+        """Keep a score beside its transcripts."""
+        path = self.transcripts_path(target, data).with_suffix(".score.json")
+        write_text(path, json.dumps(score.as_document(), indent=1, ensure_ascii=False) + "\n")
+
+    def baseline_of(self, target: RunTarget) -> RunTarget | None:
+        """The uncompressed model behind a target, if this run heard it and it is another."""
+        return next((other for other in self.targets if other.digest == target.base_digest != target.digest), None)
+
+    def find(self, name: str) -> RunTarget:
+        """A target by its name, or by the last part of it. Raises ValueError that lists those there are."""
+        found = [t for t in self.targets if t.name.rstrip("/") == name.rstrip("/")]
+        found = found or [t for t in self.targets if Path(t.name).name == Path(name).name]
+        if len(found) != 1:
+            names = ", ".join(t.name for t in self.targets)
+            raise ValueError(f"{self.folder} heard {len(found)} targets called {name!r}; there are {names}")
+        return found[0]
+
+    def add(self, targets: Sequence[RunTarget], data: Sequence[RunData]) -> None:
+        """Remember more targets and data. Raises ValueError if one of a known name is another now."""
+        for kind, known, new in (("target", self.targets, targets), ("data", self.data, data)):
+            for item in new:
+                same = next((other for other in known if other.name == item.name), None)  # type: ignore[attr-defined]
+                if same is None:
+                    known.append(item)  # type: ignore[attr-defined]
+                elif same.digest != item.digest:
+                    raise ValueError(
+                        f"{self.folder} holds transcripts of another {kind} called {item.name}, which has "
+                        "changed since; "
+                        "name a new output folder"
+                    )
+
+    def write(self) -> None:
+        """Write run.json."""
+        document = {
+            "format": FORMAT,
+            "settings": dict(self.settings),
+            "targets": [asdict(target) for target in self.targets],
+            "data": [asdict(data) for data in self.data],
+            "versions": {name: version(name) for name in ("sottovoce", "torch", "transformers")},
+        }
+        write_text(self.folder / "run.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_run(folder: str | Path) -> Run:
+    """The run in a folder. Raises ValueError if there is none."""
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no run.json; give a folder that `sottovoce evaluate --output` has written")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] > FORMAT:
+            raise ValueError(f"format {document['format']} is newer than {FORMAT}")
+        return Run(
+            folder,
+            document["settings"],
+            [RunTarget(**target) for target in document["targets"]],
+            [RunData(**data) for data in document["data"]],
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); evaluate again into a new folder") from None
+
+
+def open_run(folder: Path, settings: Mapping[str, Any]) -> Run:
+    """The run in a folder, or a new one. Raises ValueError if it was made under other settings."""
+    if not (folder / "run.json").exists():
+        return Run(folder, settings)
+    run = read_run(folder)
+    if dict(run.settings) != dict(settings):
+        raise ValueError(
+            f"{folder} was made with {dict(run.settings)}, asked for now is {dict(settings)}; name a new output folder"
+        )
+    return run
+
+
+def fingerprints(corpus: Corpus) -> list[str]:
+    """The identity of every audio file of a corpus, in order."""
+    return [audio.fingerprint(utterance.audio) for utterance in corpus.utterances]
+
+
+def slug(name: str) -> str:
+    """A name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unnamed"

@@ -1,0 +1,147 @@
+"""From transcripts to numbers: WER with its counts, its difference to the baseline, the damage it hides."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sottovoce.measure.transcripts import Transcript
+from sottovoce.speech.text import Normalizer
+from sottovoce.speech.wer import SCORER, Damage, Interval, WordErrors, align, damage, paired_interval
+
+
+@dataclass(frozen=True)
+class Score:
+    """One target on one data set.
+
+    wer              percent; substitutions + deletions + insertions of reference_words
+    delta_wer        percent points to the baseline, with its 95 % interval by paired bootstrap; None if the
+                     run holds no baseline, or this is it
+    verdict          "no significant difference" where the interval spans 0, else "worse" or "better"
+    resampled        what the bootstrap drew, as "5 speakers"
+    empties, loops, capped, length_ratio    damage that WER hides, as speech/wer.py defines it
+    rtfx             seconds of audio transcribed in a second of wall time, by the engine that transcribed
+    bytes            of the weights on disk
+    """
+
+    target: str
+    data: str
+    wer: float
+    substitutions: int
+    deletions: int
+    insertions: int
+    reference_words: int
+    utterances: int
+    bytes: int
+    delta_wer: float | None
+    delta_wer_interval: tuple[float, float] | None
+    verdict: str | None
+    resampled: str | None
+    baseline: str | None
+    empties: int
+    loops: int
+    capped: int
+    length_ratio: float
+    seconds: float
+    rtfx: float
+    normalizer: str
+    normalizer_version: str
+    scorer: str
+
+    def as_document(self) -> dict[str, Any]:
+        """The score for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def of_document(document: dict[str, Any]) -> "Score":
+        """The inverse of `as_document`."""
+        interval = document["delta_wer_interval"]
+        return Score(**{**document, "delta_wer_interval": tuple(interval) if interval else None})
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Transcripts with their errors, in one order for all targets of a data set."""
+
+    ids: tuple[str, ...]
+    errors: tuple[WordErrors, ...]
+    speakers: tuple[str | None, ...]
+    damage: Damage
+
+    @property
+    def total(self) -> WordErrors:
+        """The sum over all utterances."""
+        return sum(self.errors, WordErrors(0, 0, 0, 0))
+
+
+def score_transcripts(transcripts: Sequence[Transcript], normalizer: Normalizer) -> Scored:
+    """Normalise and align every transcript, in the order of their ids."""
+    ordered = sorted(transcripts, key=lambda row: row.id)
+    references = [normalizer(row.reference) for row in ordered]
+    hypotheses = [normalizer(row.hypothesis) for row in ordered]
+    return Scored(
+        tuple(row.id for row in ordered),
+        tuple(align(reference, hypothesis) for reference, hypothesis in zip(references, hypotheses, strict=True)),
+        tuple(row.speaker for row in ordered),
+        damage(references, hypotheses, [row.capped for row in ordered]),
+    )
+
+
+def difference(system: Scored, baseline: Scored, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """The paired difference of WER. Raises ValueError if the two did not hear the same utterances."""
+    if system.ids != baseline.ids:
+        missing = sorted(set(system.ids) ^ set(baseline.ids))
+        raise ValueError(
+            f"the two did not hear the same utterances: {len(missing)} differ, first {missing[0]}; "
+            "evaluate both on one set"
+        )
+    speakers = [speaker for speaker in system.speakers if speaker is not None]
+    return paired_interval(
+        [errors.errors for errors in system.errors],
+        [errors.errors for errors in baseline.errors],
+        [errors.reference_words for errors in system.errors],
+        groups=speakers if len(speakers) == len(system.speakers) else None,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def make_score(
+    target: str,
+    data: str,
+    weight_bytes: int,
+    transcripts: Sequence[Transcript],
+    normalizer: Normalizer,
+    baseline: tuple[str, Sequence[Transcript]] | None,
+) -> Score:
+    """The score of one target on one data set, against a baseline's transcripts if there are any."""
+    scored = score_transcripts(transcripts, normalizer)
+    total = scored.total
+    interval = None
+    if baseline is not None:
+        interval = difference(scored, score_transcripts(baseline[1], normalizer))
+    seconds = sum(row.seconds for row in transcripts)
+    return Score(
+        target=target,
+        data=data,
+        wer=total.wer,
+        substitutions=total.substitutions,
+        deletions=total.deletions,
+        insertions=total.insertions,
+        reference_words=total.reference_words,
+        utterances=len(transcripts),
+        bytes=weight_bytes,
+        delta_wer=interval.difference if interval else None,
+        delta_wer_interval=(interval.low, interval.high) if interval else None,
+        verdict=interval.verdict if interval else None,
+        resampled=f"{interval.units} {interval.resampled}" if interval else None,
+        baseline=baseline[0] if baseline else None,
+        empties=scored.damage.empties,
+        loops=scored.damage.loops,
+        capped=scored.damage.capped,
+        length_ratio=scored.damage.length_ratio,
+        seconds=seconds,
+        rtfx=seconds / max(1e-9, sum(row.decode_seconds for row in transcripts)),
+        normalizer=normalizer.name,
+        normalizer_version=normalizer.version,
+        scorer=SCORER,
+    )

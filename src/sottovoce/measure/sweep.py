@@ -1,0 +1,200 @@
+"""The verb `sweep`: every row of a sweep file, one after the other, each kept as soon as it is known.
+
+A row's key covers checkpoint, recipe, calibration, data and formats. A key that has its file is not
+computed again, so a sweep that was killed goes on where it stopped; a row that fails says so, and the
+others go on.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sottovoce import artifact as artifacts
+from sottovoce.calibration import Calibration, calibrate
+from sottovoce.compression import compress, read_calibration
+from sottovoce.files import write_text
+from sottovoce.measure.evaluate import evaluate
+from sottovoce.measure.inspect import inspect_target
+from sottovoce.measure.row import FORMAT, Row, read_row, recipe_words
+from sottovoce.measure.run import RunData, fingerprints
+from sottovoce.measure.sweep_file import CalibrationPlan, SweepPlan, read_sweep
+from sottovoce.progress import Track, silent
+from sottovoce.recipe import Recipe
+from sottovoce.speech.datasets import read_corpus
+from sottovoce.target import Target, find_target
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row to compute: recipe None is the uncompressed model, calibration None needs no data."""
+
+    target: Target
+    recipe: Recipe | None
+    calibration: CalibrationPlan | None
+    key: str
+
+    @property
+    def label(self) -> str:
+        """What a progress line calls it."""
+        words = recipe_words(self.recipe) if self.recipe else {}
+        said = ", ".join(word for word in words.values() if word != "-") or "uncompressed"
+        return f"{Path(self.target.name).name}: {said}"
+
+
+def sweep(
+    file: str | Path | Mapping[str, Any],
+    *,
+    output: str | Path,
+    overrides: Sequence[str] = (),
+    retry_failed: bool = False,
+    device: str = "cpu",
+    track: Track = silent,
+) -> list[Row]:
+    """Compute the missing rows of a sweep file in `output`; returns all rows, in the file's order.
+
+    retry_failed computes the rows with an error again. Raises ValueError for a file that no row could work
+    with; an error of one row is in that row.
+    """
+    plan = read_sweep(file, overrides)
+    folder = Path(output)
+    if folder.is_file():
+        raise ValueError(f"output {folder} is a file; name a folder")
+    jobs = list(_jobs(plan))
+    write_text(folder / "order.json", json.dumps([job.key for job in jobs]) + "\n")
+    missing = [job for job in jobs if not _done(folder, job, retry_failed)]
+    worker = _Worker(plan, folder, device)
+    for job in track(missing, len(missing), "rows"):
+        worker.row(job).write(folder)
+    return [read_row(folder / "rows" / f"{job.key}.json") for job in jobs]
+
+
+def _done(folder: Path, job: Job, retry_failed: bool) -> bool:
+    path = folder / "rows" / f"{job.key}.json"
+    return path.is_file() and not (retry_failed and read_row(path).error)
+
+
+def _jobs(plan: SweepPlan) -> Iterator[Job]:
+    """The rows in order, each key once: for each model the uncompressed one, then its recipes."""
+    tests = [RunData.of(corpus, fingerprints(corpus)).digest for corpus in map(read_corpus, plan.data)]
+    shared = {
+        "format": [FORMAT, artifacts.FORMAT],
+        "data": tests,
+        "language": plan.language,
+        "normalizer": plan.normalizer,
+    }
+    if plan.workload:
+        shared["workload"] = asdict(plan.workload)
+    seen = set()
+    for target in [find_target(model) for model in plan.models]:
+        yield Job(target, None, None, _key(shared | {"model": target.digest}))
+        for recipe in plan.recipes:
+            for calibration in plan.calibrations if recipe.needs else [None]:
+                content = shared | {"model": target.digest, "recipe": recipe.key}
+                if calibration is not None:
+                    content["calibration"] = asdict(calibration) | {"data": _text_digest(calibration.data)}
+                key = _key(content)
+                if key not in seen:
+                    seen.add(key)
+                    yield Job(target, recipe, calibration, key)
+
+
+def _key(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _text_digest(data: str) -> str:
+    """The identity of a calibration corpus: its ids and lengths; its audio is in each artifact's record."""
+    corpus = read_corpus(data, need_text=False)
+    lines = [f"{utterance.id} {utterance.seconds} {utterance.text}" for utterance in corpus.utterances]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class _Worker:
+    """Computes rows; keeps the calibration of the model at hand, which many rows share."""
+
+    def __init__(self, plan: SweepPlan, folder: Path, device: str) -> None:
+        self.plan, self.folder, self.device = plan, folder, device
+        self.kept: tuple[tuple[str, CalibrationPlan], Calibration] | None = None
+
+    def row(self, job: Job) -> Row:
+        """The row of a job, with its error if it failed."""
+        words = recipe_words(job.recipe) if job.recipe else {"quantization": "-", "sparsity": "-", "low_rank": "-"}
+        row = Row(
+            key=job.key,
+            model=job.target.name,
+            recipe=job.recipe.name if job.recipe else "uncompressed",
+            calibration=_calibration_words(job.calibration),
+            compressed=job.recipe is not None,
+            recipe_document=job.recipe.as_document() if job.recipe else {},
+            **words,
+        )
+        try:
+            return self._measured(job, row)
+        except Exception as error:
+            write_text(self.folder / "errors" / f"{job.key}.txt", traceback.format_exc())
+            said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            return replace(row, error=said)
+
+    def _measured(self, job: Job, row: Row) -> Row:
+        path = self.folder / "artifacts" / job.key
+        seconds = None
+        if job.recipe is not None and not artifacts.is_artifact(path):
+            data = self._calibration(job)
+            started = time.perf_counter()
+            compress(job.target.name, recipe=job.recipe, data=data, output=path, device=self.device)
+            seconds = round(time.perf_counter() - started, 3)
+        names = [job.target.name] if job.recipe is None else [job.target.name, str(path)]
+        evaluation = evaluate(
+            names,
+            data=list(self.plan.data),
+            output=self.folder / "evaluation",
+            normalizer=self.plan.normalizer,
+            language=self.plan.language,
+            device=self.device,
+        )
+        seen = inspect_target(find_target(names[-1]), self.plan.workload)
+        if job.recipe is not None and not self.plan.keep_artifacts:
+            shutil.rmtree(path)
+        return replace(
+            row,
+            bytes=seen.bytes,
+            bits_per_weight=seen.bits_per_weight,
+            nonzeros=seen.nonzeros,
+            macs=seen.cost.macs,
+            bit_operations=seen.cost.bit_operations,
+            memory_bytes=seen.cost.memory_bytes,
+            workload=asdict(seen.workload),
+            scores=tuple(score for score in evaluation.scores if score.target == names[-1]),
+            compress_seconds=seconds,
+            artifact=str(path) if job.recipe is not None and self.plan.keep_artifacts else None,
+        )
+
+    def _calibration(self, job: Job) -> Calibration | None:
+        if job.calibration is None:
+            return None
+        wanted = (job.target.digest, job.calibration)
+        if self.kept is None or self.kept[0] != wanted:
+            plan = job.calibration
+            model, _ = job.target.open()
+            corpus = read_calibration(plan.data, plan.limit, plan.seed, model)
+            model.module.to(self.device)
+            tokens = plan.tokens
+            assert tokens in ("own", "transcript")
+            made = calibrate(model, corpus, tokens=tokens, seed=plan.seed, language=self.plan.language)  # type: ignore[arg-type]
+            self.kept = (wanted, made)
+        return self.kept[1]
+
+
+def _calibration_words(plan: CalibrationPlan | None) -> str:
+    if plan is None:
+        return "-"
+    amount = f"{plan.limit} of " if plan.limit else ""
+    seed = f", seed {plan.seed}" if plan.seed else ""
+    driven = ", transcripts" if plan.tokens == "transcript" else ""
+    return f"{amount}{Path(plan.data).stem}{seed}{driven}"

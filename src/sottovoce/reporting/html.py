@@ -1,0 +1,69 @@
+"""The table and the plot as one HTML file: no script, no font, no picture from elsewhere."""
+
+from collections.abc import Sequence
+from html import escape
+
+from sottovoce.measure.row import Row
+from sottovoce.reporting.plot import marker, plot
+from sottovoce.reporting.style import STYLE
+from sottovoce.reporting.table import Cell, Column, Table, model_names
+
+
+def html(table: Table, rows: Sequence[Row]) -> str:
+    """The page; `rows` are those of the table, for the plot."""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>sottovoce: size and word error rate</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>Size and word error rate</h1>
+{_figure(rows)}
+<div class="wide">
+<table>
+<thead><tr>{"".join(_head(column) for column in table.columns)}</tr></thead>
+<tbody>
+{_body(table)}
+</tbody>
+</table>
+</div>
+<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in table.notes)}</ul>
+{_failures(table)}
+</body>
+</html>
+"""
+
+
+def _figure(rows: Sequence[Row]) -> str:
+    names = model_names(rows)
+    drawn = plot(rows, names)
+    if not drawn:
+        return "<p>No row has both a size and a WER, so there is no plot.</p>"
+    keys = "".join(f"<li>{marker(names, model)} {escape(name)}</li>" for model, name in names.items())
+    caption = "Filled and joined: on the Pareto front of its model, which no other row beats in size and WER at once."
+    return f'<figure>\n{drawn}\n<ul class="legend">{keys}</ul>\n<figcaption>{caption}</figcaption>\n</figure>'
+
+
+def _head(column: Column) -> str:
+    unit = f' title="{escape(column.unit)}"' if column.unit else ""
+    return f'<th scope="col" class="{column.align}"{unit}>{escape(column.title)}</th>'
+
+
+def _body(table: Table) -> str:
+    return "\n".join(
+        f"<tr>{''.join(_cell(cell, column) for cell, column in zip(line, table.columns, strict=True))}</tr>"
+        for line in table.lines
+    )
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    return f'<td class="{column.align} {cell.tone}">{escape(cell.text)}</td>'
+
+
+def _failures(table: Table) -> str:
+    errors = "".join(f"<li>{escape(error)}</li>" for error in table.failures)
+    return f'<h2>Failed</h2>\n<ol class="notes">{errors}</ol>' if errors else ""

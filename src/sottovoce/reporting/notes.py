@@ -1,0 +1,75 @@
+"""What stands below the table: the data, the normaliser, the scorer, the interval, the workload, the errors."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sottovoce.measure.row import Row
+from sottovoce.measure.score import Score
+
+RESAMPLES = 10_000  # the default of measure.score.difference, which scores are made with
+
+_WORKLOAD = {
+    "seconds": "{:g} s of audio",
+    "tokens": "{} tokens",
+    "beam": "beam {}",
+    "activation_bits": "{}-bit activations",
+}
+
+
+def notes(rows: Sequence[Row], sets: Sequence[str]) -> tuple[str, ...]:
+    """What the numbers mean and where they come from, a sentence each; nothing of what is not there."""
+    scores = [score for row in rows if row.error is None for score in row.scores]
+    found = ["1 MB = 10^6 bytes."]
+    if scores:
+        found += [
+            f"WER in percent: {_data(scores, sets)}.",
+            f"Normaliser: {_listed(f'{score.normalizer} ({score.normalizer_version})' for score in scores)}; "
+            f"scorer: {_listed(score.scorer for score in scores)}.",
+        ]
+    if any(score.delta_wer is not None for score in scores):
+        found.append("delta WER: percent points to the uncompressed model.")
+    if any(score.delta_wer_interval for score in scores):
+        found.append(
+            f"95 % interval: paired bootstrap, {RESAMPLES:,} resamples of {_resampled(scores, sets)}; "
+            "n.s.: no significant difference."
+        )
+    if any(row.bit_operations is not None or row.memory_bytes is not None for row in rows):
+        workloads = _listed(workload_words(row.workload) for row in rows if row.workload)
+        found.append(f"GBOPs (10^9 bit operations) and memory I/O: one utterance{workloads and f' of {workloads}'}.")
+    return tuple(found)
+
+
+def failure_notes(rows: Sequence[Row], names: Mapping[str, str]) -> tuple[str, ...]:
+    """The whole errors, each with the row that failed, in the order of the rows."""
+    return tuple(
+        f"{names[row.model]}, {row.recipe}: {' '.join(row.error.split())}" for row in rows if row.error is not None
+    )
+
+
+def workload_words(workload: Mapping[str, Any]) -> str:
+    """A workload in words: "10 s of audio, 32 tokens, beam 1, 32-bit activations"."""
+    return ", ".join(_WORKLOAD.get(key, f"{key} {{}}").format(value) for key, value in workload.items())
+
+
+def _data(scores: Sequence[Score], sets: Sequence[str]) -> str:
+    """Each data set with its utterances and words; the most that a row heard, should they differ."""
+    said = []
+    for data in sets:
+        here = [score for score in scores if score.data == data]
+        utterances, words = max((score.utterances, score.reference_words) for score in here)
+        said.append(f"{data}, {utterances:,} utterances with {words:,} words")
+    return "; ".join(said)
+
+
+def _resampled(scores: Sequence[Score], sets: Sequence[str]) -> str:
+    """What was drawn, said once if it was the same everywhere, else for each data set."""
+    drawn = {data: _listed(s.resampled for s in scores if s.data == data and s.resampled) for data in sets}
+    drawn = {data: units for data, units in drawn.items() if units}
+    if len(set(drawn.values())) == 1:
+        return next(iter(drawn.values()))
+    return ", ".join(f"{units} ({data})" for data, units in drawn.items())
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Different words, each once, in order."""
+    return " or ".join(dict.fromkeys(words))

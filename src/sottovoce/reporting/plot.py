@@ -1,0 +1,126 @@
+"""WER against size as an SVG: a colour and a shape for each model, its Pareto front as a staircase."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from sottovoce.measure.row import Row
+from sottovoce.reporting.axis import Axis, fit_axis
+from sottovoce.reporting.pareto import on_front
+from sottovoce.reporting.sets import average_wer, data_sets
+from sottovoce.reporting.table import MEGA, NOTHING
+
+COLOURS = 6  # classes c0 to c5, which the page gives their colours
+SHAPES = (
+    "M-6 0a6 6 0 1 0 12 0a6 6 0 1 0-12 0z",  # circle
+    "M-5-5H5V5H-5z",  # square
+    "M0-7L7 0L0 7L-7 0z",  # diamond
+    "M0-7L6.5 5H-6.5z",  # triangle
+)
+
+_WIDTH, _HEIGHT = 720, 420
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 704, 16, 348  # the frame of the points
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A row that can be drawn, in pixels."""
+
+    model: str
+    x: float
+    y: float
+    front: bool
+    title: str
+
+
+def plot(rows: Sequence[Row], names: Mapping[str, str]) -> str:
+    """The SVG, or "" if no row has both a size and a WER on all data sets.
+
+    A row tells its words on hover. The classes c0 to c5 colour the models in the order of `names`.
+    """
+    sets = data_sets(rows)
+    measured = [
+        (row, row.bytes / MEGA, wer, front)
+        for row, wer, front in zip(rows, (average_wer(row, sets) for row in rows), on_front(rows), strict=True)
+        if row.bytes is not None and wer is not None and math.isfinite(wer)
+    ]
+    if not measured:
+        return ""
+    across, up = fit_axis([size for _, size, _, _ in measured]), fit_axis([wer for _, _, wer, _ in measured])
+    points = [
+        _Point(row.model, _across(across, size), _up(up, wer), front, _title(row, names[row.model], size, wer))
+        for row, size, wer, front in measured
+    ]
+    drawn = [
+        *_grid(across, up, "WER" if len(sets) == 1 else "WER avg"),
+        *(_line([p for p in points if p.model == model and p.front], colour_of(names, model)) for model in names),
+        *(_marker(p, names) for p in sorted(points, key=lambda p: p.front)),  # the front on top
+    ]
+    what = f"WER against size of {len(points)} rows"
+    body = "\n".join(part for part in drawn if part)
+    return f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{what}">\n{body}\n</svg>'
+
+
+def marker(names: Mapping[str, str], model: str) -> str:
+    """The shape of a model alone, for a legend."""
+    shape = SHAPES[list(names).index(model) % len(SHAPES)]
+    drawn = f'<path class="point front {colour_of(names, model)}" d="{shape}"/>'
+    return f'<svg class="key" viewBox="-8 -8 16 16" aria-hidden="true">{drawn}</svg>'
+
+
+def colour_of(names: Mapping[str, str], model: str) -> str:
+    """The class that colours a model."""
+    return f"c{list(names).index(model) % COLOURS}"
+
+
+def _across(axis: Axis, value: float) -> float:
+    return _LEFT + (_RIGHT - _LEFT) * axis.place(value)
+
+
+def _up(axis: Axis, value: float) -> float:
+    return _BOTTOM - (_BOTTOM - _TOP) * axis.place(value)
+
+
+def _title(row: Row, name: str, size: float, wer: float) -> str:
+    said = [words for words in (row.quantization, row.sparsity, row.low_rank) if words != NOTHING]
+    return f"{name}, {' + '.join(said) or row.recipe}: {size:,.2f} MB, WER {wer:.2f} %"
+
+
+def _grid(across: Axis, up: Axis, wer: str) -> list[str]:
+    """Lines and labels of the ticks, and the titles of both axes."""
+    parts = []
+    for tick in across.ticks():
+        x = _across(across, tick)
+        parts.append(f'<path class="grid" d="M{x:.1f} {_TOP}V{_BOTTOM}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 24}" text-anchor="middle">{tick:.6g}</text>')
+    for tick in up.ticks():
+        y = _up(up, tick)
+        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_RIGHT}"/>')
+        parts.append(f'<text x="{_LEFT - 10}" y="{y:.1f}" dy=".35em" text-anchor="end">{tick:.6g}</text>')
+    middle_x, middle_y = (_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2
+    parts.append(f'<path class="frame" d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}"/>')
+    parts.append(f'<text x="{middle_x}" y="{_HEIGHT - 12}" text-anchor="middle">size in MB{_scale(across)}</text>')
+    turned = f'transform="translate(24 {middle_y}) rotate(-90)" text-anchor="middle"'
+    parts.append(f"<text {turned}>{wer} in %{_scale(up)}</text>")
+    return parts
+
+
+def _scale(axis: Axis) -> str:
+    return ", log scale" if axis.log else ""
+
+
+def _line(points: Sequence[_Point], colour: str) -> str:
+    """The staircase below which nothing was found."""
+    if len(points) < 2:
+        return ""
+    first, *rest = sorted(points, key=lambda p: p.x)
+    steps = "".join(f"H{p.x:.1f}V{p.y:.1f}" for p in rest)
+    return f'<path class="stairs {colour}" d="M{first.x:.1f} {first.y:.1f}{steps}"/>'
+
+
+def _marker(point: _Point, names: Mapping[str, str]) -> str:
+    shape = SHAPES[list(names).index(point.model) % len(SHAPES)]
+    kind = f"point {'front ' if point.front else ''}{colour_of(names, point.model)}"
+    place = f'transform="translate({point.x:.1f} {point.y:.1f})"'
+    return f'<path class="{kind}" {place} d="{shape}"><title>{escape(point.title)}</title></path>'

@@ -1,0 +1,49 @@
+from functools import cache
+
+import pytest
+import torch
+
+from sottovoce.calibration import calibrate
+from sottovoce.speech.datasets import read_corpus
+from sottovoce.target import find_target
+from tests import toys
+
+torch.set_num_threads(1)
+
+WRITERS = {
+    "whisper": (toys.write_whisper, {}),
+    "whisper untied": (toys.write_whisper, {"tied": False}),
+    "moonshine": (toys.write_moonshine, {}),
+    "moonshine untied": (toys.write_moonshine, {"tied": False}),
+}
+TOYS = tuple(WRITERS)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """The folder of a toy checkpoint by its name in TOYS, written once."""
+
+    @cache
+    def written(name):
+        write, options = WRITERS[name]
+        return write(tmp_path_factory.mktemp("toys") / name.replace(" ", "-"), **options)
+
+    return written
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory):
+    """A manifest of eight clips of different lengths."""
+    return toys.write_speech(tmp_path_factory.mktemp("calibration"), 8, seed=1, prefix="calibration")
+
+
+@pytest.fixture(scope="session")
+def clips(toy, speech):
+    """Three calibration clips for a toy by its name, driven by its own tokens."""
+
+    @cache
+    def calibrated(name):
+        model, _ = find_target(toy(name)).open()
+        return calibrate(model, read_corpus(speech, need_text=False).select(3, 0)).clips
+
+    return calibrated

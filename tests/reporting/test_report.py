@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from sottovoce.reporting.report import report
+from tests.reporting.sample import sweep
+
+FILES = ["table.md", "table.csv", "table.tex", "table.json", "report.html"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = sweep()
+    for row in rows:
+        row.write(tmp_path / "sweep")
+    (tmp_path / "sweep" / "order.json").write_text(json.dumps([row.key for row in rows]))
+    return tmp_path / "sweep"
+
+
+def test_report_writes_five_files_and_returns_what_they_say(folder, tmp_path):
+    found = report(folder, output=tmp_path / "new" / "out")
+    assert [path.name for path in found.files] == FILES
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == sorted(FILES)
+    assert [row.key for row in found.rows] == ["none", "int8", "gptq4", "gptq4-24", "rtn4", "broken"]
+    assert len(found.table.lines) == 6
+    assert json.loads(json.dumps(found.as_document()))["files"] == [str(path) for path in found.files]
+
+
+def test_report_replaces_its_files_and_leaves_others(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "table.md").write_text("old")
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    report(folder, output=str(tmp_path / "out"))
+    assert (tmp_path / "out" / "table.md").read_text().startswith("| Model")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_report_of_the_same_rows_is_the_same(folder, tmp_path):
+    first, second = report(folder, output=tmp_path / "a"), report(folder, output=tmp_path / "b")
+    assert [p.read_bytes() for p in first.files] == [p.read_bytes() for p in second.files]
+
+
+def test_report_refuses_a_folder_without_rows(tmp_path):
+    with pytest.raises(ValueError, match="holds no rows"):
+        report(tmp_path / "nowhere", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output", ["taken", "taken/below"])
+def test_report_refuses_an_output_that_is_a_file(folder, tmp_path, output):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(ValueError, match="taken is a file; name a folder"):
+        report(folder, output=tmp_path / output)
+    assert (tmp_path / "taken").read_text() == "mine"

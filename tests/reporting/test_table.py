@@ -1,0 +1,137 @@
+import inspect
+from dataclasses import replace
+
+import pytest
+
+from sottovoce.measure.score import difference
+from sottovoce.reporting.notes import RESAMPLES
+from sottovoce.reporting.table import STAR, make_table, model_names
+from tests.reporting.sample import ERROR, full_row, make_row, make_score, sweep
+
+
+def titles(table):
+    return [column.title for column in table.columns]
+
+
+def texts(table, title):
+    place = titles(table).index(title)
+    return [line[place].text for line in table.lines]
+
+
+def tones(table, title):
+    place = titles(table).index(title)
+    return [line[place].tone for line in table.lines]
+
+
+def test_one_data_set_has_its_columns_in_order():
+    assert titles(make_table(sweep())) == [
+        "Model", "Quantization", "Sparsity", "Low rank", "Calibration", "MB", "bits/weight", "GBOPs", "memory I/O MB",
+        "WER test-clean", "delta WER [95 %]", "Pareto",
+    ]  # fmt: skip
+
+
+def test_several_data_sets_have_an_average_and_a_difference_each():
+    assert titles(make_table(sweep(sets=("clean", "other"))))[9:] == [
+        "WER clean", "WER other", "WER avg", "delta WER clean [95 %]", "delta WER other [95 %]", "Pareto",
+    ]  # fmt: skip
+
+
+def test_columns_that_say_nothing_are_left_out_except_four():
+    table = make_table([make_row(error="no"), make_row("s", error="no")])
+    assert titles(table) == ["Model", "Quantization", "Sparsity", "MB", "WER"]
+
+
+def test_cells_say_what_was_measured():
+    table = make_table(sweep())
+    assert texts(table, "MB") == ["151.1", "37.8", "23.6", "21.6", "23.6", "-"]
+    assert texts(table, "WER test-clean")[:3] == ["7.54", "7.52", "7.93"]
+    assert texts(table, "delta WER [95 %]") == [
+        "-", "-0.02 [-0.11, +0.07] n.s.", "+0.39 [-0.26, +1.03] n.s.", "+3.18 [+2.40, +4.01]", "+1.31 [+0.62, +2.07]", "-",
+    ]  # fmt: skip
+    assert tones(table, "delta WER [95 %]") == ["plain", "plain", "plain", "loss", "loss", "plain"]
+    assert texts(table, "Pareto") == ["", STAR, STAR, STAR, "", ""]
+
+
+def test_a_difference_without_interval_is_told_alone():
+    table = make_table([make_row(scores=[make_score(delta=0.5)])])
+    assert texts(table, "delta WER [95 %]") == ["+0.50"]
+    assert not any("bootstrap" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([0.0123], ["0.0123"]), ([1.5, 3087.4], ["1.50", "3,087.40"]), ([1234.5], ["1,234"]), ([0, 20], ["0.0", "20.0"])],
+)
+def test_the_least_size_is_shown_with_three_figures(sizes, expected):
+    assert texts(make_table([make_row(str(i), megabytes=size) for i, size in enumerate(sizes)]), "MB") == expected
+
+
+def test_a_failed_row_tells_its_error_in_the_first_wer_column_and_whole_below():
+    table = make_table(sweep(sets=("clean", "other")))
+    whole = " ".join(ERROR.split())
+    assert texts(table, "WER clean")[-1] == f"failed: {whole[:60]}… [1]"
+    assert tones(table, "WER clean")[-1] == "failed"
+    assert texts(table, "WER other")[-1] == "-"
+    assert table.failures == (f"whisper-tiny, broken: {whole}",)
+
+
+def test_failures_count_in_the_order_of_the_lines():
+    rows = [make_row("a", error="first"), make_row("b", error="second"), make_row("c", compressed=False, error="third")]
+    table = make_table(rows)
+    assert texts(table, "WER") == ["failed: third [1]", "failed: first [2]", "failed: second [3]"]
+    assert [failure.split(": ")[1] for failure in table.failures] == ["third", "first", "second"]
+
+
+def test_the_uncompressed_row_of_each_model_comes_first_and_models_stay_together():
+    rows = [
+        make_row("1", "b", compressed=True, megabytes=1),
+        make_row("2", "a", compressed=True, megabytes=2),
+        make_row("3", "b", compressed=False, megabytes=3),
+        make_row("4", "a", compressed=False, megabytes=4),
+    ]
+    assert texts(make_table(rows), "MB") == ["3.00", "1.00", "4.00", "2.00"]
+
+
+def test_models_go_by_their_last_part_if_it_tells_them_apart():
+    def names(*models):
+        return list(model_names([make_row(model=model) for model in models]).values())
+
+    assert names("openai/whisper-tiny", "folder/moonshine/") == ["whisper-tiny", "moonshine"]
+    assert names("a/tiny", "b/tiny", "c/base") == ["a/tiny", "b/tiny", "c/base"]
+
+
+def test_rows_without_baseline_have_no_difference():
+    table = make_table([full_row("x", "m", "rtn 4-bit g32", 20, 5.0, [make_score()])])
+    assert "delta WER [95 %]" not in titles(table)
+    assert not any("uncompressed" in note or "bootstrap" in note for note in table.notes)
+
+
+def test_an_average_over_fewer_sets_is_not_shown():
+    rows = [
+        make_row("a", scores=[make_score("one", 8.0), make_score("two", 20.0)]),
+        make_row("b", scores=[make_score("one", 8.0)]),
+    ]
+    assert texts(make_table(rows), "WER avg") == ["14.00", "-"]
+    assert texts(make_table(rows), "WER two") == ["20.00", "-"]
+
+
+def test_the_notes_name_data_normaliser_scorer_interval_and_workload():
+    assert make_table(sweep()).notes == (
+        "1 MB = 10^6 bytes.",
+        "WER in percent: test-clean, 100 utterances with 1,000 words.",
+        "Normaliser: whisper-english (transformers 5.17); scorer: kaldialign 0.12.",
+        "delta WER: percent points to the uncompressed model.",
+        "95 % interval: paired bootstrap, 10,000 resamples of 5 speakers; n.s.: no significant difference.",
+        "GBOPs (10^9 bit operations) and memory I/O: one utterance of 10 s of audio, 32 tokens, beam 1, 32-bit activations.",
+    )
+
+
+def test_what_was_resampled_is_told_for_each_set_where_it_differs():
+    scores = [make_score("one", delta=1.0, interval=(0.5, 1.5), verdict="worse")]
+    scores.append(replace(scores[0], data="two", resampled="100 utterances"))
+    notes = make_table([make_row(scores=scores)]).notes
+    assert any("10,000 resamples of 5 speakers (one), 100 utterances (two);" in note for note in notes)
+
+
+def test_the_resamples_told_are_the_resamples_drawn():
+    assert inspect.signature(difference).parameters["resamples"].default == RESAMPLES

@@ -1,0 +1,573 @@
+"""The promises of docs/design.md that hold for every method, every family, tied and untied."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn.functional import unfold
+from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+
+import sottovoce
+from sottovoce.artifact import load_layers, read_artifact, save
+from sottovoce.calibration import calibrate
+from sottovoce.collect import State, run
+from sottovoce.loop import compress_layers
+from sottovoce.methods import METHODS
+from sottovoce.models.base import Clip, SpeechModel
+from sottovoce.numbers.grid import Quantized
+from sottovoce.recipe import Recipe, read_recipe, select
+from sottovoce.speech.audio import read as read_audio
+from sottovoce.speech.datasets import read_corpus
+from sottovoce.stats import InputStats
+from sottovoce.target import find_target
+from tests.conftest import TOYS
+
+# What a method needs before it, and options without which it refuses; one that needs neither is not named.
+BEFORE = {"low_rank": ["rtn"]}
+OPTIONS = {"hqq": {"symmetric": False}, "low_rank": {"rank": 3}}
+BLOCKS = "*.layers.*"
+RECIPES = {
+    **{name: [*BEFORE.get(name, []), {name: OPTIONS.get(name, {})}] for name in METHODS},
+    "3 bits in groups": [{"gptq": {"where": BLOCKS, "bits": 3, "group_size": 16, "symmetric": False}}],
+    "5 bits, one scale": [{"rtn": {"bits": 5, "group_size": "tensor", "scale_dtype": "float32"}}],
+    "rounded zero": [{"hqq": {"symmetric": False, "round_zero": True, "scale_dtype": "bfloat16", "bits": 2}}],
+    "2:4, bits, factors": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 0.1, "metric": "diagonal"}},
+    ],
+    "0.7 sparse 3 bits": [{"magnitude": {"sparsity": 0.7}}, {"rtn": {"bits": 3}}],
+    "2:4 floats": [{"wanda": {"where": BLOCKS, "sparsity": "2:4"}}],
+    "masked after rounding": ["rtn", {"magnitude": {"sparsity": 0.3}}],
+    "masked floats and factors": ["wanda", {"low_rank": {"rank": 2, "dtype": "bfloat16"}}],
+    "factors alone": [{"low_rank": {"replace": True, "rank": 4, "metric": "plain", "dtype": "float32"}}],
+    "smooth, rounded, masked": ["smoothquant", "gptq", {"global_magnitude": {"where": BLOCKS}}],
+    "all pruned then rounded": ["global_magnitude", "gptq"],
+}
+every_toy = pytest.mark.parametrize("name", TOYS)
+every_recipe = pytest.mark.parametrize("recipe", RECIPES)
+
+
+def compressed(folder, steps, clips, after=lambda model, layers, step, changed: None):
+    """The model and layers of a checkpoint after `steps`; `after` is called with all of them at each."""
+    target = find_target(folder)
+    selection = select(read_recipe({"steps": steps}), target.layout())
+    model, layers = target.open()
+    compress_layers(model, layers, selection, clips, after=lambda step, changed: after(model, layers, step, changed))
+    return model, layers
+
+
+def saved(tmp_path, folder, steps, clips):
+    model, layers = compressed(folder, steps, clips)
+    return model, layers, save(tmp_path / "artifact", model, layers, find_target(folder).base, [], [])
+
+
+def logits(model: SpeechModel, clip: Clip) -> torch.Tensor:
+    """transformers' own forward of one clip."""
+    with torch.no_grad():
+        inputs = {model.module.main_input_name: clip.features}
+        return model.module(**inputs, decoder_input_ids=clip.tokens, use_cache=False).logits
+
+
+def weight_of(model, layer):
+    return model.find(layer.name).weight.detach().reshape(layer.target.shape)
+
+
+# --- after each step ------------------------------------------------------------------------------
+
+
+@every_recipe
+@every_toy
+def test_after_every_step_the_module_holds_what_its_parts_say(name, recipe, toy, clips):
+    steps = []
+
+    def after(model, layers, step, changed):
+        steps.append(step.method.name)
+        assert changed
+        for layer in changed.values():
+            assert torch.equal(weight_of(model, layer), layer.weight.dense()), (step.label, layer.name)
+            assert layer.steps[-1] == step.label
+        for layer in layers.values():
+            assert torch.equal(weight_of(model, layer), layer.weight.dense()), (step.label, layer.name)
+
+    compressed(toy(name), RECIPES[recipe], clips(name), after)
+    assert set(steps) == {step if isinstance(step, str) else next(iter(step)) for step in RECIPES[recipe]}
+
+
+@every_recipe
+@every_toy
+def test_a_layer_lists_a_step_only_if_the_step_changed_it(name, recipe, toy, clips):
+    _, before = find_target(toy(name)).open()
+    known = {layer: kept.weight for layer, kept in before.items()}
+
+    def after(model, layers, step, changed):
+        for layer in changed.values():
+            old, new = known[layer.name], layer.weight
+            same = old.base is new.base or (isinstance(new.base, torch.Tensor) and torch.equal(old.base, new.base))
+            assert not (same and old.mask is new.mask and old.low_rank is new.low_rank), (step.label, layer.name)
+            known[layer.name] = new
+
+    _, layers = compressed(toy(name), RECIPES[recipe], clips(name), after)
+    for layer in layers.values():
+        assert layer.steps or torch.equal(layer.weight.dense(), before[layer.name].weight.dense())
+
+
+@every_recipe
+@every_toy
+def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(name, recipe, toy, clips):
+    target = find_target(toy(name))
+    _, layers = target.open()
+    targets = {layer: kept.target.clone() for layer, kept in layers.items()}
+
+    def after(model, layers, step, changed):
+        for layer in layers.values():
+            if step.method.scope == "model":
+                if layer.name in changed:
+                    assert torch.equal(layer.target, layer.weight.dense())
+                    if isinstance(layer.weight.base, torch.Tensor):  # base := mask * base
+                        assert torch.equal(layer.weight.base.float(), layer.weight.masked_base())
+                targets[layer.name] = layer.target.clone()
+            elif step.method.owns == "basis" and layer.name in changed:
+                assert not torch.equal(layer.target, targets[layer.name])
+                targets[layer.name] = layer.target.clone()
+            else:
+                assert torch.equal(layer.target, targets[layer.name]), (step.label, layer.name)
+
+    compressed(toy(name), RECIPES[recipe], clips(name), after)
+
+
+# --- on disk --------------------------------------------------------------------------------------
+
+
+@every_recipe
+@every_toy
+def test_what_is_loaded_is_bitwise_what_was_saved(name, recipe, toy, clips, tmp_path, monkeypatch):
+    model, layers, artifact = saved(tmp_path, toy(name), RECIPES[recipe], clips(name))
+    assert artifact.predicted_bytes() == artifact.bytes
+    monkeypatch.setattr(SpeechModel, "without_weights", garbage(SpeechModel.without_weights))
+    loaded, found = load_layers(artifact)
+
+    assert loaded.tied == model.tied == ("untied" not in name)
+    assert_same_module(loaded.module, model.module)
+    for layer in found.values():
+        assert_same_weight(layer.weight, layers[layer.name].weight)
+        assert layer.steps == layers[layer.name].steps
+        if layer.weight.mask is not None and layer.weight.low_rank is None:
+            assert (weight_of(loaded, layer)[~layer.weight.mask] == 0).all()
+        if layer.weight.mask is not None and layer.weight.base is not None:
+            assert (layer.weight.masked_base()[~layer.weight.mask] == 0).all()
+
+
+@every_recipe
+@every_toy
+def test_a_dense_weight_can_be_computed_from_the_file_alone(name, recipe, toy, clips, tmp_path):
+    model, layers, artifact = saved(tmp_path, toy(name), RECIPES[recipe], clips(name))
+    with safe_open(artifact.folder / "model.safetensors", framework="pt") as file:
+        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, a file and no dict
+    for entry in artifact.entries:
+        parts = {key.removeprefix(entry.tensor): t for key, t in stored.items() if key.startswith(f"{entry.tensor}")}
+        assert torch.equal(by_hand(entry, parts), layers[entry.name].weight.dense()), entry.name
+        assert torch.equal(by_hand(entry, parts), weight_of(model, layers[entry.name])), entry.name
+
+
+def by_hand(entry, parts):
+    """(out, in) float32 from an entry's stored tensors, one number after the other."""
+    if "" in parts:
+        return parts[""].reshape(entry.rows, entry.columns).float()
+    kept = torch.ones(entry.rows, entry.columns, dtype=torch.bool)
+    if entry.mask == "bitmap":
+        kept = torch.stack([torch.tensor(numbers(row, 1, entry.columns)).bool() for row in parts[".mask"]])
+    elif entry.mask == "2:4":
+        pairs = [(1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1), (0, 1, 1, 0), (0, 1, 0, 1), (0, 0, 1, 1)]
+        quads = [[pairs[i] for i in numbers(row, 3, entry.columns // 4)] for row in parts[".mask"]]
+        kept = torch.tensor(quads).bool().reshape(entry.rows, entry.columns)
+    dense = torch.zeros(entry.rows, entry.columns)
+    if entry.bits:
+        codes = parts[".codes"]
+        if entry.mask:
+            levels = torch.zeros(entry.rows, entry.columns)
+            levels[kept] = torch.tensor(numbers(codes, entry.bits, entry.kept)).float()
+        else:
+            levels = torch.tensor([numbers(row, entry.bits, entry.columns) for row in codes]).float()
+        rows, groups = entry.scale_shape()
+        scale = parts[".scale"].float()
+        if entry.zero == "integer":
+            zero = torch.tensor([numbers(row, entry.bits, groups) for row in parts[".zero_point"]]).float()
+        elif entry.zero == "fractional":
+            zero = parts[".zero_point"].float()
+        else:
+            zero = torch.full((rows, groups), 2.0 ** (entry.bits - 1))
+        for i in range(entry.columns):
+            group = i * groups // entry.columns
+            dense[:, i] = (levels[:, i] - zero[:, group]) * scale[:, group]
+    elif entry.dtype:
+        dense[kept] = parts[".values"].float().flatten()
+    dense[~kept] = 0
+    if not entry.rank:
+        return dense
+    product = parts[".left"].float() @ parts[".right"].float()
+    return product if entry.base_bits == 0 else dense + product
+
+
+def numbers(packed, bits, count):
+    """The first `count` numbers of `bits` bits in a little-endian binary number."""
+    digits = "".join(f"{byte:08b}"[::-1] for byte in packed.tolist())  # lowest first
+    return [int(digits[bits * i : bits * (i + 1)][::-1], 2) for i in range(count)]
+
+
+def garbage(without_weights):
+    """A `without_weights` whose module holds random numbers, in its buffers that a file stores too."""
+
+    @classmethod
+    def filled(cls, checkpoint, device="meta"):
+        model = without_weights.__func__(cls, checkpoint, device)
+        if device != "meta":
+            for tensor in model.module.state_dict().values():
+                tensor.detach().normal_(mean=100)
+        return model
+
+    return filled
+
+
+def assert_same_module(one, other):
+    for kind in ("named_parameters", "named_buffers"):
+        found, expected = dict(getattr(one, kind)()), dict(getattr(other, kind)())
+        assert set(found) == set(expected)
+        for key, tensor in found.items():
+            assert torch.equal(tensor, expected[key]), key
+
+
+def assert_same_weight(one, other):
+    kept = slice(None) if one.mask is None else one.mask
+    assert (one.mask is None) == (other.mask is None)
+    assert one.mask is None or torch.equal(one.mask, other.mask)
+    assert type(one.base) is type(other.base)
+    if isinstance(one.base, Quantized):
+        assert one.base.grid == other.base.grid
+        pairs = [(one.base.codes[kept], other.base.codes[kept]), (one.base.scale, other.base.scale)]
+        if one.base.zero_point is not None:
+            pairs.append((one.base.zero_point, other.base.zero_point))
+    else:
+        pairs = [] if one.base is None else [(one.base[kept], other.base[kept])]
+    pairs += list(zip(one.low_rank or (), other.low_rank or (), strict=True))
+    for mine, theirs in pairs:
+        assert mine.dtype == theirs.dtype
+        assert torch.equal(mine, theirs)
+
+
+@every_toy
+def test_a_tied_weight_is_stored_once_and_stays_tied(name, toy, clips, tmp_path):
+    model, _, artifact = saved(tmp_path, toy(name), ["rtn"], ())
+    module, tied = model.module, "untied" not in name
+    assert (module.proj_out.weight is module.model.decoder.embed_tokens.weight) == tied
+    with safe_open(artifact.folder / "model.safetensors", framework="pt") as file:
+        heads = [key for key in file.keys() if key.startswith("proj_out")]  # noqa: SIM118
+        tables = [key for key in file.keys() if "embed_tokens" in key]  # noqa: SIM118
+    assert len(tables) == 2  # codes and scale
+    assert len(heads) == (0 if tied else 2)
+
+
+# --- the change of basis --------------------------------------------------------------------------
+
+
+@every_toy
+def test_smoothing_leaves_float_logits_as_they_were(name, toy, clips):
+    before, _ = find_target(toy(name)).open()
+    after, layers = compressed(toy(name), [{"smoothquant": {"alpha": 0.7}}], clips(name))
+    assert any(layer.steps for layer in layers.values())
+    for clip in clips(name):
+        expected = logits(before, clip)
+        assert torch.allclose(logits(after, clip), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("earlier", ["wanda", "magnitude", "rtn", {"low_rank": {"replace": True}}])
+@every_toy
+def test_smoothing_may_not_follow_a_mask_or_a_rounding(name, earlier, toy):
+    with pytest.raises(ValueError, match="put it first"):
+        select(read_recipe({"steps": [earlier, "smoothquant"]}), find_target(toy(name)).layout())
+
+
+@every_toy
+def test_smoothing_refuses_an_artifact_that_is_masked(name, toy, tmp_path):
+    sottovoce.compress(toy(name), recipe={"steps": ["magnitude"]}, output=tmp_path / "a")
+    with pytest.raises(ValueError, match="smoothquant changes the basis of weights that an earlier compression"):
+        sottovoce.compress(tmp_path / "a", recipe={"steps": ["smoothquant"]}, output=tmp_path / "b", data="none")
+
+
+# --- block by block -------------------------------------------------------------------------------
+
+
+@every_toy
+@torch.no_grad()
+def test_block_by_block_is_the_forward_of_the_model_bit_for_bit(name, toy, clips):
+    model, _ = find_target(toy(name)).open()
+    encoder, decoder = model.stacks
+    for clip in clips(name):
+        state = State(*encoder.enter(clip, None, None))
+        for unit in encoder.units:
+            state.hidden = run(model, unit, state)
+        state = State(*decoder.enter(clip, state.hidden, state.context))
+        for unit in decoder.units:
+            state.hidden = run(model, unit, state)
+        assert torch.equal(state.hidden, logits(model, clip))
+
+
+# --- what is transcribed --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def audio(speech):
+    return [read_audio(row.audio, 16_000) for row in read_corpus(speech, need_text=False).utterances]
+
+
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_a_transcript_does_not_depend_on_its_batch_its_order_or_the_threads(name, toy, audio):
+    recognizer = sottovoce.load(toy(name))
+    alone = [recognizer.transcribe(clip) for clip in audio]
+    assert len({len(clip) for clip in audio}) == len(audio)
+    assert len(set(alone)) > 5
+    assert recognizer.transcribe(audio) == alone
+    assert [text for i in range(0, 8, 3) for text in recognizer.transcribe(audio[i : i + 3])] == alone
+    order = np.random.default_rng(0).permutation(len(audio))
+    assert recognizer.transcribe([audio[i] for i in order]) == [alone[i] for i in order]
+    assert recognizer.transcribe([audio[0], audio[1], audio[0]]) == [alone[0], alone[1], alone[0]]
+    torch.set_num_threads(2)
+    try:
+        assert recognizer.transcribe(audio) == alone
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(("name", "apart"), [("whisper", 1e-5), ("moonshine", 0)])
+def test_what_is_heard_does_not_depend_on_the_batch(name, apart, toy, audio):
+    # a convolution of a batch of equal windows may be summed in another order; padding would be worth 1 and more
+    recognizer = sottovoce.load(toy(name))
+    features = [recognizer.model.features(clip) for clip in audio]
+    together = recognizer.engine.encode(features)
+    for i, feature in enumerate(features):
+        alone = recognizer.engine.encode([feature]).states[0]
+        assert torch.allclose(together.states[i, : len(alone)], alone, atol=apart, rtol=apart)
+        assert together.valid is None or int(together.valid[i].sum()) == len(alone)
+
+
+@every_toy
+def test_own_tokens_are_what_transformers_generates(name, toy, speech):
+    model, _ = find_target(toy(name)).open()
+    corpus = read_corpus(speech, need_text=False)
+    module = AutoModelForSpeechSeq2Seq.from_pretrained(toy(name), local_files_only=True).eval()
+    processor = AutoProcessor.from_pretrained(toy(name), local_files_only=True)
+    for clip, utterance in zip(calibrate(model, corpus).clips, corpus.utterances, strict=True):
+        samples = read_audio(utterance.audio, 16_000)
+        features = processor(samples, sampling_rate=16_000, return_tensors="pt")
+        [row] = module.generate(**features, return_dict_in_generate=True)["sequences"].tolist()
+        end = module.generation_config.eos_token_id
+        assert clip.tokens[0].tolist() == (row[: row.index(end)] if end in row else row)
+        assert clip.samples == len(samples)
+
+
+# --- what is computed, and how often --------------------------------------------------------------
+
+
+class Watch:
+    """Counts of forwards by unit and of InputStats by object, while a recipe runs."""
+
+    def __init__(self, monkeypatch):
+        self.forwards, self.adds, self.objects = Counter(), Counter(), []
+        plain_run, plain_add = run, InputStats.add
+
+        def counted_run(model, unit, state):
+            self.forwards[unit.name] += 1
+            return plain_run(model, unit, state)
+
+        def counted_add(stats, x, needs):
+            self.objects.append(stats)  # kept alive, so that an id stands for one object
+            self.adds[id(stats)] += 1
+            return plain_add(stats, x, needs)
+
+        monkeypatch.setattr("sottovoce.loop.run", counted_run)
+        monkeypatch.setattr("sottovoce.collect.run", counted_run)
+        monkeypatch.setattr(InputStats, "add", counted_add)
+
+
+@every_toy
+def test_every_site_is_summed_once_for_each_clip_and_memory_once_for_all_blocks(name, toy, clips, monkeypatch):
+    three, watch = clips(name), Watch(monkeypatch)
+    model, _ = compressed(toy(name), ["wanda", "gptq"], three)
+    sites = {site.name for stack in model.stacks for unit in stack.units for site in unit.sites}
+    sites = {site for site in sites if not site.endswith("positions")}
+    looked_up = 0 if model.tied else 1  # an untied table of tokens is looked up: no sum
+    assert sum(site == "decoder.memory" for site in sites) == 1
+    assert len(watch.adds) == len(sites) - looked_up
+    assert set(watch.adds.values()) == {len(three)}
+
+
+@every_toy
+def test_readers_of_one_site_share_its_statistics_and_all_blocks_those_of_memory(name, toy, clips):
+    seen = defaultdict(set)
+    kept = []
+    recipe = read_recipe({"steps": ["gptq"]})
+    [step] = recipe.steps
+
+    def spy(layer, stats, **options):
+        kept.append(stats)
+        seen[layer.name].add(id(stats))
+        return step.method.function(layer, stats, **options)
+
+    target = find_target(toy(name))
+    spied = Recipe("spied", (replace(step, method=replace(step.method, function=spy)),))
+    model, layers = target.open()
+    compress_layers(model, layers, select(spied, target.layout()), clips(name))
+    readers = defaultdict(set)
+    for site in (site for stack in model.stacks for unit in stack.units for site in unit.sites):
+        readers[site.name] |= set(site.readers)
+    assert set().union(*readers.values()) == set(layers)
+    assert len(readers["decoder.memory"]) == 4
+    for site, names in readers.items():
+        assert len(set().union(*(seen[layer] for layer in names))) == 1, site
+
+
+@every_toy
+def test_a_unit_runs_once_to_collect_once_to_feed_the_next_and_no_more(name, toy, clips, monkeypatch):
+    three, watch = clips(name), Watch(monkeypatch)
+    compressed(toy(name), [{"gptq": {"where": "decoder.layers.0.self_attn.*"}}], three)
+    expected = {"encoder.stem", "encoder.layers.0", "encoder.layers.1", "encoder.exit", "decoder.stem"}
+    assert watch.forwards == {**dict.fromkeys(expected, len(three)), "watched": len(three)}
+
+
+@every_toy
+def test_a_recipe_without_statistics_runs_no_unit(name, toy, clips, monkeypatch):
+    three, watch = clips(name), Watch(monkeypatch)
+    compressed(toy(name), [{"magnitude": {"where": BLOCKS}}, "rtn"], three)
+    assert not watch.forwards
+    assert not watch.adds
+
+
+# --- statistics against the slow truth ------------------------------------------------------------
+
+
+def statistics(folder, steps, clips):
+    """The statistics that a layer's step was given, by the layer's name."""
+    found = {}
+    recipe = read_recipe({"steps": steps})
+    [step] = recipe.steps
+
+    def spy(layer, stats, **options):
+        found[layer.name] = stats
+        return layer.weight
+
+    target = find_target(folder)
+    model, layers = target.open()
+    spied = Recipe("spied", (replace(step, method=replace(step.method, function=spy)),))
+    compress_layers(model, layers, select(spied, target.layout()), clips)
+    return model, found
+
+
+def inputs_of(model, names, clip):
+    """What each module reads in transformers' own forward of one clip."""
+    seen = {}
+    handles = [
+        model.find(name).register_forward_pre_hook(lambda module, args, name=name: seen.update({name: args[0]}))
+        for name in names
+    ]
+    logits(model, clip)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("name", ["whisper", "whisper untied", "moonshine", "moonshine untied"])
+def test_statistics_are_sums_over_valid_positions_of_what_each_layer_reads(name, toy, clips):
+    model, found = statistics(toy(name), ["gptq"], clips(name))
+    expected = defaultdict(list)
+    for clip in clips(name):
+        names = [layer for layer in found if isinstance(model.find(layer), (nn.Linear, nn.Conv1d))]
+        for layer, x in inputs_of(model, [*names, "proj_out"], clip).items():
+            module = model.find(layer)
+            if isinstance(module, nn.Conv1d):
+                kernel, stride, padding = module.kernel_size[0], module.stride[0], module.padding[0]
+                x = unfold(x[:, :, None], (1, kernel), padding=(0, padding), stride=(1, stride)).transpose(1, 2)
+            valid = valid_positions(name, layer, clip, x.shape[1])
+            expected[layer].append(x[0, :valid])
+    if model.tied:
+        expected["decoder.embed_tokens"] = expected.pop("proj_out")
+    assert len(expected) > 20
+    for layer, parts in expected.items():
+        x, stats = torch.cat(parts).double(), found[layer]
+        assert stats.count == len(x), layer
+        gram = x.T @ x
+        assert torch.allclose(stats.gram.double(), gram, rtol=1e-4, atol=1e-5 * float(gram.abs().max())), layer
+        assert torch.allclose(stats.square, stats.gram.diagonal()), layer
+
+
+def valid_positions(name, layer, clip, positions):
+    """Positions that lie in speech: Whisper's window goes on after the clip, Moonshine's frames do not."""
+    reads_frames = layer.startswith("encoder.") or layer.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
+    if not (name.startswith("whisper") and reads_frames):
+        return positions
+    frames = -(-clip.samples // (160 if layer == "encoder.conv1" else 320))
+    assert frames < positions
+    return frames
+
+
+def test_silence_after_a_clip_is_no_statistic(toy, clips):
+    # the same features, whether the silence up to the window's end was ours or the feature extractor's
+    clip = clips("whisper")[0]
+    steps = [{"gptq": {"where": "encoder.layers.*"}}]
+    _, found = statistics(toy("whisper"), steps, [clip])
+    _, padded = statistics(toy("whisper"), steps, [Clip(clip.features, 32_000, clip.tokens)])
+    assert {stats.count for stats in found.values()} == {-(-clip.samples // 320)}
+    assert {stats.count for stats in padded.values()} == {100}
+
+
+# --- a wrong recipe -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (["gpqt"], "did you mean gptq"),
+        ([{"gptq": {"bits": 9}}], "bits=9"),
+        ([{"gptq": {"where": "encodr.*"}}], "matches no layer"),
+        ([{"gptq": {"group_size": 24}}], "does not divide"),
+        (["gptq", "rtn"], "would overwrite"),
+        (["low_rank"], "none comes before"),
+        ([{"hqq": {"symmetric": True}}], "set symmetric: false"),
+        (["gptq", "smoothquant"], "put it first"),
+    ],
+)
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_a_wrong_recipe_fails_before_a_weight_is_read(name, steps, message, toy, speech, tmp_path, monkeypatch):
+    def opened(*arguments):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(SpeechModel, "with_weights", opened)
+    monkeypatch.setattr(SpeechModel, "layers", opened)
+    with pytest.raises(ValueError, match=message):
+        sottovoce.compress(toy(name), recipe={"steps": steps}, output=tmp_path / "out", data=speech)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_and_needless_data_are_refused_before_a_weight_is_read(toy, speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(SpeechModel, "with_weights", None)
+    with pytest.raises(ValueError, match=r"looks at activations \(gram\)"):
+        sottovoce.compress(toy("whisper"), recipe="gptq-w8", output=tmp_path / "out")
+    with pytest.raises(ValueError, match="looks at no data"):
+        sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=tmp_path / "out", data=speech)
+
+
+# --- the verb -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["whisper", "moonshine untied"])
+def test_compress_saves_what_the_loop_made_and_load_runs_it(name, toy, speech, clips, tmp_path, audio):
+    artifact = sottovoce.compress(toy(name), recipe="gptq-w4", output=tmp_path / "a", data=speech, limit=3)
+    model, _ = compressed(toy(name), [step.as_document() for step in read_recipe("gptq-w4").steps], clips(name))
+    recognizer = sottovoce.load(tmp_path / "a")
+    assert_same_module(recognizer.model.module, model.module)
+    assert artifact == read_artifact(tmp_path / "a")
+    assert len(set(recognizer.transcribe(audio))) > 4
+    assert artifact.bytes < find_target(toy(name)).bytes / 3

@@ -10,7 +10,7 @@ rm -rf "$here"
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 
 echo "Random weights and synthetic tones: this shows that the machinery runs, not how well models survive it."
-say python tests/toys.py "$here"
+say python -m tests.toys "$here"
 say sottovoce compress "$here/whisper" --recipe gptq-w4 --data "$here/calibration.jsonl" --output "$here/out"
 say sottovoce inspect "$here/out"
 say sottovoce evaluate "$here/out" "$here/whisper" --data "$here/test.jsonl" --output "$here/runs/one"

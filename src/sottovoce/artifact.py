@@ -92,9 +92,11 @@ def is_artifact(folder: str | Path) -> bool:
 
 
 def check_output(output: Path) -> None:
-    """Raise ValueError if saving at `output` would destroy something that is not an artifact."""
+    """Raise ValueError if saving at `output` cannot work or would destroy something that is not an artifact."""
     if output.is_file():
         raise ValueError(f"output {output} is a file; name a folder that is new or holds an artifact")
+    if blocker := next((parent for parent in output.absolute().parents if parent.is_file()), None):
+        raise ValueError(f"output {output}: {blocker} is a file, so nothing can stand below it; name another folder")
     if output.is_dir() and any(output.iterdir()) and not is_artifact(output):
         raise ValueError(
             f"output {output} holds files that are no artifact; name a folder that is new or holds an artifact"

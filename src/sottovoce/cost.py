@@ -3,8 +3,9 @@
 Definitions. A multiply-accumulate (MAC) of a b-bit weight with an a-bit activation is b * a bit
 operations; attention multiplies two activations. A masked weight is skipped where its format lets a
 kernel skip it (2:4), and not otherwise. Memory traffic counts a weight, with its scales, zero points,
-mask and factors, once in each pass that uses it, activations in and out of every product, and the
-key and value cache read and written. Attention counts as fused: its scores never leave the core.
+mask and factors, once in each pass that uses it, and activations in and out of every product: keys
+and values are written once, by the products that make them, and read by each pass that attends to
+them. Attention counts as fused: its scores never leave the core.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,7 +35,7 @@ class Product:
     passes    how often the weight is streamed from memory; 0 for a look-up
     lookups   rows looked up in a table
     macs      multiply-accumulates of two activations
-    moved     activation values read and written, the cache included
+    moved     activation values read and written, keys and values read included
     """
 
     name: str

@@ -8,10 +8,10 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader without YAML 1.1's base-60 numbers (2:4 would be 124) and without repeated keys."""
+    """SafeLoader without YAML 1.1's numbers to base 60 (2:4 would be 124) and 8, and without repeated keys."""
 
 
-_NUMBER = re.compile(r"^[-+]?(\d[\d_]*)$")
+_NUMBER = re.compile(r"^[-+]?(0|[1-9][\d_]*)$")
 _REAL = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$")
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":timestamp"))]
@@ -24,7 +24,9 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _REAL, list("-+.0123456
 def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ValueError(f"a key in line {key_node.start_mark.line + 1} is a list or a mapping; a word would work")
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise ValueError(f"key {key!r} stands twice, again in line {key_node.start_mark.line + 1}")
         seen.add(key)

@@ -92,16 +92,9 @@ def _asked(model: SpeechModel, work: Work) -> Asked:
 def _last_to_feed(units: Sequence[tuple[Stack, Unit, Work]], asked: Asked) -> int:
     """The last unit whose inputs matter to somebody; -1 if the recipe needs no data."""
     entry = next(i for i, (stack, _, _) in enumerate(units) if stack.name == "decoder")
-    where = {"here": lambda i: i, "memory": lambda i: entry, "head": lambda i: entry, "lookup": lambda i: -1}
-    return max(
-        (
-            where[site.collected](i)
-            for i, (_, unit, _) in enumerate(units)
-            for site in unit.sites
-            if asked.get(site.name)
-        ),
-        default=-1,
-    )
+    reached = {"memory": entry, "head": entry, "lookup": -1}
+    sites = [(i, site) for i, (_, unit, _) in enumerate(units) for site in unit.sites if asked.get(site.name)]
+    return max((reached.get(site.collected, i) for i, site in sites), default=-1)
 
 
 def _enter(stack: Stack, clips: Sequence[Clip], before: Sequence[State]) -> list[State]:

@@ -113,14 +113,12 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     for part in document:
         if part not in ("grid", "steps", "description"):
             raise unknown(f"part of recipe {name}", str(part), ("grid", "steps", "description"))
-    steps = document.get("steps")
-    if not isinstance(steps, list) or not steps:
-        raise ValueError(f"recipe {name} has no steps; write a list such as: steps: [gptq]")
-    document["steps"] = [_as_mapping(step, name) for step in steps]
+    document["steps"] = _steps(document, name)
     document.setdefault("grid", {})
     for override in overrides:
         _override(document, override)
         name = f"{name} {override}"
+        document["steps"] = _steps(document, name)
     grid = document["grid"]
     if not isinstance(grid, dict):
         raise ValueError(
@@ -154,6 +152,13 @@ def _document(source: str | Path | Mapping[str, Any]) -> tuple[str, Any]:
         raise unknown("recipe", str(source), built_in_recipes())
     text = resources.files("sottovoce").joinpath("recipes", f"{source}.yaml").read_text()
     return str(source), parse_yaml(text, str(source))
+
+
+def _steps(document: Mapping[str, Any], recipe: str) -> list[dict[str, dict[str, Any]]]:
+    steps = document.get("steps")
+    if not isinstance(steps, list) or not steps:
+        raise ValueError(f"recipe {recipe} has no steps; write a list such as: steps: [gptq]")
+    return [_as_mapping(step, recipe) for step in steps]
 
 
 def _as_mapping(step: Any, recipe: str) -> dict[str, dict[str, Any]]:
@@ -281,9 +286,10 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         raise ValueError(
             f"{method} changes the basis of weights that {earlier} has already settled ({name}); put it first"
         )
-    if owns in ("base", "mask", "low_rank") and owns in written:
+    overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else (owns,)
+    if owns != "basis" and (earlier := next((written[part] for part in overwritten if part in written), None)):
         raise ValueError(
-            f"{method} would overwrite what {written[owns]} wrote in {name}; name different layers with "
+            f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "
             "where, or drop one of the two"
         )
     if owns == "low_rank" and not step.options.get("replace") and not ({"base", "mask"} & set(written)):

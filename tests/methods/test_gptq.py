@@ -111,29 +111,35 @@ def test_the_block_size_changes_nothing(size, how):
         )
 
 
+def total_errors(grid, *, masked=False, **how):
+    """The output error of rounding to nearest and of GPTQ, over five layers: one layer alone may be unlucky."""
+    nearest = repaired = 0.0
+    for seed in range(5):
+        x = some_inputs(300, 48, seed)
+        layer, stats = layer_of(some_weights(32, 48, seed)), seen(x)
+        if masked:
+            layer.weight = magnitude(layer, stats, sparsity="2:4")
+        mask = layer.weight.mask
+        layer.weight = rtn(layer, stats, grid=grid)
+        nearest += output_error(layer, x)
+        layer.weight = gptq(layer, stats, grid=grid, **how)
+        repaired += output_error(layer, x)
+        assert layer.weight.mask is mask
+        assert mask is None or (layer.weight.dense()[~mask] == 0).all()
+    return nearest, repaired
+
+
 @pytest.mark.parametrize("how", [{}, {"static_groups": True}, {"act_order": True, "static_groups": True}], ids=str)
 @pytest.mark.parametrize("grid", GRIDS, ids=named)
 def test_the_outputs_are_nearer_than_those_of_rounding_to_nearest(grid, how):
-    w, x = some_weights(32, 48), some_inputs(1000, 48)
-    layer, stats = layer_of(w), seen(x)
-    layer.weight = rtn(layer, stats, grid=grid)
-    nearest = output_error(layer, x)
-    layer.weight = gptq(layer, stats, grid=grid, **how)
-    assert output_error(layer, x) < nearest
+    nearest, repaired = total_errors(grid, **how)
+    assert repaired < (0.96 if grid.bits == 2 else 0.82) * nearest
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=named)
 def test_under_a_mask_dropped_weights_are_zero_and_the_kept_ones_repair_the_damage(grid):
-    w, x = some_weights(32, 48), some_inputs(1000, 48)
-    layer, stats = layer_of(w), seen(x)
-    layer.weight = magnitude(layer, stats, sparsity="2:4")
-    mask = layer.weight.mask
-    layer.weight = rtn(layer, stats, grid=grid)
-    nearest = output_error(layer, x)
-    layer.weight = gptq(layer, stats, grid=grid)
-    assert torch.equal(layer.weight.mask, mask)
-    assert (layer.weight.dense()[~mask] == 0).all()
-    assert output_error(layer, x) < 0.9 * nearest
+    nearest, repaired = total_errors(grid, masked=True)
+    assert repaired < (1.0 if grid.bits == 2 else 0.92) * nearest
 
 
 def test_at_eight_bits_the_repair_goes_below_the_mask_without_rounding():

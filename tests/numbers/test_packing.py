@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.numbers.packing import (
@@ -22,6 +22,7 @@ def random_two_of_four(rows, columns, seed=0):
     return (score >= score.sort(dim=-1).values[..., 2:3]).reshape(rows, columns)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(0, 6), st.integers(0, 40), st.integers(0, 2**31))
 def test_unpacking_gives_back_what_was_packed(bits, rows, columns, seed):
     codes = random_codes(rows, columns, bits, seed)
@@ -53,7 +54,7 @@ def test_a_row_takes_no_more_bytes_than_its_bits(columns, bits, expected):
     assert pack(random_codes(2, columns, bits), bits).shape == (2, expected)
 
 
-@pytest.mark.parametrize(("rows", "columns", "bits"), [(2, 2**21 + 3, 8), (2101, 1999, 8), (5999, 1403, 3)])
+@pytest.mark.parametrize(("rows", "columns", "bits"), [(2, 2**21 + 3, 8), (4003, 1403, 3)])
 def test_matrices_larger_than_one_chunk_are_packed_alike(rows, columns, bits):
     codes = random_codes(rows, columns, bits)
     packed = pack(codes, bits)
@@ -78,6 +79,7 @@ def test_a_wrong_number_of_bytes_is_refused(size):
         unpack(torch.zeros(2, size, dtype=torch.uint8), 3, 15)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5), st.integers(0, 20), st.integers(0, 2**31))
 def test_two_of_four_places_come_back(rows, quads, seed):
     mask = random_two_of_four(rows, 4 * quads, seed)

@@ -1,29 +1,31 @@
 """Hand-made rows: no model was asked."""
 
+from dataclasses import replace
+
 from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
 
 NASTY = "org/a_b&50%<script>"
-ERROR = "RuntimeError: the recipe asks for 2:4 on conv1, whose 3 columns are no multiple of 4;\n  leave conv1 out | see _docs_"
+ERROR = "RuntimeError: the recipe asks for 2:4 on conv1, whose 3 columns 4 does not divide;\n  leave conv1 out | _docs_"
 
 
 def make_score(data="test-clean", wer=8.0, delta=None, interval=None, verdict=None, **more):
-    fields = dict(
+    score = Score(
         target="t", data=data, wer=wer, substitutions=60, deletions=10, insertions=10, reference_words=1000,
         utterances=100, bytes=1, delta_wer=delta, delta_wer_interval=interval, verdict=verdict,
         resampled="5 speakers" if interval else None, baseline="base" if interval else None, empties=0, loops=1,
         capped=0, length_ratio=0.99, seconds=600.0, rtfx=12.5, normalizer="whisper-english",
         normalizer_version="transformers 5.17", scorer="kaldialign 0.12",
     )  # fmt: skip
-    return Score(**{**fields, **more})
+    return replace(score, **more)
 
 
 def make_row(key="r", model="openai/whisper-tiny", quantization="-", megabytes=None, scores=(), **more):
-    fields = dict(
+    row = Row(
         key=key, model=model, recipe=key, quantization=quantization, sparsity="-", low_rank="-", calibration="-",
         compressed=True, bytes=None if megabytes is None else round(megabytes * 1e6), scores=tuple(scores),
     )  # fmt: skip
-    return Row(**{**fields, **more})
+    return replace(row, **more)
 
 
 def full_row(key, model, quantization, megabytes, bits, scores, **more):
@@ -81,8 +83,12 @@ def nasty():
     """Every text that a user may write holds what some format takes for its own."""
     return [
         full_row(
-            "k", NASTY, r"\q{4} ~x^2 #1 $5 a|b `c` *d*", 12.0, 4.0, [lost("se_t & 'two' \"<b>\"", 9.0, -0.5, -0.7, -0.1)],
+            "k", NASTY, r"\q{4} ~x^2 #1 $5 a|b `c` *d*", 12.0, 4.0,
+            [lost("se_t & 'two' \"<b>\"", 9.0, -0.5, -0.7, -0.1)],
             sparsity="[x](y)", calibration="100 % & more", low_rank="☃",
         ),
-        make_row("e_1", "other/[red]m_&", error="</td></table><script>alert('&amp;')</script> \\end{tabular} 100 % | x"),
+        make_row(
+            "e_1", "other/[red]m_&",
+            error="</td><script>alert('&amp;')</script> \\end{tabular} 100 % | x",
+        ),
     ]  # fmt: skip

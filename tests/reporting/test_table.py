@@ -46,7 +46,8 @@ def test_cells_say_what_was_measured():
     assert texts(table, "MB") == ["151.1", "37.8", "23.6", "21.6", "23.6", "-"]
     assert texts(table, "WER test-clean")[:3] == ["7.54", "7.52", "7.93"]
     assert texts(table, "delta WER [95 %]") == [
-        "-", "-0.02 [-0.11, +0.07] n.s.", "+0.39 [-0.26, +1.03] n.s.", "+3.18 [+2.40, +4.01]", "+1.31 [+0.62, +2.07]", "-",
+        "-", "-0.02 [-0.11, +0.07] n.s.", "+0.39 [-0.26, +1.03] n.s.", "+3.18 [+2.40, +4.01]",
+        "+1.31 [+0.62, +2.07]", "-",
     ]  # fmt: skip
     assert tones(table, "delta WER [95 %]") == ["plain", "plain", "plain", "loss", "loss", "plain"]
     assert texts(table, "Pareto") == ["", STAR, STAR, STAR, "", ""]
@@ -122,7 +123,8 @@ def test_the_notes_name_data_normaliser_scorer_interval_and_workload():
         "Normaliser: whisper-english (transformers 5.17); scorer: kaldialign 0.12.",
         "delta WER: percent points to the uncompressed model.",
         "95 % interval: paired bootstrap, 10,000 resamples of 5 speakers; n.s.: no significant difference.",
-        "GBOPs (10^9 bit operations) and memory I/O: one utterance of 10 s of audio, 32 tokens, beam 1, 32-bit activations.",
+        "GBOPs (10^9 bit operations) and memory I/O: one utterance of 10 s of audio, 32 tokens, beam 1, "
+        "32-bit activations.",
     )
 
 

@@ -48,7 +48,7 @@ def _options(
     ] = False,
 ) -> None:
     """Show warnings of sottovoce as sentences, and keep those of libraries out of sight."""
-    warnings.showwarning = lambda message, *_: say(f"[yellow]note:[/] {message}")  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_: say(f"[yellow]note:[/] {message}")
     warnings.filterwarnings("ignore", module="(transformers|huggingface_hub|torch).*")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -17,7 +17,7 @@ def evaluate(
     data: Annotated[
         list[Path],
         typer.Option(
-            help="A test set: a manifest (JSON lines with audio, text; optional speaker, seconds, id) or a folder. May be repeated."
+            help="A test set: a manifest (JSON lines with audio, text; optional speaker) or a folder. May be repeated."
         ),
     ],
     output: Output,

@@ -62,13 +62,11 @@ def report(
     Example: sottovoce report runs/quickstart/ --output report/
     """
     from sottovoce.reporting.report import report as run
-    from sottovoce.reporting.terminal import terminal_table
+    from sottovoce.reporting.terminal import terminal
 
     made = run(folder, output=output)
     if json:
-        show_json(made.as_document())
+        print((output / "table.json").read_text(encoding="utf-8"), end="")
     else:
-        show(terminal_table(made.table))
-        for note in made.table.notes:
-            show(f"[dim]{note}[/]")
+        show(terminal(made.table))
         say(f"written: {', '.join(str(file) for file in made.files)}")

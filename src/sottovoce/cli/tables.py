@@ -20,8 +20,8 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
     """WER with its counts, the difference to the baseline, and the damage that WER hides."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("target", "data"):
-        table.add_column(title, overflow="fold")
-    for title in ("WER %", "S D I", "words", "MB", "Δ WER [95 %]", "damage", "RTFx"):
+        table.add_column(title, overflow="fold", min_width=8)
+    for title in ("WER %", "S D I", "MB", "Δ WER [95 %]", "damage", "RTFx"):
         table.add_column(title, justify="right", no_wrap=True)
     short = _short_names([score.target for score in evaluation.scores])
     for s in evaluation.scores:
@@ -30,7 +30,6 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
             escape(s.data),
             f"{s.wer:.2f}",
             f"{s.substitutions} {s.deletions} {s.insertions}",
-            str(s.reference_words),
             f"{s.bytes / 1e6:.2f}",
             _delta(s),
             f"{s.empties} {s.loops} {s.capped}",

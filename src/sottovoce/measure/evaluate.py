@@ -15,6 +15,7 @@ from typing import Any
 from sottovoce.measure.run import Run, RunData, RunTarget, fingerprints, open_run, read_run
 from sottovoce.measure.score import Score, make_score
 from sottovoce.measure.transcripts import Transcript, append_transcripts
+from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech import audio
@@ -91,11 +92,12 @@ def evaluate(
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
     normal = find_normalizer(normalizer)
     found = [find_target(target) for target in dict.fromkeys(map(str, _listed(targets)))]
-    corpora = _named_apart([read_corpus(path) for path in _listed(data)])
+    corpora = _named_apart([read_corpus(path) for path in _each_once(_listed(data))])
     if limit is not None:
         corpora = [corpus.select(limit, seed) for corpus in corpora]
     heard = [(corpus, fingerprints(corpus)) for corpus in corpora]
     for target in found:
+        target.layout().rules(language, task)
         for corpus, marks in heard:
             _check(target, corpus, marks)
 
@@ -103,8 +105,10 @@ def evaluate(
         run = open_run(folder, {"language": language, "task": task, "search": "greedy"})
         run_targets = [RunTarget.of(target) for target in found]
         run_data = [RunData.of(corpus, marks) for corpus, marks in heard]
-        run.add(run_targets, run_data)
-        run.write()
+        new = run.new_data(run_targets, run_data)
+        for (corpus, _), known_data in zip(heard, run_data, strict=True):
+            if known_data in new:
+                _listen(corpus, [target.layout() for target in found])
         for target, known in zip(found, run_targets, strict=True):
             _hear(
                 run, target, known, list(zip(heard, run_data, strict=True)), batch_size, language, task, device, track
@@ -155,7 +159,7 @@ def _hear(
     device: str,
     track: Track,
 ) -> None:
-    """Transcribe what is missing; the model is opened only if something is."""
+    """Transcribe what is missing; the model is opened only if something is, and the run knows it from then on."""
     todo = []
     for (corpus, marks), data in heard:
         path = run.transcripts_path(known, data)
@@ -163,12 +167,15 @@ def _hear(
         left = [pair for pair in zip(corpus.utterances, marks, strict=True) if pair[0].id not in done]
         if left:
             todo.append((path, corpus.name, left))
-    if not todo:
-        return
-    model, _ = target.open()
-    model.module.to(device)
-    recognizer = Recognizer.of(model, language, task)
+    recognizer = None
+    if todo:
+        model, _ = target.open()
+        model.module.to(device)
+        recognizer = Recognizer.of(model, language, task)
+    run.add([known], [data for _, data in heard])
+    run.write()
     for path, name, left in todo:
+        assert recognizer is not None
         batches = list(_batches(left, batch_size))
         for batch in track(batches, len(batches), f"{known.name} hears {name}"):
             append_transcripts(path, _transcribe(recognizer, batch))
@@ -226,6 +233,16 @@ def _check(target: Target, corpus: Corpus, marks: Sequence[str]) -> None:
         )
 
 
+def _listen(corpus: Corpus, layouts: Sequence[SpeechModel]) -> None:
+    """Read every clip whole: what a header does not tell is refused before anything is written."""
+    for utterance in corpus.utterances:
+        for rate in {layout.sampling_rate for layout in layouts}:
+            samples = len(audio.read(utterance.audio, rate))
+            for layout in layouts:
+                if layout.sampling_rate == rate:
+                    layout.check_samples(samples, str(utterance.audio))
+
+
 @contextmanager
 def _folder(output: str | Path | None) -> Iterator[Path]:
     """The output folder, or a temporary one that goes when the scores are made."""
@@ -240,14 +257,21 @@ def _folder(output: str | Path | None) -> Iterator[Path]:
 
 
 def _named_apart(corpora: Sequence[Corpus]) -> list[Corpus]:
-    """Data sets of one name told apart by the folder that they lie in."""
+    """Data sets of one name told apart by as many of the folders above them as it takes, or by the whole path."""
+    above = [corpus.path.resolve().parent.parts for corpus in corpora]
     names = [corpus.name for corpus in corpora]
+    for depth in range(1, max(map(len, above))):
+        longer = ["/".join([*parts[-depth:], corpus.name]) for parts, corpus in zip(above, corpora, strict=True)]
+        names = [long if names.count(name) > 1 else name for name, long in zip(names, longer, strict=True)]
     return [
-        replace(corpus, name=f"{corpus.path.absolute().parent.name}/{corpus.name}")
-        if names.count(corpus.name) > 1
-        else corpus
-        for corpus in corpora
+        replace(corpus, name=str(corpus.path.resolve()) if names.count(name) > 1 else name)
+        for corpus, name in zip(corpora, names, strict=True)
     ]
+
+
+def _each_once(paths: Sequence[str | Path]) -> list[str | Path]:
+    """Paths that lead to one place once, as it was first written."""
+    return list({Path(path).resolve(): path for path in reversed(paths)}.values())[::-1]
 
 
 def _listed(value: str | Path | Sequence[str | Path]) -> list[str | Path]:

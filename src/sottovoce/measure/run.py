@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sottovoce.files import write_text
 from sottovoce.measure.score import Score
@@ -106,19 +106,15 @@ class Run:
             raise ValueError(f"{self.folder} heard {len(found)} targets called {name!r}; there are {names}")
         return found[0]
 
+    def new_data(self, targets: Sequence[RunTarget], data: Sequence[RunData]) -> list[RunData]:
+        """Those of `data` that the run does not know. Raises ValueError if a known name is another now."""
+        _new("target", self.targets, targets, self.folder)
+        return _new("data", self.data, data, self.folder)
+
     def add(self, targets: Sequence[RunTarget], data: Sequence[RunData]) -> None:
         """Remember more targets and data. Raises ValueError if one of a known name is another now."""
-        for kind, known, new in (("target", self.targets, targets), ("data", self.data, data)):
-            for item in new:
-                same = next((other for other in known if other.name == item.name), None)  # type: ignore[attr-defined]
-                if same is None:
-                    known.append(item)  # type: ignore[attr-defined]
-                elif same.digest != item.digest:
-                    raise ValueError(
-                        f"{self.folder} holds transcripts of another {kind} called {item.name}, which has "
-                        "changed since; "
-                        "name a new output folder"
-                    )
+        self.targets += _new("target", self.targets, targets, self.folder)
+        self.data += _new("data", self.data, data, self.folder)
 
     def write(self) -> None:
         """Write run.json."""
@@ -130,6 +126,21 @@ class Run:
             "versions": {name: version(name) for name in ("sottovoce", "torch", "transformers")},
         }
         write_text(self.folder / "run.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+Known = TypeVar("Known", RunTarget, RunData)
+
+
+def _new(kind: str, known: Sequence[Known], asked: Sequence[Known], folder: Path) -> list[Known]:
+    """Those of `asked` that are not known yet. Raises ValueError if a known name stands for something else now."""
+    digests = {item.name: item.digest for item in known}
+    for item in asked:
+        if digests.get(item.name, item.digest) != item.digest:
+            raise ValueError(
+                f"{folder} holds transcripts of another {kind} called {item.name}, which has changed since; "
+                "name a new output folder"
+            )
+    return [item for item in asked if item.name not in digests]
 
 
 def read_run(folder: str | Path) -> Run:

@@ -15,7 +15,7 @@ class Score:
 
     wer              percent; substitutions + deletions + insertions of reference_words
     delta_wer        percent points to the baseline, with its 95 % interval by paired bootstrap; None if the
-                     run holds no baseline, or this is it
+                     run holds no baseline, this is it, or the references have no word
     verdict          "no significant difference" where the interval spans 0, else "worse" or "better"
     resampled        what the bootstrap drew, as "5 speakers"
     empties, loops, capped, length_ratio    damage that WER hides, as speech/wer.py defines it
@@ -117,7 +117,7 @@ def make_score(
     scored = score_transcripts(transcripts, normalizer)
     total = scored.total
     interval = None
-    if baseline is not None:
+    if baseline is not None and total.reference_words:
         interval = difference(scored, score_transcripts(baseline[1], normalizer))
     seconds = sum(row.seconds for row in transcripts)
     return Score(

@@ -124,7 +124,9 @@ class _Worker:
 
     def row(self, job: Job) -> Row:
         """The row of a job, with its error if it failed."""
-        words = recipe_words(job.recipe) if job.recipe else {"quantization": "-", "sparsity": "-", "low_rank": "-"}
+        words: dict[str, Any] = dict.fromkeys(("quantization", "sparsity", "low_rank"), "-")
+        if job.recipe:
+            words |= recipe_words(job.recipe)
         row = Row(
             key=job.key,
             model=job.target.name,

@@ -30,7 +30,8 @@ def read_transcripts(path: Path) -> list[Transcript]:
         return []
     whole = path.read_bytes().rpartition(b"\n")[0]
     found = []
-    for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
+    # not splitlines(): a text may hold U+2028 and its like
+    for number, line in enumerate(whole.decode("utf-8").split("\n") if whole else [], 1):
         try:
             found.append(Transcript(**json.loads(line)))
         except (ValueError, TypeError) as error:

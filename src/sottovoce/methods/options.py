@@ -7,6 +7,7 @@ method receives a Grid.
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,10 @@ def _sparsity(value: object) -> object:
         if not (kept.isdigit() and of.isdigit() and 0 < int(kept) < int(of)):
             raise ValueError("n:m keeps n of m neighbours, with n from 1 to m - 1, as 2:4")
         return value
-    number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1.0
+    number = -1.0
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with suppress(ValueError):
+            number = float(value)
     if not 0 < number < 1:
         raise ValueError("must be a share between 0 and 1, as 0.5, or n:m, as 2:4")
     return number
@@ -90,7 +94,7 @@ class OptionTable:
         """`given` with defaults filled in. Raises ValueError for an unknown option or a value out of range."""
         for name in given:
             if name not in self.schema.model_fields:
-                raise unknown(f"option of {method}", name, [*self.names(), "where"])
+                raise unknown(f"option of {method}", str(name), [*self.names(), "where"])
         try:
             return self.schema(**given).model_dump()
         except ValidationError as error:

@@ -129,7 +129,8 @@ class SpeechModel(ABC):
                 f"{checkpoint.name} lacks {len(missing)} weights that its config.json asks for, first {missing[0]}"
             )
         model = cls(checkpoint, loaded, checkpoint.dtypes)
-        if loaded.config.tie_word_embeddings and not model.tied:  # transformers goes by the file, a layout by the config
+        # transformers goes by the file, a layout and an artifact by the config
+        if loaded.config.tie_word_embeddings and not model.tied:
             raise ValueError(
                 f"{checkpoint.name} has a head of its own, and its config.json says tie_word_embeddings: true; "
                 "set that to false, or save the model without proj_out.weight"

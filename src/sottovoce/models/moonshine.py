@@ -111,7 +111,7 @@ class Moonshine(SpeechModel):
             encoder_hidden_states=context.memory,
         )
         context.block["position_embeddings"] = decoder.rotary_emb(hidden, position_ids=places)
-        return hidden  # type: ignore[no-any-return]
+        return hidden
 
     def _decoder_block(self, i: int) -> Unit:
         name, module = f"decoder.layers.{i}", self.module.model.decoder.layers[i]
@@ -143,7 +143,7 @@ class Moonshine(SpeechModel):
         def run(hidden: Tensor, context: Context) -> Tensor:
             keywords = dict(context.block)
             mask = keywords.pop("attention_mask")
-            return module(hidden, mask, context.memory, past_key_values=None, use_cache=False, **keywords)  # type: ignore[no-any-return]
+            return module(hidden, mask, context.memory, past_key_values=None, use_cache=False, **keywords)
 
         return Unit(name, sites, run)
 
@@ -174,7 +174,7 @@ class Moonshine(SpeechModel):
     def features(self, audio: np.ndarray) -> Tensor:
         """(samples,) -> the same samples (1, samples)."""
         made = self.processor.feature_extractor(audio, sampling_rate=self.sampling_rate, return_tensors="pt")
-        return made.input_values  # type: ignore[no-any-return]
+        return made.input_values
 
     def encode(self, features: Sequence[Tensor]) -> Encoded:
         """Clips of equal length together, the outputs padded: no clip ever sees another's padding."""

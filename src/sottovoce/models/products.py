@@ -63,7 +63,7 @@ def transformer_products(
     width = sizes.decoder_width
     lengths = [sizes.prompt + step for step in range(workload.tokens)]  # keys in the cache at each pass
     self_keys = sum(range(1, sizes.prompt + 1)) + sum(lengths[1:]) * workload.beam
-    cache = 2 * width * (positions + lengths[0] + sum(lengths[1:]) * workload.beam)
+    cache = 2 * width * (lengths[0] + sum(lengths[1:]) * workload.beam)  # read; its writes are k_proj's and v_proj's
     for i in range(sizes.decoder_blocks):
         products.append(
             Product(

@@ -120,7 +120,7 @@ class Whisper(SpeechModel):
         )
 
         def run(hidden: Tensor, context: Context) -> Tensor:
-            return module(  # type: ignore[no-any-return]
+            return module(
                 hidden,
                 context.block["attention_mask"],
                 context.memory,
@@ -166,7 +166,7 @@ class Whisper(SpeechModel):
     def features(self, audio: np.ndarray) -> Tensor:
         """(samples,) -> log-mel (1, mels, frames of the window)."""
         made = self.processor.feature_extractor(audio, sampling_rate=self.sampling_rate, return_tensors="pt")
-        return made.input_features  # type: ignore[no-any-return]
+        return made.input_features
 
     def encode(self, features: Sequence[Tensor]) -> Encoded:
         """One batch: the window is fixed, so a clip's output does not depend on its neighbours."""
@@ -216,7 +216,7 @@ class Whisper(SpeechModel):
     def _forced(self) -> dict[int, int | None]:
         """Older checkpoints name language and task by place; it holds where they say neither by name."""
         pairs = self.generation.get("forced_decoder_ids") or getattr(self.module.config, "forced_decoder_ids", None)
-        return {place: token for place, token in pairs or ()}
+        return dict(pairs or ())
 
     def _language(self, language: str) -> int:
         from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE

@@ -54,14 +54,17 @@ def _head(column: Column) -> str:
 
 
 def _body(table: Table) -> str:
-    return "\n".join(
-        f"<tr>{''.join(_cell(cell, column) for cell, column in zip(line, table.columns, strict=True))}</tr>"
-        for line in table.lines
-    )
+    return "\n".join(f"<tr>{_line(line, table.columns)}</tr>" for line in table.lines)
 
 
-def _cell(cell: Cell, column: Column) -> str:
-    return f'<td class="{column.align} {cell.tone}">{escape(cell.text)}</td>'
+def _line(line: Sequence[Cell], columns: Sequence[Column]) -> str:
+    """The cells of a row; an error takes the place of those after it, which say nothing."""
+    texts: list[str] = []
+    for place, (cell, column) in enumerate(zip(line, columns, strict=True)):
+        if cell.tone == "failed":
+            return "".join(texts) + f'<td class="failed" colspan="{len(line) - place}">{escape(cell.text)}</td>'
+        texts.append(f'<td class="{column.align} {cell.tone}">{escape(cell.text)}</td>')
+    return "".join(texts)
 
 
 def _failures(table: Table) -> str:

@@ -11,13 +11,17 @@ from sottovoce.reporting.pareto import on_front
 
 
 def json(rows: Sequence[Row]) -> str:
+    """The text of `document`."""
+    return standard.dumps(document(rows), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def document(rows: Sequence[Row]) -> dict[str, Any]:
     """{"rows": [...]} with all fields of a row and `pareto`, true or false.
 
-    A number that is not finite is null here, because JSON has no word for it.
+    A number that is not finite is None here, because JSON has no word for it.
     """
     kept = on_front(rows)
-    records = [{**_plain(asdict(row)), "pareto": front} for row, front in zip(rows, kept, strict=True)]
-    return standard.dumps({"rows": records}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return {"rows": [{**_plain(asdict(row)), "pareto": front} for row, front in zip(rows, kept, strict=True)]}
 
 
 def _plain(value: Any) -> Any:

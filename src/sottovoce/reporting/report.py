@@ -1,8 +1,7 @@
 """The verb `report`: a sweep's rows as a table in five files, one of them a page with a plot."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sottovoce.files import write_text
 from sottovoce.measure.row import Row, read_rows
@@ -21,10 +20,6 @@ class Report:
     rows: tuple[Row, ...]
     table: Table
     files: tuple[Path, ...]
-
-    def as_document(self) -> dict[str, Any]:
-        """The report for JSON."""
-        return {"rows": [asdict(row) for row in self.rows], "files": [str(path) for path in self.files]}
 
 
 def report(folder: str | Path, *, output: str | Path) -> Report:

@@ -25,14 +25,15 @@ figure { margin: 0 0 1.5rem; max-width: 50rem; }
 figcaption, .notes { color: var(--soft); font-size: .875rem; }
 .wide { overflow-x: auto; border-block: 1px solid var(--line); }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .6rem; text-align: left; vertical-align: top; white-space: nowrap; }
+th, td { padding: .4rem .5rem; text-align: left; vertical-align: top; white-space: nowrap; }
 th { border-bottom: 1px solid var(--line); vertical-align: bottom; white-space: normal; }
 tbody tr:nth-child(even) { background: var(--band); }
 .right { text-align: right; }
 .center { text-align: center; }
 .front { color: var(--star); }
 .loss, .failed { color: var(--loss); }
-td.failed { text-align: left; white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
+td.left:not(:first-child) { white-space: normal; min-width: 6rem; }
+td.failed { white-space: normal; overflow-wrap: anywhere; }
 .notes { padding-left: 1.25rem; overflow-wrap: anywhere; }
 .plot { display: block; width: 100%; height: auto; }
 .plot text { fill: var(--soft); font-size: 15px; }

@@ -44,7 +44,7 @@ def _whisper_english() -> Normalizer:
     # The mapping ships with Whisper's checkpoints; this package holds a copy, so none need be at hand.
     spelling = files("whisper_normalizer").joinpath("normalizers/english.json").read_bytes()
     digest = hashlib.sha256(spelling).hexdigest()[:8]
-    rules: Callable[[str], str] = EnglishTextNormalizer(json.loads(spelling))  # type: ignore[no-untyped-call]
+    rules: Callable[[str], str] = EnglishTextNormalizer(json.loads(spelling))
     return Normalizer("whisper-english", f"transformers {version('transformers')}, spelling {digest}", rules)
 
 

@@ -27,7 +27,7 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.run
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""What bench/run.py measures, one measurement a process: `measurements.py FOLDER NAME [CLIPS]`."""
+"""What bench/run.py measures, one measurement a process: `python -m bench.measurements FOLDER NAME [CLIPS]`."""
 
 import json
 import resource

@@ -1,6 +1,6 @@
 """`make bench`: compression and evaluation at whisper-tiny's real size, timed and weighed.
 
-    python bench/run.py [--clips 128] [--only gptq-w4 ...]
+    python -m bench.run [--clips 128] [--only gptq-w4 ...]
 
 Weights are random and audio is noise of 30 s: time and memory do not depend on what is said. Every
 measurement runs in a process of its own, with two threads, so that its peak memory is its own. What is
@@ -16,11 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 import soundfile
-
 from tests.toys import whisper_tiny_sized
 
 HERE = Path("build/bench")
@@ -70,7 +67,7 @@ def measure(name: str) -> dict[str, float]:
     """One measurement in a process of its own."""
     print(f"measuring {name} ...", file=sys.stderr, flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, str(Path(__file__).with_name("measurements.py")), str(HERE), *name.split()]
+    command = [sys.executable, "-m", "bench.measurements", str(HERE), *name.split()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr}")

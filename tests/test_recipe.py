@@ -3,10 +3,11 @@ import warnings
 import pytest
 
 import sottovoce
-from sottovoce.methods import METHODS, LayerShape
+from sottovoce.methods import METHODS
 from sottovoce.models import open_layout
 from sottovoce.models.checkpoint import resolve
 from sottovoce.recipe import built_in_recipes, read_recipe, select
+from sottovoce.weight import LayerShape
 from tests import toys
 from tests.conftest import TOYS
 

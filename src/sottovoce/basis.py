@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sottovoce.models.base import Site
+from sottovoce.models.structure import Site
 from sottovoce.stats import InputStats
 from sottovoce.weight import Layer
 

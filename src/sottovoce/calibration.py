@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from sottovoce.models.base import Clip, SpeechModel
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.structure import Clip
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech import audio

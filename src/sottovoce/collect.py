@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.models.base import Context, Site, SpeechModel, Stack, Unit
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.structure import Context, Site, Stack, Unit
 from sottovoce.stats import InputStats
 
 Asked = Mapping[str, frozenset[str]]  # a site's name -> the statistics that some step uses of it

@@ -12,7 +12,8 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sottovoce.basis import Block
 from sottovoce.collect import Asked, State, collect, head_statistics, memory_statistics, run
-from sottovoce.models.base import Clip, SpeechModel, Stack, Unit
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.structure import Clip, Stack, Unit
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Selection, Step
 from sottovoce.stats import InputStats

@@ -49,7 +49,10 @@ class Recognizer:
         if not isinstance(item, np.ndarray):
             samples, name = audio.read(item, self.model.sampling_rate), str(item)
         else:
-            samples, name = item.astype(np.float32), f"clip {place}"
+            name = f"clip {place}"
+            if item.dtype.kind != "f":
+                raise ValueError(f"{name}: found {item.dtype}; float samples, whose full scale is 1, would work")
+            samples = item.astype(np.float32)
             if samples.ndim != 1 or not np.isfinite(samples).all():
                 raise ValueError(
                     f"{name}: found shape {samples.shape}; a finite one-dimensional array at "

@@ -11,6 +11,16 @@ Kind = Literal["linear", "embedding", "conv"]
 
 
 @dataclass(frozen=True)
+class LayerShape:
+    """What a recipe can know of a layer before any weight is read."""
+
+    name: str
+    kind: Kind
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class Weight:
     """The deployed weight as a sum of parts; each method replaces one of them.
 

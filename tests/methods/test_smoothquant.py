@@ -4,7 +4,7 @@ from torch import nn
 
 from sottovoce.basis import Block
 from sottovoce.methods.smoothquant import smoothquant
-from sottovoce.models.base import Site
+from sottovoce.models.structure import Site
 from tests.methods.samples import layer_of, noise, seen
 
 WIDTH, HIDDEN = 12, 16

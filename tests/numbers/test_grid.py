@@ -182,3 +182,14 @@ def test_a_group_that_divides_is_taken(columns, size):
 def test_an_impossible_grid_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Grid(**options)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_weight_beyond_the_range_gets_the_end_and_level_zero_stays_unused_on_a_symmetric_grid(bits):
+    # GPTQ moves weights out of the range that their scale was fitted to
+    grid, scale = Grid(bits), torch.ones(1, 1, dtype=torch.float16)
+    w = torch.tensor([[-1e3, 1e3]])
+    ends = Quantized(to_codes(w, scale, None, grid), scale, None, grid).dense()
+    assert ends.tolist() == [[1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1]]
+    asymmetric, zero_point = Grid(bits, symmetric=False), torch.ones(1, 1, dtype=torch.uint8)
+    assert to_codes(w, scale, zero_point, asymmetric).tolist() == [[0, 2**bits - 1]]

@@ -21,7 +21,7 @@ def compress(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Calibration audio: a manifest (JSON lines with audio, text) or a folder, disjoint from every test set."
+            help="Calibration audio: a manifest (JSON lines with audio, text) or a folder, apart from every test set."
         ),
     ] = None,
     limit: Annotated[

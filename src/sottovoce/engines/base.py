@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sottovoce.models.base import Encoded
+from sottovoce.models.structure import Encoded
 
 
 class Engine(Protocol):

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sottovoce.models.base import Encoded, SpeechModel
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.structure import Encoded
 
 
 class TorchEngine:

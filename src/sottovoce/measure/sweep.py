@@ -90,14 +90,18 @@ def _jobs(plan: SweepPlan) -> Iterator[Job]:
     }
     if plan.workload:
         shared["workload"] = asdict(plan.workload)
-    seen = set()
-    for target in [find_target(model) for model in plan.models]:
-        yield Job(target, None, None, _key(shared | {"model": target.digest}))
+    seen: set[str] = set()
+    digests = {calibration: _calibration_digest(calibration) for calibration in plan.calibrations}
+    for target in map(find_target, plan.models):
+        key = _key(shared | {"model": target.digest})
+        if key not in seen:
+            seen.add(key)
+            yield Job(target, None, None, key)
         for recipe in plan.recipes:
             for calibration in plan.calibrations if recipe.needs else [None]:
                 content = shared | {"model": target.digest, "recipe": recipe.key}
                 if calibration is not None:
-                    content["calibration"] = asdict(calibration) | {"data": _text_digest(calibration.data)}
+                    content["calibration"] = asdict(calibration) | {"data": digests[calibration]}
                 key = _key(content)
                 if key not in seen:
                     seen.add(key)
@@ -108,11 +112,10 @@ def _key(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _text_digest(data: str) -> str:
-    """The identity of a calibration corpus: its ids and lengths; its audio is in each artifact's record."""
-    corpus = read_corpus(data, need_text=False)
-    lines = [f"{utterance.id} {utterance.seconds} {utterance.text}" for utterance in corpus.utterances]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def _calibration_digest(plan: CalibrationPlan) -> str:
+    """The identity of what a row is calibrated on: ids, texts and audio of the utterances drawn."""
+    corpus = read_corpus(plan.data, need_text=False).select(plan.limit, plan.seed)
+    return RunData.of(corpus, fingerprints(corpus)).digest
 
 
 class _Worker:

@@ -14,6 +14,7 @@
 Paths are relative to the current folder, as on the command line.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -74,7 +75,7 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     name = "sweep" if isinstance(source, Mapping) else str(source)
     if not isinstance(source, Mapping) and not Path(source).is_file():
         raise ValueError(f"sweep {source} does not exist; give a YAML file such as sweeps/quickstart.yaml")
-    document = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    document = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
     if not isinstance(document, dict):
         raise ValueError(
             f"{name} holds a {type(document).__name__}; a mapping with models, data and recipes would work"
@@ -90,6 +91,9 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     if not calibrations and any(recipe.needs for recipe in recipes):
         needy = next(recipe.name for recipe in recipes if recipe.needs)
         raise ValueError(f"{name}: recipe {needy} looks at activations; add calibration: {{data: calib.jsonl}}")
+    keep = document.get("keep_artifacts", True)
+    if not isinstance(keep, bool):
+        raise ValueError(f"{name}: keep_artifacts is {keep!r}; true or false would work")
     normalizer = find_normalizer(document.get("normalizer", DEFAULT_NORMALIZER)).name
     return SweepPlan(
         tuple(map(str, _listed(document, "models", name))),
@@ -99,7 +103,7 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
         normalizer,
         document.get("language"),
         _workload(document.get("workload"), name),
-        bool(document.get("keep_artifacts", True)),
+        keep,
     )
 
 
@@ -151,8 +155,11 @@ def _recipes(entry: Any) -> Iterator[Recipe]:
     if not isinstance(entry, dict):
         yield read_recipe(str(entry))
         return
+    if not isinstance(entry.get("steps"), list):
+        yield read_recipe(entry)  # which says what is wrong with it
+        return
     grids = list(_spread(entry.get("grid") or {}))
-    for steps in product(*(list(_step_choices(step)) for step in entry.get("steps") or [])):
+    for steps in product(*(list(_step_choices(step)) for step in entry["steps"])):
         for grid in grids:
             yield read_recipe({**entry, "grid": grid, "steps": list(steps)})
 
@@ -170,7 +177,13 @@ def _step_choices(step: Any) -> Iterator[Any]:
         yield step
 
 
-def _spread(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _spread(options: Any) -> Iterator[Any]:
+    """Each combination of values that are lists; what is no mapping is left to the recipe's own check."""
+    if not isinstance(options, dict):
+        yield options
+        return
+    if empty := next((key for key, value in options.items() if value == []), None):
+        raise ValueError(f"{empty} in recipes is an empty list, which makes no row; give a value or several")
     choices = [value if isinstance(value, list) and key not in _LISTS else [value] for key, value in options.items()]
     for values in product(*choices):
         yield dict(zip(options, values, strict=True))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from sottovoce.methods.options import OptionTable
 from sottovoce.nearest import unknown
+from sottovoce.weight import LayerShape
 
 METHODS = {
     "gptq": "sottovoce.methods.gptq:gptq",
@@ -27,16 +28,6 @@ METHODS = {
 Scope = Literal["layer", "block", "model"]
 Part = Literal["base", "mask", "low_rank", "basis"]
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """What a recipe can know of a layer before any weight is read."""
-
-    name: str
-    kind: Literal["linear", "embedding", "conv"]
-    rows: int
-    columns: int
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.methods import LayerShape, method
+from sottovoce.methods import method
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale, to_codes
 from sottovoce.numbers.linalg import inverse_factor
 from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, Weight
+from sottovoce.weight import Layer, LayerShape, Weight
 
 _TIED_DAMP = 0.1
 

@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.methods import LayerShape, method
+from sottovoce.methods import method
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale, to_codes
 from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, Weight
+from sottovoce.weight import Layer, LayerShape, Weight
 
 
 def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:

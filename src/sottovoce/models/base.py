@@ -6,92 +6,19 @@ around transformers' own modules; what both families share is here.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sottovoce.cost import Product, Workload
-from sottovoce.methods import LayerShape
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
-from sottovoce.weight import Kind, Layer, Weight
-
-Collected = Literal["here", "memory", "head", "lookup"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """One activation: who reads it, who writes it, which of its positions count.
-
-    readers      layers that multiply it; one InputStats serves them all
-    writer       the norm or layer that can absorb a change of its channels; None if none can
-    writer_rows  the rows of the writer that write it; Moonshine's gated fc1 has the value half only
-    over         the key of Context.valid that counts its valid positions
-    collected    "here": inside its unit; "memory": when the encoder leaves; "head": in a pass through
-                 the decoder as it stands, for the tied embedding; "lookup": a table whose entries are
-                 looked up, with the identity as its metric
-    """
-
-    name: str
-    readers: tuple[str, ...]
-    writer: str | None = None
-    writer_rows: slice | None = None
-    over: str = "frames"
-    collected: Collected = "here"
-
-
-@dataclass
-class Context:
-    """What the units of one clip share: valid positions, masks, rotary tables, the encoder's output."""
-
-    valid: dict[str, int] = field(default_factory=dict)
-    block: dict[str, Any] = field(default_factory=dict)
-    memory: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Stem, block, exit (the last norm) or head: a step of the sweep."""
-
-    name: str
-    sites: tuple[Site, ...]
-    run: Callable[[Tensor, Context], Tensor]
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers that are compressed when the sweep passes here."""
-        return tuple(name for site in self.sites for name in site.readers)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One calibration utterance: features (1, ...), its samples of audio, decoder tokens (1, n) int64."""
-
-    features: Tensor
-    samples: int
-    tokens: Tensor
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Encoder or decoder: how a clip enters it, and its units in order."""
-
-    name: Literal["encoder", "decoder"]
-    units: tuple[Unit, ...]
-    enter: Callable[[Clip, Tensor | None, Context | None], tuple[Tensor, Context]]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The encoder's output for a batch: states (n, frames, d); valid (n, frames) bool, None if all count."""
-
-    states: Tensor
-    valid: Tensor | None = None
+from sottovoce.models.structure import Encoded, Stack
+from sottovoce.weight import Kind, Layer, LayerShape, Weight
 
 
 class SpeechModel(ABC):

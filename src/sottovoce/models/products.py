@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sottovoce.cost import Product, Workload, attention
-from sottovoce.methods import LayerShape
+from sottovoce.weight import LayerShape
 
 
 @dataclass(frozen=True)

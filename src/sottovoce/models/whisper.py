@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 from sottovoce.cost import Product, Workload
-from sottovoce.models.base import Clip, Context, Encoded, Site, SpeechModel, Stack, Unit
+from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
+from sottovoce.models.structure import Clip, Context, Encoded, Site, Stack, Unit
 from sottovoce.nearest import unknown
 
 _HOP = 160  # samples a mel frame

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sottovoce.engines.base import Engine
-from sottovoce.models.base import Encoded
 from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.structure import Encoded
 
 
 @dataclass(frozen=True)

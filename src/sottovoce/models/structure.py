@@ -1,0 +1,79 @@
+"""How a model is seen by the sweep: stacks of units, the sites in each, what the units of one clip share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+Collected = Literal["here", "memory", "head", "lookup"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One activation: who reads it, who writes it, which of its positions count.
+
+    readers      layers that multiply it; one InputStats serves them all
+    writer       the norm or layer that can absorb a change of its channels; None if none can
+    writer_rows  the rows of the writer that write it; Moonshine's gated fc1 has the value half only
+    over         the key of Context.valid that counts its valid positions
+    collected    "here": inside its unit; "memory": when the encoder leaves; "head": in a pass through
+                 the decoder as it stands, for the tied embedding; "lookup": a table whose entries are
+                 looked up, with the identity as its metric
+    """
+
+    name: str
+    readers: tuple[str, ...]
+    writer: str | None = None
+    writer_rows: slice | None = None
+    over: str = "frames"
+    collected: Collected = "here"
+
+
+@dataclass
+class Context:
+    """What the units of one clip share: valid positions, masks, rotary tables, the encoder's output."""
+
+    valid: dict[str, int] = field(default_factory=dict)
+    block: dict[str, Any] = field(default_factory=dict)
+    memory: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Stem, block, exit (the last norm) or head: a step of the sweep."""
+
+    name: str
+    sites: tuple[Site, ...]
+    run: Callable[[Tensor, Context], Tensor]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are compressed when the sweep passes here."""
+        return tuple(name for site in self.sites for name in site.readers)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One calibration utterance: features (1, ...), its samples of audio, decoder tokens (1, n) int64."""
+
+    features: Tensor
+    samples: int
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Encoder or decoder: how a clip enters it, and its units in order."""
+
+    name: Literal["encoder", "decoder"]
+    units: tuple[Unit, ...]
+    enter: Callable[[Clip, Tensor | None, Context | None], tuple[Tensor, Context]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The encoder's output for a batch: states (n, frames, d); valid (n, frames) bool, None if all count."""
+
+    states: Tensor
+    valid: Tensor | None = None

@@ -1,0 +1,262 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import soundfile
+import yaml
+
+import sottovoce
+from sottovoce.cost import Workload
+from sottovoce.measure import sweep as sweep_module
+from sottovoce.measure.row import read_rows
+from tests.measure.manifests import rows_at_home, rows_of, write_rows
+
+RECIPES = [
+    {"grid": {"bits": [8, 3]}, "steps": ["rtn"]},
+    {"steps": [{"wanda": {"where": "*.layers.*"}}]},
+]
+
+
+@pytest.fixture(scope="module")
+def document(toy, heard, speech):
+    """Two toys, each as it is, at 8 and 3 bits, and under Wanda: eight rows."""
+    return {
+        "models": [str(toy("whisper")), str(toy("moonshine"))],
+        "data": [str(heard)],
+        "calibration": {"data": str(speech), "limit": 2},
+        "normalizer": "whisper-basic",
+        "workload": {"seconds": 1, "tokens": 8},
+        "recipes": RECIPES,
+    }
+
+
+@pytest.fixture(scope="module")
+def swept(document, tmp_path_factory):
+    """The folder of the whole sweep and its rows, undisturbed."""
+    folder = tmp_path_factory.mktemp("swept")
+    return folder, sottovoce.sweep(document, output=folder)
+
+
+@pytest.fixture
+def compressed(monkeypatch):
+    """The outputs of every call of compress from now on."""
+    calls = []
+    compress = sweep_module.compress
+
+    def counted(*words, **named):
+        calls.append(named["output"].name)
+        return compress(*words, **named)
+
+    monkeypatch.setattr(sweep_module, "compress", counted)
+    return calls
+
+
+def measured(row):
+    """What a row says, without what depends on the clock and on the folder."""
+    scores = tuple(replace(score, target="", rtfx=0) for score in row.scores)
+    return replace(row, scores=scores, compress_seconds=None, artifact=None)
+
+
+def without_wanda(document, **more):
+    return {**document, "models": document["models"][:1], "recipes": RECIPES[:1], **more}
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def test_every_model_has_a_row_as_it_is_and_one_for_each_recipe(swept, document):
+    folder, rows = swept
+    whisper, moonshine = document["models"]
+    words = ["-", "rtn 8-bit channel", "rtn 3-bit channel", "-"]
+    assert [(row.model, row.quantization) for row in rows] == [(m, w) for m in (whisper, moonshine) for w in words]
+    assert [row.sparsity for row in rows] == ["-", "-", "-", "wanda 50 %"] * 2
+    assert [row.calibration for row in rows] == ["-", "-", "-", "2 of calibration"] * 2
+    assert [row.compressed for row in rows] == [False, True, True, True] * 2
+    assert not [row.error for row in rows if row.error]
+    assert read_rows(folder) == rows
+
+
+def test_a_row_says_what_compressing_evaluating_and_inspecting_say(swept, document, tmp_path):
+    row = swept[1][2]
+    model = document["models"][0]
+    recipe = {"grid": {"bits": 3}, "steps": ["rtn"]}
+    artifact = sottovoce.compress(model, recipe=recipe, output=tmp_path / "by-hand")
+    evaluation = sottovoce.evaluate(
+        [artifact.folder, model], data=document["data"][0], normalizer=document["normalizer"]
+    )
+    [score] = row.scores
+    assert replace(score, target="", rtfx=0) == replace(evaluation.scores[0], target="", rtfx=0)
+    assert score.delta_wer is not None
+    seen = sottovoce.inspect(artifact.folder, workload=Workload(seconds=1, tokens=8))
+    assert (row.bytes, row.bits_per_weight, row.nonzeros) == (seen.bytes, seen.bits_per_weight, seen.nonzeros)
+    assert (row.macs, row.bit_operations) == (seen.cost.macs, seen.cost.bit_operations)
+    assert row.memory_bytes == seen.cost.memory_bytes
+    assert row.workload == {"seconds": 1, "tokens": 8, "beam": 1, "activation_bits": 32}
+
+
+def test_a_second_run_computes_nothing(swept, document, compressed, decoded):
+    folder, rows = swept
+    files = {path: path.stat().st_mtime_ns for path in (folder / "rows").iterdir()}
+    assert sottovoce.sweep(document, output=folder) == rows
+    assert compressed == decoded == []
+    assert files == {path: path.stat().st_mtime_ns for path in (folder / "rows").iterdir()}
+
+
+def test_a_recipe_that_is_added_is_one_row_more_for_each_model(document, compressed, decoded, tmp_path):
+    few = without_wanda(document)
+    before = sottovoce.sweep(few, output=tmp_path)
+    compressed.clear()
+    more = {**few, "recipes": [{"steps": [{"rtn": {"bits": 4}}]}, *RECIPES[:1]]}
+    after = sottovoce.sweep(more, output=tmp_path)
+    assert after[0] == before[0]
+    assert after[2:] == before[1:]
+    assert compressed == [after[1].key]
+
+
+def test_a_model_named_twice_has_its_rows_once(document, tmp_path):
+    model = document["models"][0]
+    rows = sottovoce.sweep(without_wanda(document, models=[model, model, f"{model}/"]), output=tmp_path)
+    assert len(rows) == len({row.key for row in rows}) == 3
+
+
+def test_calibration_audio_that_changed_at_the_same_length_is_another_row(document, tmp_path):
+    calibration = document["calibration"]["data"]
+    rows = rows_at_home(calibration)[:2]
+    clip = tmp_path / "own.wav"
+    samples, rate = soundfile.read(rows[0]["audio"])
+    soundfile.write(clip, samples, rate)
+    own = write_rows(tmp_path / "own.jsonl", [{**rows[0], "audio": str(clip)}, rows[1]])
+    plan = {**document, "models": document["models"][:1], "recipes": RECIPES[1:], "calibration": {"data": str(own)}}
+    before = sottovoce.sweep(plan, output=tmp_path / "run")
+    soundfile.write(clip, samples[::-1], rate)
+    after = sottovoce.sweep(plan, output=tmp_path / "run")
+    assert before[0].key == after[0].key
+    assert before[1].key != after[1].key
+
+
+# --- stopped --------------------------------------------------------------------------------------
+
+
+def test_a_killed_sweep_computes_only_the_rows_that_are_missing(swept, document, compressed, tmp_path):
+    file, output = tmp_path / "sweep.yaml", tmp_path / "run"
+    file.write_text(yaml.safe_dump(document))
+    command = [sys.executable, "-m", "sottovoce", "sweep", str(file), "--output", str(output)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        deadline = time.monotonic() + 120
+        while not list(output.glob("rows/[!.]*.json")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
+    there = {path.stem: path.read_bytes() for path in output.glob("rows/[!.]*.json")}
+    assert 1 <= len(there) < 8
+
+    asked = []
+
+    def track(items, total, what):
+        for job in items:
+            asked.append(job.key)
+            yield job
+
+    rows = sottovoce.sweep(file, output=output, track=track)
+    assert len(asked) + len(there) == 8
+    assert set(asked).isdisjoint(there)
+    assert set(compressed) <= set(asked)
+    assert {path.stem: path.read_bytes() for path in output.glob("rows/*.json") if path.stem in there} == there
+    assert list(map(measured, rows)) == list(map(measured, swept[1]))
+
+
+def test_without_keeping_artifacts_none_stays_and_the_resume_still_works(document, swept, compressed, tmp_path):
+    plan = without_wanda(document, keep_artifacts=False)
+    rows = sottovoce.sweep(plan, output=tmp_path)
+    assert not list((tmp_path / "artifacts").iterdir())
+    assert [row.artifact for row in rows] == [None] * 3
+    assert list(map(measured, rows)) == list(map(measured, swept[1][:3]))
+    compressed.clear()
+    assert sottovoce.sweep(plan, output=tmp_path) == rows
+    assert compressed == []
+    (tmp_path / "rows" / f"{rows[2].key}.json").unlink()  # killed after the artifact went, before the row came
+    again = sottovoce.sweep(plan, output=tmp_path)
+    assert compressed == [rows[2].key]
+    assert list(map(measured, again)) == list(map(measured, rows))
+
+
+def test_kept_artifacts_are_where_their_rows_say(swept):
+    for row in swept[1]:
+        assert (row.artifact is not None) == row.compressed
+        if row.artifact:
+            assert sottovoce.read_artifact(row.artifact).bytes == row.bytes
+
+
+# --- failing --------------------------------------------------------------------------------------
+
+
+def test_a_row_that_fails_says_why_and_the_others_go_on(document, tmp_path):
+    grid = {"bits": 8, "group_size": 16}  # the inputs of Moonshine's first convolution are 127
+    rows = sottovoce.sweep({**document, "recipes": [{"grid": grid, "steps": ["rtn"]}, RECIPES[0]]}, output=tmp_path)
+    failed = [row for row in rows if row.error]
+    assert len(rows) == 8
+    assert [(row.model, row.quantization) for row in failed] == [(document["models"][1], "rtn 8-bit g16")]
+    assert "group_size 16 does not divide the 127 inputs of encoder.conv1" in failed[0].error
+    assert (failed[0].bytes, failed[0].scores, failed[0].wer) == (None, (), None)
+    assert all(row.scores and row.bytes for row in rows if not row.error)
+    assert "Traceback" in (tmp_path / "errors" / f"{failed[0].key}.txt").read_text()
+
+
+def test_rows_that_were_calibrated_on_the_test_set_fail_alone(document, speech, tmp_path):
+    rows = sottovoce.sweep({**document, "models": document["models"][:1], "data": [str(speech)]}, output=tmp_path)
+    assert [bool(row.error) for row in rows] == [False, False, False, True]
+    assert "was calibrated on 2 of the 8 utterances" in rows[3].error
+
+
+def test_a_failed_row_is_computed_again_only_when_asked(document, compressed, decoded, monkeypatch, tmp_path):
+    plan = without_wanda(document)
+    compress = sweep_module.compress
+
+    def broken(*words, **named):
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(sweep_module, "compress", broken)
+    assert [row.error for row in sottovoce.sweep(plan, output=tmp_path)] == [None, *["RuntimeError: no memory left"] * 2]
+    monkeypatch.setattr(sweep_module, "compress", compress)
+    assert sum(row.error is not None for row in sottovoce.sweep(plan, output=tmp_path)) == 2
+    assert compressed == []
+    decoded.clear()
+    rows = sottovoce.sweep(plan, output=tmp_path, retry_failed=True)
+    assert [row.error for row in rows] == [None] * 3
+    assert compressed == [row.key for row in rows[1:]]
+    assert sum(decoded) == 2 * len(rows_of(plan["data"][0]))  # the uncompressed model is not heard again
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipes": [*RECIPES, {"steps": ["gptqq"]}]}, "unknown method 'gptqq'"),
+        ({"models": ["nowhere"]}, "'nowhere' is no folder here"),
+        ({"data": ["nowhere.jsonl"]}, r"there is no corpus nowhere\.jsonl"),
+        ({"calibration": {"data": "nowhere.jsonl"}}, r"there is no corpus nowhere\.jsonl"),
+    ],
+)
+def test_what_no_row_could_work_with_fails_before_any_row(change, message, document, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        sottovoce.sweep({**document, **change}, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_calibration_than_there_is_fails_before_any_row(document, tmp_path):
+    with pytest.raises(ValueError, match="9 utterances asked of .*, which has 8"):
+        sottovoce.sweep(document, output=tmp_path / "run", overrides=["calibration.limit=9"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_row_is_named(swept, document, tmp_path):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / f"{swept[1][0].key}.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(ValueError, match=f"{swept[1][0].key}.json is no row of a sweep .*remove it"):
+        read_rows(tmp_path)

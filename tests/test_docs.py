@@ -1,0 +1,436 @@
+"""The documents stay true: their code runs, their tables are the code's, and formats.md is enough to read an artifact.
+
+A fenced block says in its first line what it is: `python run` is executed, in a temporary folder and after the
+blocks before it; `python file=PATH` is written to PATH and may be imported; `python entry=TABLE` is a line of
+METHODS or FAMILIES; `python from=PATH` stands word for word in PATH; `json example=` and `yaml example=` are what a
+toy gives. Tables that are checked follow a comment that names them.
+"""
+
+import ast
+import json
+import re
+import sys
+from dataclasses import fields
+from importlib import import_module, invalidate_caches
+from inspect import getmembers, isfunction
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sottovoce
+import sottovoce.methods
+import tests.methods
+import tests.reference
+from sottovoce.calibration import CalibrationRecord
+from sottovoce.measure.row import Row
+from sottovoce.measure.run import Run
+from sottovoce.measure.score import Score
+from sottovoce.measure.sweep_file import _PARTS, read_sweep
+from sottovoce.measure.transcripts import Transcript
+from sottovoce.methods import METHODS, find
+from sottovoce.models import FAMILIES, open_layout
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.checkpoint import IDENTITY, resolve
+from sottovoce.numbers.packing import pack, pack_two_of_four, unpack_two_of_four
+from sottovoce.recipe import read_recipe
+from sottovoce.table import Entry, TensorSpec
+from sottovoce.target import find_target
+from tests import toys
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("adding-a-method", "adding-a-model", "formats")
+DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in NAMES}
+
+FORMATS = DOCS["formats"]
+
+
+def blocks(text, kind):
+    """(what follows the kind, body) of every fenced block of that kind."""
+    return re.findall(rf"^```{kind}(?: (\S+))?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def block(text, kind, info):
+    [body] = [body for found, body in blocks(text, kind) if found == info]
+    return body
+
+
+def table(text, name):
+    """The rows of the table after the comment `name`, each a list of cells."""
+    [rows] = re.findall(rf"<!-- {re.escape(name)} -->\n\|.*\n\|[-|]+\n((?:\|.*\n)+)", text)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.strip().split("\n")]
+
+
+def names(text, name):
+    """The field names in the first column of a table."""
+    return [field for row in table(text, name) for field in re.findall(r"`(\w+)`", row[0])]
+
+
+def names_of(record):
+    return [field.name for field in fields(record)]
+
+
+# --- code -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def overlay(tmp_path, monkeypatch):
+    """The packages with what adding-a-method.md adds to them, in a temporary folder that is the current one."""
+    text = DOCS["adding-a-method"]
+    packages = {"src/sottovoce/methods": sottovoce.methods, "tests/methods": tests.methods,
+                "tests/reference": tests.reference}  # fmt: skip
+    modules = []
+    for info, body in blocks(text, "python"):
+        if info.startswith("file="):
+            path = Path(info.removeprefix("file="))
+            package = packages[str(path.parent)]
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(body, encoding="utf-8")
+            monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / path.parent)])
+            assert not (ROOT / path).exists(), f"{path} is sottovoce's by now: the example needs another"
+            modules.append(f"{package.__name__}.{path.stem}")
+    for name, place in ast.literal_eval("{" + block(text, "python", "entry=METHODS") + "}").items():
+        monkeypatch.setitem(METHODS, name, place)
+    monkeypatch.chdir(tmp_path)
+    invalidate_caches()
+    yield modules
+    find.cache_clear()
+    for module in modules:
+        sys.modules.pop(module, None)
+        package, _, stem = module.rpartition(".")
+        sys.modules[package].__dict__.pop(stem, None)
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_the_code_of_the_documents_runs(name, overlay):
+    namespace = {"__name__": name}
+    for info, body in blocks(DOCS[name], "python"):
+        assert info, "a python block says whether it runs"
+        if info == "run":
+            exec(compile(body, f"docs/{name}.md", "exec"), namespace)
+
+
+def test_the_tests_of_the_example_method_pass(overlay):
+    [module] = [name for name in overlay if ".test_" in name]
+    cases = [(test, case) for _, test in getmembers(import_module(module), isfunction) for case in cases_of(test)]
+    for test, case in cases:
+        test(**case)
+    assert len(cases) == 12
+
+
+def cases_of(function):
+    """The keyword arguments that pytest would call a test with; nothing if it is no test."""
+    if not function.__name__.startswith("test_"):
+        return
+    marks = [mark.args for mark in getattr(function, "pytestmark", [])]
+    for values in product(*(choices for _, choices in marks)):
+        yield dict(zip((name for name, _ in marks), values, strict=True))
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_excerpts_stand_in_the_files_that_they_name(name):
+    for info, body in blocks(DOCS[name], "python"):
+        if info.startswith("from="):
+            assert body in (ROOT / info.removeprefix("from=")).read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_files_and_tests_that_are_named_exist(name):
+    added = {info.removeprefix("file=") for info, _ in blocks(DOCS[name], "python") if info.startswith("file=")}
+    for path in re.findall(r"(?:tests|src/sottovoce|docs)/[\w/.-]+\.(?:py|md)", DOCS[name]):
+        assert path in added or (ROOT / path).is_file(), path
+    prose = re.sub(r"^```.*?^```$", "", DOCS[name], flags=re.MULTILINE | re.DOTALL)
+    known = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for test in re.findall(r"`(test_\w+)`", prose):
+        assert f"def {test}(" in known, test
+    assert "../" not in prose
+
+
+# --- adding a method, adding a model --------------------------------------------------------------
+
+
+def test_methods_are_listed_under_their_scopes():
+    listed = re.findall(r'\| `"(\w+)"` \|.*\| ([\w, ]+) \|\n', DOCS["adding-a-method"])
+    by_scope = {scope: set(methods.split(", ")) for scope, methods in listed if scope in ("layer", "block", "model")}
+    assert set(by_scope) == {"layer", "block", "model"}
+    for scope, methods in by_scope.items():
+        assert methods <= {name for name in METHODS if find(name).scope == scope}
+    owned = set(re.findall(r'^\| `"(\w+)"` \| .*`(?:Weight|Block)\.', DOCS["adding-a-method"], re.MULTILINE))
+    assert owned == {find(name).owns for name in METHODS}
+
+
+def test_families_are_those_of_the_table():
+    text = block(DOCS["adding-a-model"], "python", "entry=FAMILIES")
+    stated = ast.literal_eval("{" + text + "}")
+    assert stated.items() <= FAMILIES.items()
+
+
+def test_abstract_members_of_a_family_are_all_named():
+    text = DOCS["adding-a-model"]
+    section = text[text.index("| member | says |") : text.index("### Sites")]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == SpeechModel.__abstractmethods__
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_the_table_of_sites_is_that_of_the_family(name, tied, toy):
+    model = open_layout(resolve(toy(name if tied else f"{name} untied")))
+    found = []
+    for unit in (unit for stack in model.stacks for unit in stack.units):
+        if unit.name.endswith(".1"):
+            continue
+        stem = f"{unit.name}."
+        for site in unit.sites:
+            writer = (site.writer or "").removeprefix(stem) + (", value half" if site.writer_rows else "")
+            if site.writer_rows:
+                half = len(model.find(site.writer).weight) // 2
+                assert site.writer_rows == slice(0, half)
+            readers = ", ".join(reader.removeprefix(stem) for reader in site.readers)
+            over = "" if site.name.endswith(".positions") else site.over
+            label = site.name.removeprefix(stem) if ".layers." in stem else site.name
+            found.append([unit.name.replace(".0", ".i"), label, readers, writer, over, site.collected])
+    stated = []
+    for unit, *middle, collected in table(DOCS["adding-a-model"], f"sites: {name}"):
+        if "if untied" in unit and tied:
+            continue
+        first, _, second = collected.partition("; ")
+        stated.append([unit.removesuffix(", if untied"), *middle, first if tied or not second else second.split()[0]])
+    assert stated == found
+
+
+# --- formats --------------------------------------------------------------------------------------
+
+
+def test_nine_codes_of_three_bits_are_the_bytes_of_the_example():
+    text = FORMATS[FORMATS.index("Nine codes of 3 bits") :]
+    line = {word: re.search(rf"^{word} +(.*)$", text, re.MULTILINE)[1].split() for word in ("code", "bytes, hex")}
+    codes = torch.tensor([[int(code) for code in line["code"]]])
+    assert bytes(pack(codes, 3)[0]) == bytes.fromhex("".join(line["bytes, hex"]))
+    digits = re.search(r"^bytes, binary +([01 ]+[01])", text, re.MULTILINE)[1].split()
+    assert [int(byte, 2) for byte in digits] == pack(codes, 3)[0].tolist()
+    low_first = re.search(r"^bits, low first +([01 ]+[01])$", text, re.MULTILINE)[1].split()
+    assert [int(bits[::-1], 2) for bits in low_first] == codes[0].tolist()
+
+
+def test_places_of_two_of_four_are_those_of_the_table():
+    rows = table(FORMATS, "places")
+    mask = torch.tensor([[int(bit) for bit in keeps.split()] for _, keeps in rows]).bool()
+    assert [int(number) for number, _ in rows] == list(range(6))
+    packed = pack(torch.tensor([[int(number)] for number, _ in rows]), 3)
+    assert torch.equal(unpack_two_of_four(packed, 4), mask)
+    for number in (6, 7):
+        with pytest.raises(ValueError, match="names no way"):
+            unpack_two_of_four(torch.tensor([[number]], dtype=torch.uint8), 4)
+
+
+def test_the_rows_of_masks_in_the_text_are_their_bytes():
+    bits, written = re.search(r"Row ([01 ]+) is the bytes ([0-9a-f ]+)\.", FORMATS).groups()
+    assert bytes(pack(torch.tensor([[int(bit) for bit in bits.split()]]), 1)[0]) == bytes.fromhex(written)
+    bits, written = re.search(r"The row ([01 ]+) is the numbers [\d ]+ and the bytes ([0-9a-f ]+)\.", FORMATS).groups()
+    mask = torch.tensor([[int(bit) for bit in bits.replace(" ", "")]]).bool()
+    assert bytes(pack_two_of_four(mask)[0]) == bytes.fromhex(written)
+
+
+def test_the_files_of_a_checkpoints_digest_are_listed():
+    [listed] = re.findall(r"<!-- identity -->\n```text\n(.*?)```", FORMATS, re.DOTALL)
+    assert tuple(listed.split()) == IDENTITY
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory, toy):
+    """The artifact that formats.md shows, from the recipe that it shows."""
+    folder = tmp_path_factory.mktemp("example")
+    (folder / "recipe.yaml").write_text(block(FORMATS, "yaml", "example=recipe.yaml"), encoding="utf-8")
+    speech = toys.write_speech(folder, 8, seed=1, prefix="calibration")
+    return sottovoce.compress(
+        toy("whisper"), recipe=folder / "recipe.yaml", data=speech, limit=2, output=folder / "out"
+    )
+
+
+def test_the_example_of_sottovoce_json_is_what_a_toy_gives(example):
+    shown = json.loads(block(FORMATS, "json", "example=sottovoce.json"))
+    real = json.loads((example.folder / "sottovoce.json").read_text("utf-8"))
+    assert list(shown) == list(real)
+    for name in ("format", "recipes"):
+        assert shown[name] == real[name]
+    for name in ("layers", "rest"):
+        assert all(item in real[name] for item in shown[name])
+    for name in ("base", "versions"):
+        assert list(shown[name]) == list(real[name])
+    [record], [expected] = shown["calibrations"], real["calibrations"]
+    assert list(record) == list(expected)
+    assert set(shown["files"]) < set(real["files"])
+
+
+def test_fields_of_an_artifact_are_those_of_its_document(example):
+    document = example.as_document()
+    assert names(FORMATS, "fields: artifact") == [*document, "digest"]
+    assert names(FORMATS, "fields: base") == list(document["base"])
+    assert names(FORMATS, "fields: calibration") == list(document["calibrations"][0])
+    assert names(FORMATS, "fields: calibration") == names_of(CalibrationRecord)
+    assert names(FORMATS, "fields: rest") == list(document["rest"][0]) == names_of(TensorSpec)
+    stated = names(FORMATS, "fields: layer")
+    assert stated == names_of(Entry)
+    assert set().union(*document["layers"]) == set(stated)
+
+
+def test_fields_of_runs_and_rows_are_those_of_the_code(example, tmp_path):
+    assert names(FORMATS, "fields: transcript") == names_of(Transcript)
+    assert names(FORMATS, "fields: score") == names_of(Score)
+    written = Row("k", "m", "r", "-", "-", "-", "-", False)
+    written.write(tmp_path)
+    assert set(names(FORMATS, "fields: row")) == set(json.loads((tmp_path / "rows" / "k.json").read_text()))
+    Run(tmp_path, {}).write()
+    first_column = [re.search(r"`(\w+)`", row[0])[1] for row in table(FORMATS, "fields: run")]
+    assert first_column == list(json.loads((tmp_path / "run.json").read_text()))
+    assert set(names(FORMATS, "fields: sweep")) == set(_PARTS)
+
+
+def test_the_example_of_a_sweep_has_the_rows_that_the_text_counts(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(block(FORMATS, "yaml", "example=sweep.yaml"), encoding="utf-8")
+    counts = re.search(r"has (\d+) \+ (\d+) \+ (\d+) compressed rows", " ".join(FORMATS.split())).groups()
+    assert len(read_sweep(tmp_path / "sweep.yaml").recipes) == sum(map(int, counts))
+
+
+@pytest.mark.parametrize("override", re.findall(r"^\| `([\w.]+=\S+)` \|", FORMATS, re.MULTILINE))
+def test_overrides_of_the_example_work(override, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(block(FORMATS, "yaml", "example=recipe.yaml"), encoding="utf-8")
+    assert read_recipe(path, [override]).key != read_recipe(path).key
+
+
+def test_the_sizes_of_the_example_are_those_of_its_parts(example):
+    [entry] = [entry for entry in example.entries if entry.name == "encoder.layers.0.fc1"]
+    *rows, (_, _, total) = table(FORMATS, "sizes")
+    stated = {part.strip("`"): (ast.literal_eval(shape), int(size)) for part, shape, size in rows}
+    found = {spec.name.rpartition(".")[2]: (spec.shape, spec.bytes) for spec in entry.parts()}
+    assert stated == found
+    assert int(total) == entry.bytes
+
+
+# --- a reader written from formats.md -------------------------------------------------------------
+# With numpy and json alone. Nothing of sottovoce below this line but in the test itself.
+
+
+def read_weights(folder):
+    """Every layer's weight (R, C) float32 by its name, and every other tensor by its own."""
+    document = json.loads((folder / "sottovoce.json").read_text("utf-8"))
+    assert document["format"] <= 1
+    content = (folder / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header.pop("__metadata__", None)
+    homeless = set(header)
+
+    def tensor(name):
+        homeless.discard(name)
+        begin, end = header[name]["data_offsets"]
+        data = content[start + begin : start + end]
+        dtype = header[name]["dtype"]
+        if dtype == "U8":
+            return np.frombuffer(data, np.uint8).reshape(header[name]["shape"])
+        if dtype == "BF16":
+            found = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            found = np.frombuffer(data, {"F16": "<f2", "F32": "<f4"}[dtype]).astype(np.float32)
+        return found.reshape(header[name]["shape"])
+
+    weights = {layer["name"]: read_layer(layer, tensor) for layer in document["layers"]}
+    weights |= {spec["name"]: tensor(spec["name"]) for spec in document["rest"]}
+    assert not homeless
+    return weights
+
+
+def read_layer(layer, tensor):
+    rows, columns = layer["shape"][0], int(np.prod(layer["shape"][1:]))
+    if "dtype" in layer and "mask" not in layer and "rank" not in layer:
+        return tensor(layer["tensor"]).reshape(rows, columns)
+
+    def part(suffix):
+        return tensor(f"{layer['tensor']}.{suffix}")
+
+    kept = np.ones((rows, columns), bool)
+    if layer.get("mask") == "bitmap":
+        kept = np.array([unpacked(row, 1, columns) for row in part("mask")]).astype(bool)
+    elif layer.get("mask") == "2:4":
+        keeps = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]])
+        places = np.array([unpacked(row, 3, columns // 4) for row in part("mask")])
+        kept = keeps[places].reshape(rows, columns).astype(bool)
+    assert kept.sum() == layer["kept"]
+
+    terms = []
+    if "dtype" in layer:
+        base = np.zeros((rows, columns), np.float32)
+        base[kept] = part("values").ravel()
+        terms.append(base)
+    elif "bits" in layer:
+        bits = layer["bits"]
+        codes = np.zeros((rows, columns), np.float32)
+        if "mask" in layer:
+            codes[kept] = unpacked(part("codes"), bits, layer["kept"])
+        else:
+            codes[:] = [unpacked(row, bits, columns) for row in part("codes")]
+        scale = part("scale")
+        groups = scale.shape[1]
+        if layer.get("zero") == "integer":
+            zero = np.array([unpacked(row, bits, groups) for row in part("zero_point")], np.float32)
+        elif layer.get("zero") == "fractional":
+            zero = part("zero_point")
+        else:
+            zero = np.full(scale.shape, 2 ** (bits - 1), np.float32)
+        group = np.arange(columns) * groups // columns
+        scale, zero = (np.broadcast_to(values, (rows, groups))[:, group] for values in (scale, zero))
+        base = (codes - zero) * scale
+        base[~kept] = 0
+        terms.append(base)
+    if "rank" in layer:
+        terms.append(part("left") @ part("right"))
+    return sum(terms[1:], terms[0])
+
+
+def unpacked(packed, bits, count):
+    """The first `count` numbers of `bits` bits of one packed run."""
+    digits = np.unpackbits(packed, bitorder="little")[: count * bits].reshape(count, bits)
+    return digits @ (1 << np.arange(bits))
+
+
+MIXED = {
+    "whisper": [
+        {"wanda": {"where": "encoder.layers.*", "sparsity": "2:4"}},
+        {"magnitude": {"where": ["decoder.layers.0.*", "encoder.conv2"], "sparsity": 0.7}},
+        {"gptq": {"where": "encoder.layers.0.*", "bits": 3, "group_size": 16, "symmetric": False}},
+        {"hqq": {"where": "decoder.layers.*.fc1", "bits": 5, "group_size": 16, "symmetric": False}},
+        {"rtn": {"where": ["decoder.embed_tokens", "*.fc2", "!encoder.layers.0.*"], "bits": 7}},
+        {"rtn": {"where": "encoder.conv1", "bits": 2, "group_size": "tensor", "symmetric": False}},
+        {"low_rank": {"where": "encoder.layers.*.fc1", "rank": 1, "metric": "diagonal"}},
+    ],
+    "moonshine untied": [
+        {"wanda": {"where": "encoder.layers.0.*", "sparsity": 0.3}},
+        {"rtn": {"where": "proj_out", "bits": 6, "group_size": 8, "scale_dtype": "bfloat16"}},
+        {"hqq": {"where": "*.layers.*.mlp.*", "bits": 4, "symmetric": False, "scale_dtype": "float32"}},
+        {"low_rank": {"where": "decoder.layers.0.self_attn.*", "replace": True, "rank": 1, "dtype": "bfloat16"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_reader_written_from_formats_md_computes_every_weight_bit_for_bit(name, toy, speech, tmp_path):
+    sottovoce.compress(toy(name), recipe={"steps": MIXED[name]}, data=speech, limit=2, output=tmp_path / "out")
+    found = read_weights(tmp_path / "out")
+    model, layers = find_target(tmp_path / "out").open()
+    for layer in layers.values():
+        assert np.array_equal(found.pop(layer.name), layer.weight.dense().numpy()), layer.name
+    state = model.module.state_dict()
+    assert all(np.array_equal(found[other], state[other].numpy()) for other in found)
+    assert len(layers) + len(found) + model.tied == len(state)
+
+
+def test_a_reader_agrees_to_rounding_where_the_rank_is_above_one(example):
+    found = read_weights(example.folder)
+    _, layers = find_target(example.folder).open()
+    for layer in layers.values():
+        dense = layer.weight.dense().numpy()
+        exact = layer.weight.low_rank is None
+        assert np.allclose(found[layer.name], dense, rtol=0, atol=0 if exact else 1e-6 * np.abs(dense).max())

@@ -39,5 +39,5 @@ def test_samples_that_cannot_be_heard_are_refused(samples, message, toy):
 
 
 def test_samples_as_whole_numbers_are_refused_for_their_scale_is_not_1(toy):
-    with pytest.raises(ValueError, match="clip 0: found int16.*float"):
+    with pytest.raises(ValueError, match=r"clip 0: found int16.*float"):
         sottovoce.load(toy("whisper")).transcribe(np.full(8000, 3000, np.int16))

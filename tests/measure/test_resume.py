@@ -69,9 +69,7 @@ def test_a_run_stopped_at_its_second_target_does_not_hear_the_first_again(rough,
     undisturbed = sottovoce.evaluate([rough, toy("whisper")], data=heard)
     sottovoce.evaluate(rough, data=heard, output=tmp_path)
     with pytest.raises(StoppedError):
-        sottovoce.evaluate(
-            [rough, toy("whisper")], data=heard, output=tmp_path, batch_size=3, track=stop_after(1)
-        )
+        sottovoce.evaluate([rough, toy("whisper")], data=heard, output=tmp_path, batch_size=3, track=stop_after(1))
     decoded.clear()
     result = sottovoce.evaluate([rough, toy("whisper")], data=heard, output=tmp_path)
     assert decoded == [4]

@@ -222,7 +222,10 @@ def test_a_failed_row_is_computed_again_only_when_asked(document, compressed, de
         raise RuntimeError("no memory left")
 
     monkeypatch.setattr(sweep_module, "compress", broken)
-    assert [row.error for row in sottovoce.sweep(plan, output=tmp_path)] == [None, *["RuntimeError: no memory left"] * 2]
+    assert [row.error for row in sottovoce.sweep(plan, output=tmp_path)] == [
+        None,
+        *["RuntimeError: no memory left"] * 2,
+    ]
     monkeypatch.setattr(sweep_module, "compress", compress)
     assert sum(row.error is not None for row in sottovoce.sweep(plan, output=tmp_path)) == 2
     assert compressed == []
@@ -249,7 +252,7 @@ def test_what_no_row_could_work_with_fails_before_any_row(change, message, docum
 
 
 def test_more_calibration_than_there_is_fails_before_any_row(document, tmp_path):
-    with pytest.raises(ValueError, match="9 utterances asked of .*, which has 8"):
+    with pytest.raises(ValueError, match=r"9 utterances asked of .*, which has 8"):
         sottovoce.sweep(document, output=tmp_path / "run", overrides=["calibration.limit=9"])
     assert not (tmp_path / "run").exists()
 

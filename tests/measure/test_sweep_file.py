@@ -62,9 +62,9 @@ def test_overrides_reach_any_part_and_may_add_one():
     document = {**CALIBRATED, "recipes": [{"steps": [{"rtn": {"bits": 8}}]}]}
     plan = read_sweep(
         document,
-        ["recipes.0.steps.0.rtn.bits=[2,3]", "calibration.limit=16", "models=[b, c]", "workload={seconds: 3}"],
+        ["recipes.0.steps.0.rtn.bits=[4,3]", "calibration.limit=16", "models=[b, c]", "workload={seconds: 3}"],
     )
-    assert [step["bits"] for [(_, step)] in steps_of(plan)] == [2, 3]
+    assert [step["bits"] for [(_, step)] in steps_of(plan)] == [4, 3]
     assert plan.models == ("b", "c")
     assert plan.calibrations == (CalibrationPlan("c.jsonl", 16),)
     assert plan.workload.seconds == 3
@@ -117,6 +117,8 @@ def test_a_file_that_does_not_exist_or_is_no_mapping_is_refused(tmp_path):
         read_sweep(file)
 
 
-@pytest.mark.parametrize("file", sorted(Path("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_the_sweep_files_of_the_house_can_be_read(file):
     assert read_sweep(file).recipes

@@ -112,6 +112,7 @@ def save(
     calibrations: Sequence[Mapping[str, Any]],
 ) -> Artifact:
     """Write an artifact; an older one at `output` is replaced only when the new one is complete."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     check_output(output)
@@ -124,7 +125,11 @@ def save(
     for entry in entries:
         tensors |= pack_weight(layers[entry.name].weight, entry)
     with new_folder(output) as folder:
-        save_file(tensors, folder / WEIGHTS)
+        try:
+            save_file(tensors, folder / WEIGHTS)
+        except SafetensorError as error:  # a full disk among others, and no OSError
+            raise OSError(f"{output / WEIGHTS} could not be written: {error}") from error
+        (folder / WEIGHTS).chmod(0o644)
         for file in _companions(model.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
         written = Artifact(

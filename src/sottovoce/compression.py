@@ -8,6 +8,7 @@ from sottovoce.artifact import Artifact, check_output, save
 from sottovoce.calibration import Calibration, Tokens, calibrate
 from sottovoce.loop import compress_layers
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Recipe, read_recipe, select
 from sottovoce.speech.datasets import Corpus, read_corpus
@@ -48,6 +49,7 @@ def compress(
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
     output = Path(output)
     check_output(output)
+    check_device(device)
     target = find_target(model, revision)
     layout = target.layout()
     existing = {entry.name: _written(entry) for entry in target.artifact.entries} if target.artifact else {}

@@ -9,6 +9,7 @@ from sottovoce.artifact import Artifact, Base, is_artifact, load_layers, read_ar
 from sottovoce.models import family, open_layout
 from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.models.checkpoint import Checkpoint, resolve
+from sottovoce.models.device import check_device
 from sottovoce.recognizer import Recognizer
 from sottovoce.table import DTYPE_NAMES, Entry
 from sottovoce.weight import Layer
@@ -104,5 +105,5 @@ def load(
     Whisper without one detects the language of each clip.
     """
     model, _ = find_target(target, revision).open()
-    model.module.to(device)
+    model.module.to(check_device(device))
     return Recognizer.of(model, language, task)

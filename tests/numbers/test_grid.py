@@ -148,8 +148,13 @@ def test_a_scale_beyond_float16_is_refused_and_the_message_names_dtypes_that_wor
 
 @pytest.mark.parametrize("dtype", SCALE_DTYPES.values())
 def test_a_scale_that_would_vanish_becomes_the_smallest_normal_number(dtype):
-    scales = stored_scale(torch.tensor([0.0, torch.finfo(dtype).tiny / 3, 1.0]), dtype)
-    assert scales.tolist() == [torch.finfo(dtype).tiny, torch.finfo(dtype).tiny, 1.0]
+    assert stored_scale(torch.tensor([0.0, 1.0]), dtype).tolist() == [torch.finfo(dtype).tiny, 1.0]
+
+
+def test_a_row_of_small_weights_keeps_its_resolution_under_a_float16_scale():
+    w = torch.linspace(-0.003, 0.003, 256)[None]  # the scale, 2.4e-5, is a subnormal float16
+    rounded = round_to_grid(w, Grid(8)).dense()
+    assert (rounded - w).abs().max() < 0.003 / 127
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_a_bool_mask_packs_as_a_bitmap():
 
 @pytest.mark.parametrize("bits", range(1, 8))
 def test_a_code_too_large_is_refused(bits):
-    with pytest.raises(ValueError, match=f"code {2**bits} does not fit in {bits} bits"):
+    with pytest.raises(ValueError, match=f"to {2**bits} do not fit in {bits} bits"):
         pack(torch.tensor([[0, 2**bits]]), bits)
 
 

@@ -13,7 +13,7 @@ def groups(rows, columns, group_size):
 
 def stored(value, dtype):
     """The float that `value` becomes when it is stored."""
-    return max(torch.tensor(value, dtype=torch.float64).to(dtype).item(), torch.finfo(dtype).tiny)
+    return torch.tensor(value, dtype=torch.float64).to(dtype).item() or torch.finfo(dtype).tiny
 
 
 def fit(values, bits, symmetric, dtype):

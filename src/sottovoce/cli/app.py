@@ -6,6 +6,7 @@ error; SOTTOVOCE_TRACEBACK=1 shows where it was found); 130 stopped by Ctrl-C.
 
 import os
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
@@ -48,7 +49,7 @@ def _options(
     ] = False,
 ) -> None:
     """Show warnings of sottovoce as sentences, and keep those of libraries out of sight."""
-    warnings.showwarning = lambda message, *_: say(f"[yellow]note:[/] {message}")
+    warnings.showwarning = lambda message, *_: say(str(message), mark="note:", style="yellow")
     warnings.filterwarnings("ignore", module="(transformers|huggingface_hub|torch).*")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -59,10 +60,10 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == 130:
-            say("[yellow]stopped[/]; what is complete is kept, and the same command goes on from there")
+            say("what is complete is kept, and the same command goes on from there", mark="stopped:", style="yellow")
         raise
     except (ValueError, OSError) as error:
         if os.environ.get("SOTTOVOCE_TRACEBACK"):
-            raise
+            traceback.print_exception(error)
         fail(error)
         sys.exit(2)

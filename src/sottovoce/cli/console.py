@@ -1,6 +1,5 @@
 """What a person sees: notes and progress on standard error, results on standard output."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -8,15 +7,18 @@ from typing import Any, TypeVar
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from sottovoce.files import json_text
 
 T = TypeVar("T")
 _errors = Console(stderr=True, highlight=False)
 _results = Console(highlight=False)
 
 
-def say(text: str) -> None:
-    """A line for a person, on standard error."""
-    _errors.print(text, soft_wrap=True)
+def say(text: str, *, mark: str = "", style: str = "bold") -> None:
+    """A line for a person, on standard error, after a coloured mark if there is one; no text is taken for markup."""
+    _errors.print(Text.assemble((f"{mark} " if mark else "", style), text), soft_wrap=True)
 
 
 def show(result: RenderableType) -> None:
@@ -26,13 +28,13 @@ def show(result: RenderableType) -> None:
 
 def show_json(document: Any) -> None:
     """The one JSON document of --json, on standard output."""
-    print(json.dumps(document, indent=1, ensure_ascii=False, default=str))
+    print(json_text(document), end="")
 
 
 def fail(error: Exception) -> None:
     """The one sentence of an error."""
     told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    _errors.print(f"[bold red]error:[/] {escape(told)}", soft_wrap=True)
+    say(told, mark="error:", style="bold red")
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
@@ -40,7 +42,7 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     if not _errors.is_terminal:
         started = time.monotonic()
         yield from items
-        say(f"{escape(what)}: {total} in {time.monotonic() - started:.1f} s")
+        say(f"{what}: {total} in {time.monotonic() - started:.1f} s")
         return
     columns = (
         TextColumn("{task.description}"),

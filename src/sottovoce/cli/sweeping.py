@@ -44,7 +44,7 @@ def sweep(
     else:
         say(f"{output}: {len(rows) - len(failed)} rows, {len(failed)} failed")
         for row in failed:
-            say(f"[red]failed[/] {row.model} {row.quantization} {row.sparsity}: {row.error}")
+            say(f"{row.model} {row.quantization} {row.sparsity}: {row.error}", mark="failed:", style="red")
         say(f"next: sottovoce report {output} --output report/")
     if failed:
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ from sottovoce.measure.run import Run, RunData, RunTarget, fingerprints, open_ru
 from sottovoce.measure.score import Score, make_score
 from sottovoce.measure.transcripts import Transcript, append_transcripts
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech import audio
@@ -90,6 +91,7 @@ def evaluate(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+    check_device(device)
     normal = find_normalizer(normalizer)
     found = [find_target(target) for target in dict.fromkeys(map(str, _listed(targets)))]
     corpora = _named_apart([read_corpus(path) for path in _each_once(_listed(data))])

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sottovoce.files import write_text
+from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
 from sottovoce.recipe import Recipe
 
@@ -50,8 +50,7 @@ class Row:
 
     def write(self, folder: Path) -> None:
         """Keep the row in a sweep's folder, whole or not at all."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
-        write_text(folder / "rows" / f"{self.key}.json", text + "\n")
+        write_text(folder / "rows" / f"{self.key}.json", json_text({"format": FORMAT, **asdict(self)}))
 
 
 def read_row(path: Path) -> Row:

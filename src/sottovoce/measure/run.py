@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sottovoce.files import write_text
+from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
 from sottovoce.measure.transcripts import Transcript, read_transcripts
 from sottovoce.speech import audio
@@ -91,7 +91,7 @@ class Run:
     def write_score(self, target: RunTarget, data: RunData, score: Score) -> None:
         """Keep a score beside its transcripts."""
         path = self.transcripts_path(target, data).with_suffix(".score.json")
-        write_text(path, json.dumps(score.as_document(), indent=1, ensure_ascii=False) + "\n")
+        write_text(path, json_text(score.as_document()))
 
     def baseline_of(self, target: RunTarget) -> RunTarget | None:
         """The uncompressed model behind a target, if this run heard it and it is another."""
@@ -125,7 +125,7 @@ class Run:
             "data": [asdict(data) for data in self.data],
             "versions": {name: version(name) for name in ("sottovoce", "torch", "transformers")},
         }
-        write_text(self.folder / "run.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        write_text(self.folder / "run.json", json_text(document))
 
 
 Known = TypeVar("Known", RunTarget, RunData)

@@ -1,5 +1,6 @@
 """From transcripts to numbers: WER with its counts, its difference to the baseline, the damage it hides."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -55,7 +56,8 @@ class Score:
     def of_document(document: dict[str, Any]) -> "Score":
         """The inverse of `as_document`."""
         interval = document["delta_wer_interval"]
-        return Score(**{**document, "delta_wer_interval": tuple(interval) if interval else None})
+        unbounded = {name: math.inf for name in ("wer", "length_ratio") if document[name] is None}
+        return Score(**{**document, **unbounded, "delta_wer_interval": tuple(interval) if interval else None})
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from sottovoce.measure.inspect import inspect_target
 from sottovoce.measure.row import FORMAT, Row, read_row, recipe_words
 from sottovoce.measure.run import RunData, fingerprints
 from sottovoce.measure.sweep_file import CalibrationPlan, SweepPlan, read_sweep
+from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Recipe
 from sottovoce.speech.datasets import read_corpus
@@ -61,6 +62,7 @@ def sweep(
     retry_failed computes the rows with an error again. Raises ValueError for a file that no row could work
     with; an error of one row is in that row.
     """
+    check_device(device)
     plan = read_sweep(file, overrides)
     folder = Path(output)
     if folder.is_file():

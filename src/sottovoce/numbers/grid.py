@@ -69,10 +69,6 @@ class Grid:
             return w.reshape(len(w), 1, -1)
         return w.reshape(len(w), -1, self.group_size)
 
-    def spread(self, per_group: Tensor, columns: int) -> Tensor:
-        """One value for each group, (rows, groups), repeated for each input: (rows, columns)."""
-        return per_group.repeat_interleave(columns // per_group.shape[1], dim=1)
-
 
 @dataclass(frozen=True)
 class Quantized:
@@ -124,7 +120,7 @@ def stored_scale(scale: Tensor, dtype: torch.dtype) -> Tensor:
             f"a scale of {found:.3g} cannot be stored as {str(dtype).removeprefix('torch.')}; "
             "bfloat16 and float32 reach further, and a weight that is not finite fits no grid"
         )
-    return stored.clamp(min=torch.finfo(dtype).tiny)
+    return torch.where(stored > 0, stored, torch.finfo(dtype).tiny)
 
 
 def to_codes(w: Tensor, scale: Tensor, zero_point: Tensor | None, grid: Grid) -> Tensor:

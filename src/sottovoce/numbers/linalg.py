@@ -7,11 +7,9 @@ from torch import Tensor
 def damped(gram: Tensor, damp: float) -> Tensor:
     """`gram` (n, n) with `damp` times its mean diagonal added; a dead input (zero diagonal) counts one."""
     diagonal = gram.diagonal()
-    dead = diagonal == 0
-    live_mean = diagonal.mean() if not dead.all() else diagonal.new_ones(())
-    return gram + torch.diag(
-        torch.where(dead, torch.ones_like(diagonal), torch.zeros_like(diagonal)) + damp * live_mean
-    )
+    dead = (diagonal == 0).to(diagonal.dtype)
+    mean = 1.0 if dead.all() else diagonal.mean()
+    return gram + torch.diag(dead + damp * mean)
 
 
 def inverse_factor(gram: Tensor, damp: float) -> Tensor:

@@ -22,8 +22,8 @@ def packed_size(columns: int, bits: int) -> int:
 
 def pack(codes: Tensor, bits: int) -> Tensor:
     """(rows, columns) integers below 2^bits -> (rows, ceil(columns * bits / 8)) uint8."""
-    if codes.numel() and int(codes.max()) >= 2**bits:
-        raise ValueError(f"code {int(codes.max())} does not fit in {bits} bits")
+    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < 2**bits:
+        raise ValueError(f"codes {int(codes.min())} to {int(codes.max())} do not fit in {bits} bits")
     rows, columns = codes.shape
     packed = np.empty((rows, packed_size(columns, bits)), np.uint8)
     places = np.arange(bits, dtype=np.uint8)

@@ -12,6 +12,7 @@ from torch.nn.functional import unfold
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
 import sottovoce
+from sottovoce.arithmetic import fast_products
 from sottovoce.artifact import load_layers, read_artifact, save
 from sottovoce.calibration import calibrate
 from sottovoce.collect import State, run
@@ -311,11 +312,22 @@ def test_block_by_block_is_the_forward_of_the_model_bit_for_bit(name, toy, clips
     for clip in clips(name):
         state = State(*encoder.enter(clip, None, None))
         for unit in encoder.units:
-            state.hidden = run(model, unit, state)
+            state.hidden = unit.run(state.hidden, state.context)
         state = State(*decoder.enter(clip, state.hidden, state.context))
         for unit in decoder.units:
-            state.hidden = run(model, unit, state)
+            state.hidden = unit.run(state.hidden, state.context)
         assert torch.equal(state.hidden, logits(model, clip))
+
+
+@torch.no_grad()
+def test_the_sweep_runs_a_unit_as_the_model_does_under_the_same_arithmetic(toy, clips):
+    model, _ = find_target(toy("whisper")).open()
+    [clip, *_] = clips("whisper")
+    state = State(*model.stacks[0].enter(clip, None, None))
+    for unit in model.stacks[0].units:
+        state.hidden = run(model, unit, state)
+    with fast_products():
+        assert torch.equal(state.hidden, model.module.model.encoder(clip.features).last_hidden_state)
 
 
 # --- what is transcribed --------------------------------------------------------------------------

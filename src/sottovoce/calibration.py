@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from sottovoce.arithmetic import fast_products
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip
 from sottovoce.progress import Track, silent
@@ -52,6 +53,7 @@ class Calibration:
     record: CalibrationRecord
 
 
+@fast_products()
 def calibrate(
     model: SpeechModel,
     corpus: Corpus,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sottovoce.arithmetic import fast_products
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Context, Site, Stack, Unit
 from sottovoce.stats import InputStats
@@ -27,6 +28,7 @@ class _EnoughError(Exception):
     """Every site of the unit has been seen: the rest of its forward is not needed."""
 
 
+@fast_products()
 def collect(
     model: SpeechModel, unit: Unit, states: Sequence[State], asked: Asked, shared: Mapping[str, InputStats]
 ) -> dict[str, InputStats]:
@@ -40,6 +42,7 @@ def collect(
     return stats | _watch(model, here, asked, states, unit.run)
 
 
+@fast_products()
 def memory_statistics(model: SpeechModel, states: Sequence[State], needs: frozenset[str]) -> InputStats:
     """What cross-attention's keys and values read, once for all decoder blocks."""
     stats = InputStats()
@@ -49,6 +52,7 @@ def memory_statistics(model: SpeechModel, states: Sequence[State], needs: frozen
     return stats.finish()
 
 
+@fast_products()
 def head_statistics(model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str]) -> InputStats:
     """What the tied head reads, from a pass through the decoder as it stands."""
     stats = InputStats()
@@ -60,6 +64,7 @@ def head_statistics(model: SpeechModel, decoder: Stack, states: Sequence[State],
     return stats.finish()
 
 
+@fast_products()
 def run(model: SpeechModel, unit: Unit, state: State) -> Tensor:
     """The unit's output for one clip, on the model's device."""
     device = model.module.device

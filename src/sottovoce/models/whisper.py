@@ -170,9 +170,15 @@ class Whisper(SpeechModel):
         return made.input_features
 
     def encode(self, features: Sequence[Tensor]) -> Encoded:
-        """One batch: the window is fixed, so a clip's output does not depend on its neighbours."""
-        batch = torch.cat(list(features)).to(self.module.device)
-        return Encoded(self.module.model.encoder(batch).last_hidden_state)
+        """The window is fixed, so a clip's output does not depend on its neighbours.
+
+        On a CPU clip by clip: a third faster than a batch, whose activations leave the caches, and bitwise
+        the same for a clip in any company.
+        """
+        device, encoder = self.module.device, self.module.model.encoder
+        size = 1 if device.type == "cpu" else len(features)
+        batches = [torch.cat(list(features[i : i + size])).to(device) for i in range(0, len(features), size)]
+        return Encoded(torch.cat([encoder(batch).last_hidden_state for batch in batches]))
 
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """Whisper attends to its whole window, silence included."""

@@ -7,10 +7,13 @@ from sottovoce.collect import collect, head_statistics, memory_statistics, run
 
 
 def test_fast_products_puts_the_setting_back_even_after_an_error():
+    def fail():
+        with fast_products():
+            assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+            raise ZeroDivisionError
+
     before = torch.backends.mkldnn.matmul.fp32_precision
-    with pytest.raises(ZeroDivisionError), fast_products():
-        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
-        raise ZeroDivisionError
+    pytest.raises(ZeroDivisionError, fail)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 

@@ -28,6 +28,9 @@ def clips(tmp_path_factory):
     return [soundfile.read(manifest.parent / row["audio"])[0] for row in rows]
 
 
+ROOT = Path(toys.__file__).parent.parent
+
+
 def open_toy(folder):
     model = AutoModelForSpeechSeq2Seq.from_pretrained(folder, local_files_only=True).eval()
     return model, AutoProcessor.from_pretrained(folder, local_files_only=True)
@@ -136,10 +139,9 @@ def test_the_tiny_sized_whisper_has_the_sizes_of_whisper_tiny(tmp_path, clips):
 
 
 def test_the_script_writes_both_toys_and_their_speech(tmp_path):
-    subprocess.run([sys.executable, toys.__file__, str(tmp_path)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "tests.toys", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     counts = {name: len((tmp_path / name).read_text().splitlines()) for name in ("test.jsonl", "calibration.jsonl")}
     assert counts == {"test.jsonl": 12, "calibration.jsonl": 8}
     assert len(list((tmp_path / "speech").glob("*.flac"))) == 20
     for name in ("whisper", "moonshine"):
         assert (tmp_path / name / "model.safetensors").is_file()
-    assert Path(toys.__file__).name == "toys.py"

@@ -4,7 +4,7 @@ The weights are random and the audio is synthetic tones: what runs on them prove
 runs, never that anything is accurate. A transcript here is a random string that depends on the clip,
 which is enough to see that two ways of computing it agree. All files have the layout of released checkpoints.
 
-    python tests/toys.py FOLDER     writes whisper/, moonshine/, speech/*.flac, test.jsonl, calibration.jsonl
+    python -m tests.toys FOLDER      writes whisper/, moonshine/, speech/*.flac, test.jsonl, calibration.jsonl
 """
 
 from __future__ import annotations
@@ -400,5 +400,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python tests/toys.py FOLDER")
+        sys.exit("usage: python -m tests.toys FOLDER")
     main(Path(sys.argv[1]))

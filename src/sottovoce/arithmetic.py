@@ -15,7 +15,7 @@ import torch
 @contextmanager
 def fast_products() -> Iterator[None]:
     """Within, float32 matrix products on a CPU may use oneDNN's bfloat16 mode; the setting is put back after."""
-    matmul = torch.backends.mkldnn.matmul
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16"
     try:

@@ -13,7 +13,8 @@ def test_fast_products_puts_the_setting_back_even_after_an_error():
             raise ZeroDivisionError
 
     before = torch.backends.mkldnn.matmul.fp32_precision
-    pytest.raises(ZeroDivisionError, fail)
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 

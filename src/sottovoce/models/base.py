@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from sottovoce.cost import Product, Workload
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
-from sottovoce.models.structure import Encoded, Stack
+from sottovoce.models.sites import head_sites
+from sottovoce.models.structure import Clip, Context, Encoded, Stack, Unit
 from sottovoce.weight import Kind, Layer, LayerShape, Weight
 
 
@@ -25,6 +26,8 @@ class SpeechModel(ABC):
     """A Whisper- or Moonshine-like model: transformers' module and what the house needs to know of it."""
 
     module_class: ClassVar[str]
+    encoder_norm: ClassVar[str] = "layer_norm"
+    decoder_norm: ClassVar[str] = "layer_norm"
     module: Any
     processor: Any
 
@@ -133,10 +136,56 @@ class SpeechModel(ABC):
 
     # --- structure ----------------------------------------------------------------------------
 
-    @property
-    @abstractmethod
+    @cached_property
     def stacks(self) -> tuple[Stack, Stack]:
-        """The encoder and the decoder."""
+        """The encoder (stem, blocks, exit) and the decoder (stem, blocks, exit, head)."""
+        encoder, decoder = self.module.model.encoder, self.module.model.decoder
+        leave_encoder, leave_decoder = getattr(encoder, self.encoder_norm), getattr(decoder, self.decoder_norm)
+        return (
+            Stack(
+                "encoder",
+                (
+                    self.encoder_stem(),
+                    *(self.encoder_block(f"encoder.layers.{i}") for i in range(len(encoder.layers))),
+                    Unit("encoder.exit", (), lambda hidden, context: leave_encoder(hidden)),
+                ),
+                lambda clip, memory, before: (clip.features, Context(self.valid_positions(clip.samples))),
+            ),
+            Stack(
+                "decoder",
+                (
+                    self.decoder_stem(),
+                    *(self.decoder_block(f"decoder.layers.{i}") for i in range(len(decoder.layers))),
+                    Unit("decoder.exit", (), lambda hidden, context: leave_decoder(hidden)),
+                    Unit(
+                        "decoder.head",
+                        head_sites(tied=self.tied, norm=self.decoder_norm),
+                        lambda hidden, context: self.module.proj_out(hidden),
+                    ),
+                ),
+                _enter_decoder,
+            ),
+        )
+
+    @abstractmethod
+    def valid_positions(self, samples: int) -> dict[str, int]:
+        """How many positions of a clip count, padding left out, for every `over` of the encoder's sites."""
+
+    @abstractmethod
+    def encoder_stem(self) -> Unit:
+        """From features to the first block: convolutions and positions; it fills the context for the blocks."""
+
+    @abstractmethod
+    def encoder_block(self, name: str) -> Unit:
+        """The block of that name."""
+
+    @abstractmethod
+    def decoder_stem(self) -> Unit:
+        """From tokens to the first block: the look-up, positions, masks."""
+
+    @abstractmethod
+    def decoder_block(self, name: str) -> Unit:
+        """The block of that name."""
 
     @abstractmethod
     def products(self, workload: Workload) -> list[Product]:
@@ -212,3 +261,8 @@ class SpeechModel(ABC):
 def full_name(name: str) -> str:
     """The name in transformers' module of what layers and sites call `name`."""
     return name if name == "proj_out" else f"model.{name}"
+
+
+def _enter_decoder(clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
+    assert before is not None, "the decoder follows the encoder"
+    return clip.tokens, Context({"tokens": clip.tokens.shape[1], "frames": before.valid["frames"]}, {}, memory)

@@ -7,7 +7,6 @@ so a padded batch changes the transcript: here every clip is encoded at its own 
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,52 +18,26 @@ from sottovoce.cost import Product, Workload
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
-from sottovoce.models.structure import Clip, Context, Encoded, Site, Stack, Unit
+from sottovoce.models.sites import cross_attention_sites, self_attention_sites, token_site
+from sottovoce.models.structure import Context, Encoded, Site, Unit
 
 
 class Moonshine(SpeechModel):
     """transformers' MoonshineForConditionalGeneration, seen as units and sites."""
 
     module_class = "MoonshineForConditionalGeneration"
+    decoder_norm = "norm"
 
-    @cached_property
-    def stacks(self) -> tuple[Stack, Stack]:
-        """The encoder (stem, blocks, exit) and the decoder (stem, blocks, exit, head)."""
-        encoder, decoder = self.module.model.encoder, self.module.model.decoder
-        stem_sites = tuple(
-            Site(f"encoder.{name}_in", (f"encoder.{name}",), over=name) for name in ("conv1", "conv2", "conv3")
-        )
-        encoder_stack = Stack(
-            "encoder",
-            (
-                Unit("encoder.stem", stem_sites, self._encoder_stem),
-                *(self._encoder_block(i) for i in range(len(encoder.layers))),
-                Unit("encoder.exit", (), lambda hidden, context: encoder.layer_norm(hidden)),
-            ),
-            self._enter_encoder,
-        )
-        table = Site(
-            "decoder.tokens",
-            ("decoder.embed_tokens",),
-            over="tokens",
-            collected="head" if self.tied else "lookup",
-        )
-        head_sites = () if self.tied else (Site("decoder.head", ("proj_out",), "decoder.norm", over="tokens"),)
-        decoder_stack = Stack(
-            "decoder",
-            (
-                Unit("decoder.stem", (table,), self._decoder_stem),
-                *(self._decoder_block(i) for i in range(len(decoder.layers))),
-                Unit("decoder.exit", (), lambda hidden, context: decoder.norm(hidden)),
-                Unit("decoder.head", head_sites, lambda hidden, context: self.module.proj_out(hidden)),
-            ),
-            self._enter_decoder,
-        )
-        return encoder_stack, decoder_stack
+    def valid_positions(self, samples: int) -> dict[str, int]:
+        """All of them: a clip is never padded."""
+        first, second, third = stem_lengths(samples)
+        return {"conv1": first, "conv2": second, "conv3": third, "frames": third}
 
-    def _enter_encoder(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
-        first, second, third = stem_lengths(clip.samples)
-        return clip.features, Context({"conv1": first, "conv2": second, "conv3": third, "frames": third})
+    def encoder_stem(self) -> Unit:
+        """Three convolutions, whose output's length makes the mask and the rotary tables."""
+        names = ("conv1", "conv2", "conv3")
+        sites = tuple(Site(f"encoder.{name}_in", (f"encoder.{name}",), over=name) for name in names)
+        return Unit("encoder.stem", sites, self._encoder_stem)
 
     def _encoder_stem(self, audio: Tensor, context: Context) -> Tensor:
         from transformers.masking_utils import create_bidirectional_mask
@@ -79,18 +52,19 @@ class Moonshine(SpeechModel):
         context.block["position_embeddings"] = encoder.rotary_emb(hidden, position_ids=places)
         return hidden
 
-    def _encoder_block(self, i: int) -> Unit:
-        name, module = f"encoder.layers.{i}", self.module.model.encoder.layers[i]
+    def encoder_block(self, name: str) -> Unit:
+        """Self-attention and a plain MLP."""
+        module = self.find(name)
         sites = (
-            *_attention_sites(name, "frames"),
+            *self_attention_sites(name, norm="input_layernorm", out="o_proj", over="frames"),
             Site(f"{name}.mlp_in", (f"{name}.mlp.fc1",), f"{name}.post_attention_layernorm"),
             Site(f"{name}.mlp_out", (f"{name}.mlp.fc2",)),
         )
         return Unit(name, sites, lambda hidden, context: module(hidden, **context.block))
 
-    def _enter_decoder(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
-        assert before is not None
-        return clip.tokens, Context({"tokens": clip.tokens.shape[1], "frames": before.valid["frames"]}, {}, memory)
+    def decoder_stem(self) -> Unit:
+        """The look-up, masks and rotary tables."""
+        return Unit("decoder.stem", (token_site(tied=self.tied),), self._decoder_stem)
 
     def _decoder_stem(self, tokens: Tensor, context: Context) -> Tensor:
         from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
@@ -114,28 +88,12 @@ class Moonshine(SpeechModel):
         context.block["position_embeddings"] = decoder.rotary_emb(hidden, position_ids=places)
         return hidden
 
-    def _decoder_block(self, i: int) -> Unit:
-        name, module = f"decoder.layers.{i}", self.module.model.decoder.layers[i]
-        half = self.module.config.intermediate_size
+    def decoder_block(self, name: str) -> Unit:
+        """Self-attention, cross-attention and a gated MLP."""
+        module, half = self.find(name), self.module.config.intermediate_size
         sites = (
-            *_attention_sites(name, "tokens"),
-            Site(
-                f"{name}.cross_q",
-                (f"{name}.encoder_attn.q_proj",),
-                f"{name}.post_attention_layernorm",
-                over="tokens",
-            ),
-            Site(
-                "decoder.memory",
-                (f"{name}.encoder_attn.k_proj", f"{name}.encoder_attn.v_proj"),
-                collected="memory",
-            ),
-            Site(
-                f"{name}.cross_out",
-                (f"{name}.encoder_attn.o_proj",),
-                f"{name}.encoder_attn.v_proj",
-                over="tokens",
-            ),
+            *self_attention_sites(name, norm="input_layernorm", out="o_proj", over="tokens"),
+            *cross_attention_sites(name, norm="post_attention_layernorm", out="o_proj"),
             Site(f"{name}.mlp_in", (f"{name}.mlp.fc1",), f"{name}.final_layernorm", over="tokens"),
             # the value half alone: the gate half passes SiLU before it meets what fc2 reads
             Site(f"{name}.mlp_out", (f"{name}.mlp.fc2",), f"{name}.mlp.fc1", slice(0, half), over="tokens"),
@@ -220,12 +178,3 @@ def stem_lengths(samples: int) -> tuple[int, int, int]:
     first = (samples - 127) // 64 + 1
     second = (first - 7) // 3 + 1
     return first, second, (second - 3) // 2 + 1
-
-
-def _attention_sites(name: str, over: str) -> tuple[Site, ...]:
-    attention = f"{name}.self_attn"
-    qkv = tuple(f"{attention}.{part}_proj" for part in ("q", "k", "v"))
-    return (
-        Site(f"{name}.attn_in", qkv, f"{name}.input_layernorm", over=over),
-        Site(f"{name}.attn_out", (f"{attention}.o_proj",), f"{attention}.v_proj", over=over),
-    )

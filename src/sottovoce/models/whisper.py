@@ -5,7 +5,6 @@ Tiny to large-v3-turbo, English-only and distilled ones: all sizes come from the
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from sottovoce.cost import Product, Workload
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
-from sottovoce.models.structure import Clip, Context, Encoded, Site, Stack, Unit
+from sottovoce.models.sites import cross_attention_sites, self_attention_sites, token_site
+from sottovoce.models.structure import Context, Encoded, Site, Unit
 from sottovoce.nearest import unknown
 
 _HOP = 160  # samples a mel frame
@@ -28,45 +28,18 @@ class Whisper(SpeechModel):
 
     module_class = "WhisperForConditionalGeneration"
 
-    @cached_property
-    def stacks(self) -> tuple[Stack, Stack]:
-        """The encoder (stem, blocks, exit) and the decoder (stem, blocks, exit, head)."""
-        encoder, decoder = self.module.model.encoder, self.module.model.decoder
-        blocks = [self._encoder_block(i) for i in range(len(encoder.layers))]
-        exit_ = Unit("encoder.exit", (), lambda hidden, context: encoder.layer_norm(hidden))
-        stem_sites = (
+    def valid_positions(self, samples: int) -> dict[str, int]:
+        """The rest of the window is silence, which the encoder hears and the statistics leave out."""
+        return {"mel": -(-samples // _HOP), "frames": -(-samples // (2 * _HOP))}
+
+    def encoder_stem(self) -> Unit:
+        """Two convolutions and a table of positions."""
+        sites = (
             Site("encoder.conv1_in", ("encoder.conv1",), over="mel"),
             Site("encoder.conv2_in", ("encoder.conv2",)),
             Site("encoder.positions", ("encoder.embed_positions",), collected="lookup"),
         )
-        encoder_stack = Stack(
-            "encoder",
-            (Unit("encoder.stem", stem_sites, self._encoder_stem), *blocks, exit_),
-            self._enter_encoder,
-        )
-        table = Site(
-            "decoder.tokens",
-            ("decoder.embed_tokens",),
-            over="tokens",
-            collected="head" if self.tied else "lookup",
-        )
-        positions = Site("decoder.positions", ("decoder.embed_positions",), collected="lookup")
-        head_sites = () if self.tied else (Site("decoder.head", ("proj_out",), "decoder.layer_norm", over="tokens"),)
-        decoder_stack = Stack(
-            "decoder",
-            (
-                Unit("decoder.stem", (table, positions), self._decoder_stem),
-                *(self._decoder_block(i) for i in range(len(decoder.layers))),
-                Unit("decoder.exit", (), lambda hidden, context: decoder.layer_norm(hidden)),
-                Unit("decoder.head", head_sites, lambda hidden, context: self.module.proj_out(hidden)),
-            ),
-            self._enter_decoder,
-        )
-        return encoder_stack, decoder_stack
-
-    def _enter_encoder(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
-        valid = {"mel": -(-clip.samples // _HOP), "frames": -(-clip.samples // (2 * _HOP))}
-        return clip.features, Context(valid)
+        return Unit("encoder.stem", sites, self._encoder_stem)
 
     def _encoder_stem(self, mel: Tensor, context: Context) -> Tensor:
         encoder = self.module.model.encoder
@@ -74,13 +47,15 @@ class Whisper(SpeechModel):
         positions = torch.arange(encoder.embed_positions.num_embeddings, device=hidden.device)
         return hidden + encoder.embed_positions(positions)
 
-    def _encoder_block(self, i: int) -> Unit:
-        name, module = f"encoder.layers.{i}", self.module.model.encoder.layers[i]
+    def encoder_block(self, name: str) -> Unit:
+        """Self-attention over the whole window, and a plain MLP."""
+        module = self.find(name)
         return Unit(name, _block_sites(name, "frames"), lambda hidden, context: module(hidden, None))
 
-    def _enter_decoder(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
-        assert before is not None
-        return clip.tokens, Context({"tokens": clip.tokens.shape[1], "frames": before.valid["frames"]}, {}, memory)
+    def decoder_stem(self) -> Unit:
+        """The look-up, a table of positions and the causal mask."""
+        positions = Site("decoder.positions", ("decoder.embed_positions",), collected="lookup")
+        return Unit("decoder.stem", (token_site(tied=self.tied), positions), self._decoder_stem)
 
     def _decoder_stem(self, tokens: Tensor, context: Context) -> Tensor:
         from transformers.masking_utils import create_causal_mask
@@ -98,27 +73,10 @@ class Whisper(SpeechModel):
         )
         return hidden
 
-    def _decoder_block(self, i: int) -> Unit:
-        name, module = f"decoder.layers.{i}", self.module.model.decoder.layers[i]
-        cross = (
-            Site(
-                f"{name}.cross_q",
-                (f"{name}.encoder_attn.q_proj",),
-                f"{name}.encoder_attn_layer_norm",
-                over="tokens",
-            ),
-            Site(
-                "decoder.memory",
-                (f"{name}.encoder_attn.k_proj", f"{name}.encoder_attn.v_proj"),
-                collected="memory",
-            ),
-            Site(
-                f"{name}.cross_out",
-                (f"{name}.encoder_attn.out_proj",),
-                f"{name}.encoder_attn.v_proj",
-                over="tokens",
-            ),
-        )
+    def decoder_block(self, name: str) -> Unit:
+        """Self-attention, cross-attention and a plain MLP."""
+        module = self.find(name)
+        cross = cross_attention_sites(name, norm="encoder_attn_layer_norm", out="out_proj")
 
         def run(hidden: Tensor, context: Context) -> Tensor:
             return module(
@@ -247,11 +205,8 @@ class Whisper(SpeechModel):
 
 
 def _block_sites(name: str, over: str) -> tuple[Site, ...]:
-    attention = f"{name}.self_attn"
-    qkv = tuple(f"{attention}.{part}_proj" for part in ("q", "k", "v"))
     return (
-        Site(f"{name}.attn_in", qkv, f"{attention}_layer_norm", over=over),
-        Site(f"{name}.attn_out", (f"{attention}.out_proj",), f"{attention}.v_proj", over=over),
+        *self_attention_sites(name, norm="self_attn_layer_norm", out="out_proj", over=over),
         Site(f"{name}.mlp_in", (f"{name}.fc1",), f"{name}.final_layer_norm", over=over),
         Site(f"{name}.mlp_out", (f"{name}.fc2",), over=over),
     )

@@ -7,6 +7,7 @@ kept weights also repair the mask's damage; scales come from the kept weights al
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
@@ -14,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sottovoce.methods import method
-from sottovoce.numbers.grid import Grid, Quantized, fit_scale, to_codes
+from sottovoce.numbers.grid import Grid, Quantized, fit_scale
 from sottovoce.numbers.linalg import inverse_factor
 from sottovoce.stats import InputStats
 from sottovoce.weight import Layer, LayerShape, Weight
@@ -89,38 +90,39 @@ def round_by_columns(
     groups a group's scale is fitted when its first column is reached, to the columns as updated by then.
     """
     columns = w.shape[1]
-    kept = torch.ones_like(w, dtype=torch.bool) if mask is None else mask
-    w, kept = w[:, order].clone(), kept[:, order]
-    grows = isinstance(grid.group_size, int) and not static_groups
+    inputs = w[:, order].T.contiguous()  # (in, out): what is read one by one lies together
+    kept = None if mask is None else mask[:, order].T.contiguous()
     place = torch.empty_like(order).scatter_(0, order, torch.arange(columns, device=order.device))
-    scale, zero_point = fit_scale((w * kept)[:, place], grid)
+    scale, zero_point = fit_scale(w if mask is None else w * mask, grid)
     size = grid.group_size if isinstance(grid.group_size, int) else columns
-    row_grid = Grid(grid.bits, "channel", grid.symmetric, grid.scale_dtype)
-    codes = torch.empty_like(w, dtype=torch.uint8)
+    grows = isinstance(grid.group_size, int) and not static_groups
     group_of = (order // size).tolist()
+    codes = torch.empty_like(inputs, dtype=torch.uint8)
 
     for start in range(0, columns, block_size):
         stop = min(start + block_size, columns)
-        errors = torch.zeros_like(w[:, start:stop])
+        errors = torch.zeros_like(inputs[start:stop])
         for i in range(start, stop):
             group = group_of[i]
             if grows and i % size == 0:
-                # columns of this group beyond the block still lack this block's errors: apply them now
-                ahead = w[:, i : i + size].clone()
-                if i + size > stop:
-                    ahead[:, stop - i :] -= errors[:, : i - start] @ factor[start:i, stop : i + size]
-                fitted, zeros = fit_scale(ahead * kept[:, i : i + size], row_grid)
-                scale[:, group] = fitted[:, 0]
-                if zeros is not None and zero_point is not None:
-                    zero_point[:, group] = zeros[:, 0]
-            s = scale[:, group : group + 1].expand(len(w), 1)
-            z = None if zero_point is None else zero_point[:, group : group + 1].expand(len(w), 1)
-            column = w[:, i : i + 1]
-            code = to_codes(column, s, z, row_grid)
-            rounded = Quantized(code, s, z, row_grid).dense() * kept[:, i : i + 1]
-            codes[:, i] = code[:, 0]
-            error = (column - rounded) / factor[i, i]
-            w[:, i + 1 : stop] -= error * factor[i, i + 1 : stop]
-            errors[:, i - start] = error[:, 0]
-        w[:, stop:] -= errors @ factor[start:stop, stop:]
-    return Quantized(codes[:, place], scale, zero_point, grid)
+                ahead = inputs[i : i + size].clone()
+                if i + size > stop:  # inputs beyond the block still lack the errors of this one
+                    ahead[stop - i :] -= factor[start:i, stop : i + size].T @ errors[: i - start]
+                _fit_group(scale, zero_point, group, ahead if kept is None else ahead * kept[i : i + size], grid)
+            s = scale[:, group].float()
+            z = grid.middle if zero_point is None else zero_point[:, group].float()
+            level = (inputs[i] / s + z).round_().clamp_(grid.lowest, grid.levels - 1)
+            codes[i] = level
+            rounded = (level - z) * s
+            errors[i - start] = (inputs[i] - (rounded if kept is None else rounded * kept[i])) / factor[i, i]
+            inputs[i + 1 : stop].addr_(factor[i, i + 1 : stop], errors[i - start], alpha=-1)
+        inputs[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
+    return Quantized(codes[place].T.contiguous(), scale, zero_point, grid)
+
+
+def _fit_group(scale: Tensor, zero_point: Tensor | None, group: int, inputs: Tensor, grid: Grid) -> None:
+    """Write the scale and zero point that fit `inputs` (size, out) of one group."""
+    fitted, zeros = fit_scale(inputs.T, replace(grid, group_size="channel"))
+    scale[:, group] = fitted[:, 0]
+    if zeros is not None and zero_point is not None:
+        zero_point[:, group] = zeros[:, 0]

@@ -1,6 +1,7 @@
 """What can be compressed, evaluated or run: an artifact, a checkpoint in a folder, a checkpoint on the hub."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -46,7 +47,11 @@ class Target:
         return self.artifact.bytes if self.artifact else self.checkpoint.bytes
 
     def layout(self) -> SpeechModel:
-        """The model without weights."""
+        """The model without weights, made once."""
+        return self._layout
+
+    @cached_property
+    def _layout(self) -> SpeechModel:
         return open_layout(self.checkpoint)
 
     def open(self) -> tuple[SpeechModel, dict[str, Layer]]:
@@ -55,6 +60,13 @@ class Target:
             return load_layers(self.artifact)
         model = family(self.checkpoint).with_weights(self.checkpoint)
         return model, model.layers()
+
+    def recognizer(self, language: str | None = None, task: str | None = None, device: str = "cpu") -> Recognizer:
+        """The model opened on a device, ready to transcribe."""
+        check_device(device)
+        model, _ = self.open()
+        model.module.to(device)
+        return Recognizer.of(model, language, task)
 
     def entries(self) -> tuple[Entry, ...]:
         """The table of its layers."""
@@ -104,6 +116,4 @@ def load(
     that take them ("en", "transcribe"); left out, the checkpoint's own setting holds, and a multilingual
     Whisper without one detects the language of each clip.
     """
-    model, _ = find_target(target, revision).open()
-    model.module.to(check_device(device))
-    return Recognizer.of(model, language, task)
+    return find_target(target, revision).recognizer(language, task, device)

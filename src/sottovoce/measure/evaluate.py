@@ -4,26 +4,24 @@ Only what is on disk is heard: an artifact or a checkpoint. A run that was stopp
 """
 
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sottovoce.measure.run import Run, RunData, RunTarget, fingerprints, open_run, read_run
+from sottovoce.measure.hear import TestSet, hear
+from sottovoce.measure.run import Run, RunData, RunTarget, open_run, read_run
 from sottovoce.measure.score import Score, make_score
-from sottovoce.measure.transcripts import Transcript, append_transcripts
-from sottovoce.models.base import SpeechModel
+from sottovoce.measure.transcripts import Transcript
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
-from sottovoce.recognizer import Recognizer
-from sottovoce.speech import audio
-from sottovoce.speech.datasets import Corpus, Utterance, read_corpus
+from sottovoce.speech.datasets import Corpus, read_corpus
 from sottovoce.speech.text import Normalizer
 from sottovoce.speech.text import normalizer as find_normalizer
-from sottovoce.target import Target, find_target
+from sottovoce.target import find_target
 
 DEFAULT_NORMALIZER = "whisper-english"
 
@@ -97,25 +95,23 @@ def evaluate(
     corpora = _named_apart([read_corpus(path) for path in _each_once(_listed(data))])
     if limit is not None:
         corpora = [corpus.select(limit, seed) for corpus in corpora]
-    heard = [(corpus, fingerprints(corpus)) for corpus in corpora]
+    sets = [TestSet.of(corpus) for corpus in corpora]
     for target in found:
         target.layout().rules(language, task)
-        for corpus, marks in heard:
-            _check(target, corpus, marks)
+        for test in sets:
+            test.check_for(target)
 
     with _folder(output) as folder:
         run = open_run(folder, {"language": language, "task": task, "search": "greedy"})
-        run_targets = [RunTarget.of(target) for target in found]
-        run_data = [RunData.of(corpus, marks) for corpus, marks in heard]
-        new = run.new_data(run_targets, run_data)
-        for (corpus, _), known_data in zip(heard, run_data, strict=True):
-            if known_data in new:
-                _listen(corpus, [target.layout() for target in found])
-        for target, known in zip(found, run_targets, strict=True):
-            _hear(
-                run, target, known, list(zip(heard, run_data, strict=True)), batch_size, language, task, device, track
-            )
-        return _score(run, list(product(run_targets, run_data)), normal)
+        known = [RunTarget.of(target) for target in found]
+        new = run.new_data(known, [test.data for test in sets])
+        for test in sets:
+            if test.data in new:
+                test.read_whole([target.layout() for target in found])
+        for target, remembered in zip(found, known, strict=True):
+            opened = partial(target.recognizer, language, task, device)
+            hear(run, remembered, sets, opened, batch_size, track)
+        return _score(run, [(target, test.data) for target in known for test in sets], normal)
 
 
 def rescore(folder: str | Path, *, normalizer: str = DEFAULT_NORMALIZER) -> Evaluation:
@@ -148,101 +144,6 @@ def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], normal: Normali
         scores.append(score)
         utterances += transcripts
     return Evaluation(tuple(scores), tuple(utterances))
-
-
-def _hear(
-    run: Run,
-    target: Target,
-    known: RunTarget,
-    heard: Sequence[tuple[tuple[Corpus, Sequence[str]], RunData]],
-    batch_size: int,
-    language: str | None,
-    task: str | None,
-    device: str,
-    track: Track,
-) -> None:
-    """Transcribe what is missing; the model is opened only if something is, and the run knows it from then on."""
-    todo = []
-    for (corpus, marks), data in heard:
-        path = run.transcripts_path(known, data)
-        done = {row.id for row in run.transcripts(known, data)}
-        left = [pair for pair in zip(corpus.utterances, marks, strict=True) if pair[0].id not in done]
-        if left:
-            todo.append((path, corpus.name, left))
-    recognizer = None
-    if todo:
-        model, _ = target.open()
-        model.module.to(device)
-        recognizer = Recognizer.of(model, language, task)
-    run.add([known], [data for _, data in heard])
-    run.write()
-    for path, name, left in todo:
-        assert recognizer is not None
-        batches = list(_batches(left, batch_size))
-        for batch in track(batches, len(batches), f"{known.name} hears {name}"):
-            append_transcripts(path, _transcribe(recognizer, batch))
-
-
-def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list[tuple[Utterance, str]]]:
-    """Longest first, so that a batch holds clips of like length and memory shows its peak at once."""
-    ordered = sorted(pairs, key=lambda pair: (-pair[0].seconds, pair[0].id))
-    for start in range(0, len(ordered), size):
-        yield ordered[start : start + size]
-
-
-def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]]) -> list[Transcript]:
-    model = recognizer.model
-    clips = [audio.read(utterance.audio, model.sampling_rate) for utterance, _ in batch]
-    for clip, (utterance, _) in zip(clips, batch, strict=True):
-        model.check_samples(len(clip), str(utterance.audio))
-    started = time.perf_counter()
-    decoded = recognizer.decode([model.features(clip) for clip in clips])
-    wall = time.perf_counter() - started
-    total = sum(len(clip) for clip in clips)
-    return [
-        Transcript(
-            utterance.id,
-            utterance.text or "",
-            model.text(row.tokens),
-            round(len(clip) / model.sampling_rate, 4),
-            wall * len(clip) / total,
-            len(row.tokens),
-            row.capped,
-            utterance.speaker,
-            mark,
-        )
-        for (utterance, mark), clip, row in zip(batch, clips, decoded, strict=True)
-    ]
-
-
-def _check(target: Target, corpus: Corpus, marks: Sequence[str]) -> None:
-    """Refuse, before any model is opened, clips that it cannot hear and clips that it was fitted to."""
-    layout = target.layout()
-    for utterance in corpus.utterances:
-        layout.check_samples(round(utterance.seconds * layout.sampling_rate), str(utterance.audio))
-    if target.artifact is None:
-        return
-    shared = [
-        u.id
-        for u, mark in zip(corpus.utterances, marks, strict=True)
-        if mark in target.artifact.calibration_fingerprints
-    ]
-    if shared:
-        raise ValueError(
-            f"{target.name} was calibrated on {len(shared)} of the {len(corpus)} utterances of "
-            f"{corpus.name}, first {shared[0]}; "
-            "a test set must be disjoint from the calibration"
-        )
-
-
-def _listen(corpus: Corpus, layouts: Sequence[SpeechModel]) -> None:
-    """Read every clip whole: what a header does not tell is refused before anything is written."""
-    for utterance in corpus.utterances:
-        for rate in {layout.sampling_rate for layout in layouts}:
-            samples = len(audio.read(utterance.audio, rate))
-            for layout in layouts:
-                if layout.sampling_rate == rate:
-                    layout.check_samples(samples, str(utterance.audio))
 
 
 @contextmanager

@@ -1,0 +1,109 @@
+"""Transcribing: what a run has not heard yet, batch by batch, each kept as soon as it is known."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sottovoce.measure.run import Run, RunData, RunTarget, fingerprints
+from sottovoce.measure.transcripts import Transcript, append_transcripts
+from sottovoce.models.base import SpeechModel
+from sottovoce.progress import Track
+from sottovoce.recognizer import Recognizer
+from sottovoce.speech import audio
+from sottovoce.speech.datasets import Corpus, Utterance
+from sottovoce.target import Target
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A corpus, the fingerprint of each utterance's audio, and what a run remembers of it."""
+
+    corpus: Corpus
+    marks: tuple[str, ...]
+    data: RunData
+
+    @staticmethod
+    def of(corpus: Corpus) -> "TestSet":
+        """Read the audio files' bytes, not yet their samples."""
+        marks = tuple(fingerprints(corpus))
+        return TestSet(corpus, marks, RunData.of(corpus, marks))
+
+    def without(self, done: set[str]) -> list[tuple[Utterance, str]]:
+        """The utterances, with their fingerprints, whose ids are not in `done`."""
+        return [pair for pair in zip(self.corpus.utterances, self.marks, strict=True) if pair[0].id not in done]
+
+    def check_for(self, target: Target) -> None:
+        """Refuse, before any model is opened, clips that it cannot hear and clips that it was fitted to."""
+        layout = target.layout()
+        for utterance in self.corpus.utterances:
+            layout.check_samples(round(utterance.seconds * layout.sampling_rate), str(utterance.audio))
+        fitted = target.artifact.calibration_fingerprints if target.artifact else frozenset()
+        shared = [u.id for u, mark in zip(self.corpus.utterances, self.marks, strict=True) if mark in fitted]
+        if shared:
+            raise ValueError(
+                f"{target.name} was calibrated on {len(shared)} of the {len(self.corpus)} utterances of "
+                f"{self.corpus.name}, first {shared[0]}; "
+                "a test set must be disjoint from the calibration"
+            )
+
+    def read_whole(self, layouts: Sequence[SpeechModel]) -> None:
+        """Read every clip: what a header does not tell is refused before anything is written."""
+        for utterance in self.corpus.utterances:
+            for rate in {layout.sampling_rate for layout in layouts}:
+                samples = len(audio.read(utterance.audio, rate))
+                for layout in layouts:
+                    if layout.sampling_rate == rate:
+                        layout.check_samples(samples, str(utterance.audio))
+
+
+def hear(
+    run: Run,
+    target: RunTarget,
+    sets: Sequence[TestSet],
+    open_recognizer: Callable[[], Recognizer],
+    batch_size: int,
+    track: Track,
+) -> None:
+    """Transcribe what is missing; the model is opened only if something is, and the run knows it from then on."""
+    missing = [(test, test.without({row.id for row in run.transcripts(target, test.data)})) for test in sets]
+    todo = [(test, left) for test, left in missing if left]
+    recognizer = open_recognizer() if todo else None
+    run.add([target], [test.data for test in sets])
+    run.write()
+    for test, left in todo:
+        assert recognizer is not None
+        batches = list(_batches(left, batch_size))
+        for batch in track(batches, len(batches), f"{target.name} hears {test.corpus.name}"):
+            append_transcripts(run.transcripts_path(target, test.data), _transcribe(recognizer, batch))
+
+
+def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list[tuple[Utterance, str]]]:
+    """Longest first, so that a batch holds clips of like length and memory shows its peak at once."""
+    ordered = sorted(pairs, key=lambda pair: (-pair[0].seconds, pair[0].id))
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
+
+
+def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]]) -> list[Transcript]:
+    model = recognizer.model
+    clips = [audio.read(utterance.audio, model.sampling_rate) for utterance, _ in batch]
+    for clip, (utterance, _) in zip(clips, batch, strict=True):
+        model.check_samples(len(clip), str(utterance.audio))
+    started = time.perf_counter()
+    decoded = recognizer.decode([model.features(clip) for clip in clips])
+    wall = time.perf_counter() - started
+    total = sum(len(clip) for clip in clips)
+    return [
+        Transcript(
+            utterance.id,
+            utterance.text or "",
+            model.text(row.tokens),
+            round(len(clip) / model.sampling_rate, 4),
+            wall * len(clip) / total,
+            len(row.tokens),
+            row.capped,
+            utterance.speaker,
+            mark,
+        )
+        for (utterance, mark), clip, row in zip(batch, clips, decoded, strict=True)
+    ]

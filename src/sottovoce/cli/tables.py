@@ -22,7 +22,7 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
     for title in ("target", "data"):
         table.add_column(title, overflow="fold", min_width=8)
     for title in ("WER %", "S D I", "MB", "Δ WER [95 %]", "damage", "RTFx"):
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right", no_wrap=title[0] != "Δ")
     short = _short_names([score.target for score in evaluation.scores])
     for s in evaluation.scores:
         table.add_row(
@@ -85,8 +85,11 @@ def comparison_table(c: Comparison) -> RenderableType:
 def inspection_view(seen: Inspection) -> Iterator[RenderableType]:
     """The table of layers, then the totals."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("layer", "shape", "parts", "bits/weight", "bytes", "share %"):
-        table.add_column(title, justify="left" if title in ("layer", "shape", "parts") else "right", overflow="fold")
+    table.add_column("layer", no_wrap=True, overflow="ellipsis")
+    table.add_column("shape", no_wrap=True)
+    table.add_column("parts", overflow="fold", min_width=18)
+    for title in ("bits", "bytes", "%"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in seen.rows:
         shape = " x ".join(map(str, row.shape))
         table.add_row(row.name, shape, row.parts, f"{row.bits:.2f}", f"{row.bytes:,}", f"{100 * row.share:.1f}")

@@ -26,6 +26,11 @@ def show(result: RenderableType) -> None:
     _results.print(result)
 
 
+def width() -> int:
+    """The columns of standard output."""
+    return _results.width
+
+
 def show_json(document: Any) -> None:
     """The one JSON document of --json, on standard output."""
     print(json_text(document), end="")

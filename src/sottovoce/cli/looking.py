@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sottovoce.cli.console import show, show_json
+from sottovoce.cli.console import show, show_json, width
 from sottovoce.cli.options import Json
 
 
@@ -35,7 +35,7 @@ def inspect(
     if json:
         show_json(inspection.as_document())
     else:
-        for part in inspection_view(inspection):
+        for part in inspection_view(inspection, width()):
             show(part)
 
 

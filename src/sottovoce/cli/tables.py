@@ -15,6 +15,8 @@ from sottovoce.measure.evaluate import Evaluation
 from sottovoce.measure.inspect import Inspection
 from sottovoce.measure.score import Score
 
+_WIDE = 96  # columns of a terminal in which the longest layer name of a Whisper fits whole
+
 
 def scores_table(evaluation: Evaluation) -> RenderableType:
     """WER with its counts, the difference to the baseline, and the damage that WER hides."""
@@ -82,10 +84,10 @@ def comparison_table(c: Comparison) -> RenderableType:
     return Group(*lines)
 
 
-def inspection_view(seen: Inspection) -> Iterator[RenderableType]:
-    """The table of layers, then the totals."""
+def inspection_view(seen: Inspection, width: int) -> Iterator[RenderableType]:
+    """The table of layers, then the totals; a narrow terminal folds the layers' names."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("layer", no_wrap=True, overflow="ellipsis")
+    table.add_column("layer", no_wrap=width >= _WIDE, overflow="fold")
     table.add_column("shape", no_wrap=True)
     table.add_column("parts", overflow="fold", min_width=18)
     for title in ("bits", "bytes", "%"):

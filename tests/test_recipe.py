@@ -250,7 +250,7 @@ def test_patterns_add_in_turn_and_an_exclamation_mark_takes_out(layout):
     [
         ("encodr.*", "where 'encodr.*' matches no layer; there are encoder.conv1, "),
         (["*", "!encodr.*"], "where '!encodr.*' matches no layer"),
-        (["encoder.*", "!*"], r"where encoder\.\* !\* leaves no layer to work on"),
+        (["encoder.*", "!*"], r"where encoder\.\* !\* leaves no layer that it can work on"),
         ("ENCODER.*", "matches no layer"),
         ("encoder.conv1.weight", "matches no layer"),
     ],
@@ -269,7 +269,7 @@ def test_half_of_an_activations_readers_is_refused_with_all_of_them(where, layou
 
 
 def test_smoothquant_where_no_norm_writes_has_nothing_to_do(layout):
-    with pytest.raises(ValueError, match="leaves no layer to work on"):
+    with pytest.raises(ValueError, match="leaves no layer that it can work on"):
         select(read_recipe(steps({"smoothquant": {"where": "encoder.layers.*fc2"}})), layout("whisper"))
 
 
@@ -362,3 +362,25 @@ def test_a_wider_toy_takes_groups_of_its_own_width(tmp_path):
     folder = toys.write_moonshine(tmp_path / "toy", hidden_size=52)
     with pytest.raises(ValueError, match=r"the 52 inputs of .*; 52 do"):
         select(read_recipe(steps({"rtn": {"group_size": 32, "where": "*q_proj"}})), open_layout(resolve(folder)))
+
+
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_smoothquant_takes_the_readers_of_norms_and_no_others(name, toy):
+    model = open_layout(resolve(toy(name)))
+    [chosen] = select(read_recipe({"steps": ["smoothquant"]}), model).layers
+    written_by_norms = {
+        reader
+        for stack in model.stacks
+        for unit in stack.units
+        for site in unit.sites
+        if site.writer and site.writer not in model.shapes
+        for reader in site.readers
+    }
+    assert set(chosen) == written_by_norms
+
+
+def test_smoothquant_where_no_norm_writes_is_refused_and_not_a_step_without_effect(toy):
+    model = open_layout(resolve(toy("whisper")))
+    recipe = read_recipe({"steps": [{"smoothquant": {"where": "*out_proj"}}]})
+    with pytest.raises(ValueError, match=r"smoothquant: where \*out_proj leaves no layer that it can work on"):
+        select(recipe, model)

@@ -28,10 +28,6 @@ class Block:
     stats: dict[str, InputStats]
     module: Callable[[str], nn.Module]
 
-    def sites_after_norms(self) -> list[Site]:
-        """The sites whose writer is a norm, where a scale can be folded without a trace."""
-        return [site for site in self.sites if site.writer is not None and site.writer not in self.layers]
-
     def rescale(self, site: Site, s: Tensor) -> None:
         """Divide the activation of `site` by s (in,), positive: in its writer, its readers and its statistics."""
         assert site.writer is not None

@@ -249,15 +249,17 @@ def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
     if step.method.scope == "block":
         kept = _whole_sites(step, model, kept)
     if not kept and not all(pattern.startswith("~") for pattern in step.where):
-        raise ValueError(f"{step.method.name}: where {' '.join(step.where)} leaves no layer to work on")
+        raise ValueError(f"{step.method.name}: where {' '.join(step.where)} leaves no layer that it can work on")
     return tuple(name for name in names if name in kept)
 
 
 def _whole_sites(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]:
-    """The layers of the sites whose readers all match, and the layers that write them."""
+    """The layers of the sites whose readers all match, of those that the method can change."""
     whole: set[str] = set()
     for stack in model.stacks:
         for site in (site for unit in stack.units for site in unit.sites if site.collected == "here" and site.writer):
+            if step.method.after_norms and site.writer in model.shapes:
+                continue
             inside = [name for name in site.readers if name in kept]
             if inside and len(inside) < len(site.readers):
                 outside = [name for name in site.readers if name not in kept]

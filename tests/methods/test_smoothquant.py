@@ -118,16 +118,6 @@ def test_a_dead_channel_keeps_its_scale():
     assert torch.isfinite(model.norm.weight).all()
 
 
-@torch.no_grad()
-def test_a_site_that_a_layer_writes_or_nothing_writes_is_left_alone():
-    model = Toy()
-    block = block_of(model, AFTER_VALUE, Site("free", ("q",), None))
-    targets = {name: layer.target.clone() for name, layer in block.layers.items()}
-    assert block.sites_after_norms() == []
-    smoothquant(block)
-    assert all(torch.equal(block.layers[name].target, target) for name, target in targets.items())
-
-
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
 def test_rescaling_after_a_norm_or_after_half_a_layer_changes_no_output(bias):

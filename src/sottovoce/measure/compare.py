@@ -1,5 +1,6 @@
 """The verb `compare`: what a run's targets lost against a baseline, utterance by utterance."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,11 +74,16 @@ def compare(
         against = named or run.baseline_of(target)
         if against is None or against.digest == target.digest:
             continue
-        found += [
-            _compare(run, target, against, data, normal)
-            for data in run.data
-            if run.complete(target, data) and run.complete(against, data)
-        ]
+        for data in run.data:
+            heard = [len(run.transcripts(one, data)) for one in (target, against)]
+            if min(heard) == data.utterances:
+                found.append(_compare(run, target, against, data, normal))
+            elif any(heard):
+                warnings.warn(
+                    f"left out: of the {data.utterances} utterances of {data.name}, {target.name} heard {heard[0]} and "
+                    f"{against.name} {heard[1]}; run evaluate again to finish",
+                    stacklevel=2,
+                )
     if not found:
         names = ", ".join(target.name for target in run.targets)
         raise ValueError(

@@ -67,14 +67,16 @@ def read_row(path: Path) -> Row:
 
 
 def read_rows(folder: str | Path) -> list[Row]:
-    """The rows of a sweep in the order in which its file names them. Raises ValueError if there are none."""
+    """The rows of the latest sweep in a folder, in its file's order. Raises ValueError if there are none."""
     folder = Path(folder)
     order = folder / "order.json"
-    keys = json.loads(order.read_text(encoding="utf-8")) if order.is_file() else []
-    known = {path.stem: path for path in sorted((folder / "rows").glob("*.json"))}
-    if not known:
+    paths = sorted((folder / "rows").glob("*.json"))
+    if order.is_file():
+        keys = json.loads(order.read_text(encoding="utf-8"))
+        paths = [path for key in keys if (path := folder / "rows" / f"{key}.json").is_file()]
+    if not paths:
         raise ValueError(f"{folder} holds no rows; give the output folder of a sweep")
-    return [read_row(known[key]) for key in [*(k for k in keys if k in known), *(k for k in known if k not in keys)]]
+    return [read_row(path) for path in paths]
 
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:

@@ -33,11 +33,16 @@ from sottovoce.target import Target, find_target
 
 @dataclass(frozen=True)
 class Job:
-    """One row to compute: recipe None is the uncompressed model, calibration None needs no data."""
+    """One row to compute: recipe None is the uncompressed model, calibration None needs no data.
+
+    artifact is the key of what is compressed, from model, recipe and calibration; key, the row's, covers what
+    is measured too, so that new test data or another normaliser compresses nothing again.
+    """
 
     target: Target
     recipe: Recipe | None
     calibration: CalibrationPlan | None
+    artifact: str
     key: str
 
     @property
@@ -67,10 +72,11 @@ def sweep(
     folder = Path(output)
     if folder.is_file():
         raise ValueError(f"output {folder} is a file; name a folder")
-    jobs = list(_jobs(plan))
+    tests = _tests(plan)
+    jobs = list(_jobs(plan, tests))
     write_text(folder / "order.json", json.dumps([job.key for job in jobs]) + "\n")
     missing = [job for job in jobs if not _done(folder, job, retry_failed)]
-    worker = _Worker(plan, folder, device)
+    worker = _Worker(plan, folder, folder / "evaluations" / tests, device)
     for job in track(missing, len(missing), "rows"):
         worker.row(job).write(folder)
     return [read_row(folder / "rows" / f"{job.key}.json") for job in jobs]
@@ -81,33 +87,34 @@ def _done(folder: Path, job: Job, retry_failed: bool) -> bool:
     return path.is_file() and not (retry_failed and read_row(path).error)
 
 
-def _jobs(plan: SweepPlan) -> Iterator[Job]:
+def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
     """The rows in order, each key once: for each model the uncompressed one, then its recipes."""
-    tests = [RunData.of(corpus, fingerprints(corpus)).digest for corpus in map(read_corpus, plan.data)]
-    shared = {
-        "format": [FORMAT, artifacts.FORMAT],
-        "data": tests,
-        "language": plan.language,
-        "normalizer": plan.normalizer,
-    }
+    measured = {"format": FORMAT, "tests": tests, "normalizer": plan.normalizer}
     if plan.workload:
-        shared["workload"] = asdict(plan.workload)
+        measured["workload"] = asdict(plan.workload)
     seen: set[str] = set()
     digests = {calibration: _calibration_digest(calibration) for calibration in plan.calibrations}
     for target in map(find_target, plan.models):
-        key = _key(shared | {"model": target.digest})
-        if key not in seen:
-            seen.add(key)
-            yield Job(target, None, None, key)
-        for recipe in plan.recipes:
-            for calibration in plan.calibrations if recipe.needs else [None]:
-                content = shared | {"model": target.digest, "recipe": recipe.key}
-                if calibration is not None:
-                    content["calibration"] = asdict(calibration) | {"data": digests[calibration]}
-                key = _key(content)
-                if key not in seen:
-                    seen.add(key)
-                    yield Job(target, recipe, calibration, key)
+        made: dict[str, Any] = {"format": artifacts.FORMAT, "model": target.digest}
+        choices: list[tuple[Recipe | None, CalibrationPlan | None]] = [(None, None)]
+        for wanted in plan.recipes:
+            choices += [(wanted, calibration) for calibration in (plan.calibrations if wanted.needs else [None])]
+        for recipe, calibration in choices:
+            content = made | {"recipe": recipe.key if recipe else None}
+            if calibration is not None:
+                drawn = {"data": digests[calibration], "language": plan.language}
+                content["calibration"] = asdict(calibration) | drawn
+            artifact = _key(content)
+            key = _key(measured | {"artifact": artifact})
+            if key not in seen:
+                seen.add(key)
+                yield Job(target, recipe, calibration, artifact, key)
+
+
+def _tests(plan: SweepPlan) -> str:
+    """The identity of what every row hears: the test sets and the language."""
+    tests = [RunData.of(corpus, fingerprints(corpus)).digest for corpus in map(read_corpus, plan.data)]
+    return _key({"data": tests, "language": plan.language})
 
 
 def _key(content: Mapping[str, Any]) -> str:
@@ -123,8 +130,8 @@ def _calibration_digest(plan: CalibrationPlan) -> str:
 class _Worker:
     """Computes rows; keeps the calibration of the model at hand, which many rows share."""
 
-    def __init__(self, plan: SweepPlan, folder: Path, device: str) -> None:
-        self.plan, self.folder, self.device = plan, folder, device
+    def __init__(self, plan: SweepPlan, folder: Path, evaluation: Path, device: str) -> None:
+        self.plan, self.folder, self.evaluation, self.device = plan, folder, evaluation, device
         self.kept: tuple[tuple[str, CalibrationPlan], Calibration] | None = None
 
     def row(self, job: Job) -> Row:
@@ -149,7 +156,7 @@ class _Worker:
             return replace(row, error=said)
 
     def _measured(self, job: Job, row: Row) -> Row:
-        path = self.folder / "artifacts" / job.key
+        path = self.folder / "artifacts" / job.artifact
         seconds = None
         if job.recipe is not None and not artifacts.is_artifact(path):
             data = self._calibration(job)
@@ -160,7 +167,7 @@ class _Worker:
         evaluation = evaluate(
             names,
             data=list(self.plan.data),
-            output=self.folder / "evaluation",
+            output=self.evaluation,
             normalizer=self.plan.normalizer,
             language=self.plan.language,
             device=self.device,

@@ -38,6 +38,7 @@ class Method:
             "model": (model, layers, calibration, **options) -> None
     owns    the part of a weight that it replaces, or the basis
     needs   which of "gram", "square", "absmax", "data" it uses; may depend on the options
+    after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     """
 
@@ -47,6 +48,7 @@ class Method:
     function: Callable[..., Any]
     options: OptionTable
     needs_of: Needs
+    after_norms: bool
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None]
 
     def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
@@ -72,13 +74,14 @@ def method(
     scope: Scope,
     owns: Part,
     needs: Needs = frozenset(),
+    after_norms: bool = False,
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None] = lambda shape, options: None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         options = OptionTable.of(function)
-        declared = Method(function.__name__, scope, owns, function, options, needs, refuse)
+        declared = Method(function.__name__, scope, owns, function, options, needs, after_norms, refuse)
         function.declared = declared  # type: ignore[attr-defined]
         return function
 

@@ -16,7 +16,7 @@ from sottovoce.basis import Block
 from sottovoce.methods import method
 
 
-@method(scope="block", owns="basis", needs=frozenset({"absmax"}))
+@method(scope="block", owns="basis", needs=frozenset({"absmax"}), after_norms=True)
 def smoothquant(
     block: Block,
     *,
@@ -26,7 +26,7 @@ def smoothquant(
     ] = 0.5,
 ) -> None:
     """Smooth every site that a norm writes; a channel that never fires keeps its scale."""
-    for site in block.sites_after_norms():
+    for site in block.sites:
         absmax = block.stats[site.name].absmax
         assert absmax is not None
         largest = torch.stack([block.layers[name].target.abs().amax(0) for name in site.readers]).amax(0)

@@ -307,6 +307,19 @@ def test_a_head_of_its_own_under_a_config_that_ties_it_is_refused(variant, folde
         sottovoce.compress(made, recipe="rtn-w8", output=tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_a_checkpoint_that_stores_its_tied_head_twice_is_tied_all_the_same(name, toy, tmp_path):
+    made = shutil.copytree(toy(name), tmp_path / "twice")
+    tensors = load_file(made / "model.safetensors")
+    tensors["proj_out.weight"] = tensors["model.decoder.embed_tokens.weight"].clone()
+    save_file(tensors, made / "model.safetensors", metadata={"format": "pt"})
+    model, layers = find_target(made).open()
+    assert model.tied
+    assert "proj_out" not in layers
+    artifact = sottovoce.compress(made, recipe="rtn-w8", output=tmp_path / "out")
+    assert artifact.bytes == sottovoce.compress(toy(name), recipe="rtn-w8", output=tmp_path / "once").bytes
+
+
 @pytest.mark.parametrize("variant", ["whisper", "moonshine"])
 def test_a_tied_head_that_is_stored_twice_is_one(variant, folder, tmp_path):
     made = folder(variant)

@@ -58,14 +58,16 @@ class SpeechModel(ABC):
             raise ValueError(
                 f"{checkpoint.name} lacks {len(missing)} weights that its config.json asks for, first {missing[0]}"
             )
-        model = cls(checkpoint, loaded, checkpoint.dtypes)
+        table, head = loaded.model.decoder.embed_tokens, loaded.proj_out
         # transformers goes by the file, a layout and an artifact by the config
-        if loaded.config.tie_word_embeddings and not model.tied:
-            raise ValueError(
-                f"{checkpoint.name} has a head of its own, and its config.json says tie_word_embeddings: true; "
-                "set that to false, or save the model without proj_out.weight"
-            )
-        return model
+        if loaded.config.tie_word_embeddings and head.weight is not table.weight:
+            if not torch.equal(head.weight, table.weight):
+                raise ValueError(
+                    f"{checkpoint.name} has a head of its own, and its config.json says tie_word_embeddings: true; "
+                    "set that to false, or save the model without proj_out.weight"
+                )
+            head.weight = table.weight
+        return cls(checkpoint, loaded, checkpoint.dtypes)
 
     @classmethod
     def without_weights(cls, checkpoint: Checkpoint, device: str = "meta") -> Self:

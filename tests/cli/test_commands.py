@@ -188,6 +188,17 @@ def test_ctrl_c_exits_130_and_says_what_is_kept(command, swept, plan, monkeypatc
     assert "the same command goes on from there" in told.err
 
 
+def test_ctrl_c_in_compress_says_that_nothing_was_written(command, toy, tmp_path, monkeypatch):
+    def stopped(*words, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sottovoce.compression.compress_layers", stopped)
+    told = command("compress", toy("whisper"), "-r", "rtn-w8", "-o", tmp_path / "out")
+    assert told.code == 130
+    assert "stopped: an artifact is written when it is complete, so nothing was" in told.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_note_is_one_sentence_on_standard_error(command, toy, tmp_path):
     words = ("compress", toy("whisper"), "-r", "rtn-w8", "--set", "grid.bits=2", "-o", tmp_path / "out")
     told = command(*words, "--json")

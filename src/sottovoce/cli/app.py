@@ -58,10 +58,6 @@ def main() -> None:
     """Run the command; a ValueError or an OSError is the user's to mend and gets one sentence."""
     try:
         app()
-    except SystemExit as end:
-        if end.code == 130:
-            say("what is complete is kept, and the same command goes on from there", mark="stopped:", style="yellow")
-        raise
     except (ValueError, OSError) as error:
         if os.environ.get("SOTTOVOCE_TRACEBACK"):
             traceback.print_exception(error)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sottovoce.cli.console import say, show_json, track
-from sottovoce.cli.options import Device, Json, Language, Output, Set
+from sottovoce.cli.console import say, show_json, stoppable, track
+from sottovoce.cli.options import Device, Json, Language, Set
 from sottovoce.progress import silent
 
 
@@ -17,7 +17,12 @@ def compress(
     recipe: Annotated[
         str, typer.Option("--recipe", "-r", help="A built-in recipe (see `sottovoce methods`) or a YAML file.")
     ],
-    output: Output,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="The folder to write. An artifact there is replaced once this one is complete."
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -46,20 +51,21 @@ def compress(
 
     if tokens not in ("own", "transcript"):
         raise unknown("value of --tokens", tokens, ("own", "transcript"))
-    artifact = run(
-        model,
-        recipe=recipe,
-        output=output,
-        data=data,
-        limit=limit,
-        overrides=overrides or (),
-        tokens=tokens,  # type: ignore[arg-type]
-        seed=seed,
-        language=language,
-        revision=revision,
-        device=device,
-        track=silent if json else track,
-    )
+    with stoppable("an artifact is written when it is complete, so nothing was"):
+        artifact = run(
+            model,
+            recipe=recipe,
+            output=output,
+            data=data,
+            limit=limit,
+            overrides=overrides or (),
+            tokens=tokens,  # type: ignore[arg-type]
+            seed=seed,
+            language=language,
+            revision=revision,
+            device=device,
+            track=silent if json else track,
+        )
     if json:
         show_json(
             {

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rich.console import Console, RenderableType
@@ -40,6 +41,16 @@ def fail(error: Exception) -> None:
     """The one sentence of an error."""
     told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     say(told, mark="error:", style="bold red")
+
+
+@contextmanager
+def stoppable(after: str) -> Iterator[None]:
+    """Within, Ctrl-C says what is left behind; the exit code is then 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(after, mark="stopped:", style="yellow")
+        raise
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:

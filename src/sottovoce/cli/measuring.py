@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sottovoce.cli.console import show, show_json, track
-from sottovoce.cli.options import Device, Json, Language, Normalizer, Output
+from sottovoce.cli.console import show, show_json, stoppable, track
+from sottovoce.cli.options import GOES_ON, Device, Json, Language, Normalizer, Output
 from sottovoce.progress import silent
 
 _RUN = Annotated[Path, typer.Argument(help="A folder that evaluate has written.")]
@@ -39,19 +39,20 @@ def evaluate(
     from sottovoce.cli.tables import scores_table
     from sottovoce.measure.evaluate import evaluate as run
 
-    evaluation = run(
-        targets,
-        data=data,
-        output=output,
-        normalizer=normalizer,
-        limit=limit,
-        seed=seed,
-        batch_size=batch_size,
-        language=language,
-        task=task,
-        device=device,
-        track=silent if json else track,
-    )
+    with stoppable(GOES_ON):
+        evaluation = run(
+            targets,
+            data=data,
+            output=output,
+            normalizer=normalizer,
+            limit=limit,
+            seed=seed,
+            batch_size=batch_size,
+            language=language,
+            task=task,
+            device=device,
+            track=silent if json else track,
+        )
     if json:
         show_json(evaluation.as_document())
     else:

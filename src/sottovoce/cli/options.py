@@ -9,6 +9,7 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write. An unfinished run in it goes on.")]
+GOES_ON = "what is complete is kept, and the same command goes on from there"
 Set = Annotated[
     list[str] | None,
     typer.Option(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sottovoce.cli.console import say, show, show_json, track
-from sottovoce.cli.options import Device, Json, Output, Set
+from sottovoce.cli.console import say, show, show_json, stoppable, track
+from sottovoce.cli.options import GOES_ON, Device, Json, Output, Set
 from sottovoce.progress import silent
 
 
@@ -30,14 +30,15 @@ def sweep(
 
     from sottovoce.measure.sweep import sweep as run
 
-    rows = run(
-        file,
-        output=output,
-        overrides=overrides or (),
-        retry_failed=retry_failed,
-        device=device,
-        track=silent if json else track,
-    )
+    with stoppable(GOES_ON):
+        rows = run(
+            file,
+            output=output,
+            overrides=overrides or (),
+            retry_failed=retry_failed,
+            device=device,
+            track=silent if json else track,
+        )
     failed = [row for row in rows if row.error]
     if json:
         show_json({"rows": [asdict(row) for row in rows]})

@@ -1,5 +1,4 @@
 import errno
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ import sottovoce
 from sottovoce.artifact import is_artifact, load_layers, read_artifact
 from sottovoce.files import new_folder, sha256
 from sottovoce.target import find_target
+from tests.forgery import rewrite
 
 ROUNDED = {"grid": {"group_size": 16, "symmetric": False}, "steps": [{"rtn": {"where": "*fc1"}}]}
 
@@ -26,16 +26,6 @@ def made(toy, tmp_path):
 
 def content(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-
-
-def rewrite(folder, change):
-    """Change the manifest and sign it again, as a program would that writes what it should not."""
-    path = folder / "sottovoce.json"
-    document = json.loads(path.read_text())
-    del document["digest"]
-    change(document)
-    text = json.dumps(document, sort_keys=True, ensure_ascii=False)
-    path.write_text(json.dumps({**document, "digest": hashlib.sha256(text.encode()).hexdigest()}))
 
 
 def rewrite_weights(folder, change):

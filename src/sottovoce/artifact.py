@@ -179,7 +179,7 @@ def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def read_artifact(folder: str | Path, *, verify: bool = True) -> Artifact:
+def read_artifact(folder: str | Path) -> Artifact:
     """The artifact in a folder, with every file held against its hash.
 
     Raises ValueError for a newer format, a missing or changed file, a manifest that was edited.
@@ -197,9 +197,8 @@ def read_artifact(folder: str | Path, *, verify: bool = True) -> Artifact:
         raise ValueError(
             f"{folder / MANIFEST} does not match its own digest: it was edited or damaged; compress the model again"
         )
-    if verify:
-        for name, expected in document["files"].items():
-            _verify(folder, name, expected)
+    for name, expected in document["files"].items():
+        _verify(folder, name, expected)
     return Artifact(
         folder,
         Base(**document["base"]),

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 
 from sottovoce.arithmetic import fast_products
@@ -17,7 +16,6 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
-from sottovoce.speech import audio
 from sottovoce.speech.datasets import Corpus, Utterance
 
 Tokens = Literal["own", "transcript"]
@@ -76,7 +74,7 @@ def calibrate(
     batches = [corpus.utterances[i : i + _BATCH] for i in range(0, len(corpus), _BATCH)]
     for batch in track(batches, len(batches), "calibration tokens"):
         clips += _clips(recognizer, batch, tokens)
-    fingerprints = tuple(audio.fingerprint(utterance.audio) for utterance in corpus.utterances)
+    fingerprints = corpus.fingerprints()
     record = CalibrationRecord(
         corpus.name,
         len(corpus),
@@ -92,7 +90,7 @@ def calibrate(
 
 def _clips(recognizer: Recognizer, batch: Sequence[Utterance], tokens: Tokens) -> Iterator[Clip]:
     model, most = recognizer.model, recognizer.rules.most_tokens
-    samples = [_read(model, utterance) for utterance in batch]
+    samples = [recognizer.read(utterance.audio) for utterance in batch]
     features = [model.features(clip) for clip in samples]
     if tokens == "own":
         rows = [(*decoded.prompt, *decoded.tokens) for decoded in recognizer.decode(features)]
@@ -105,9 +103,3 @@ def _clips(recognizer: Recognizer, batch: Sequence[Utterance], tokens: Tokens) -
         rows = [(*prompt, *row) for prompt, row in zip(recognizer.prompts(features), spoken, strict=True)]
     for clip, feature, row in zip(samples, features, rows, strict=True):
         yield Clip(feature, len(clip), torch.tensor([row]))
-
-
-def _read(model: SpeechModel, utterance: Utterance) -> np.ndarray:
-    samples = audio.read(utterance.audio, model.sampling_rate)
-    model.check_samples(len(samples), str(utterance.audio))
-    return samples

@@ -93,17 +93,20 @@ def _calibration_corpus(
 
 
 def read_calibration(data: str | Path, limit: int | None, seed: int, layout: SpeechModel) -> Corpus:
-    """The utterances to calibrate on: `limit` of them drawn by `seed`, by default 128 or all there are.
+    """The utterances that `draw_calibration` draws, their lengths held against the model.
 
     Raises ValueError if the corpus cannot be read or a clip is too long or too short for the model.
     """
-    corpus = read_corpus(data, need_text=False)
-    if limit is None:
-        limit = min(DEFAULT_CLIPS, len(corpus))
-    corpus = corpus.select(limit, seed)
+    corpus = draw_calibration(data, limit, seed)
     for utterance in corpus.utterances:
-        layout.check_samples(round(utterance.seconds * layout.sampling_rate), str(utterance.audio))
+        layout.check_seconds(utterance.seconds, str(utterance.audio))
     return corpus
+
+
+def draw_calibration(data: str | Path, limit: int | None, seed: int) -> Corpus:
+    """`limit` utterances of a corpus drawn by `seed`, by default 128 or all there are."""
+    corpus = read_corpus(data, need_text=False)
+    return corpus.select(min(DEFAULT_CLIPS, len(corpus)) if limit is None else limit, seed)
 
 
 def _written(entry: Entry) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sottovoce.methods.options import grid_of
+from sottovoce.methods.options import grid_as_options, grid_of
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.packing import is_two_of_four, pack, pack_two_of_four, unpack, unpack_two_of_four
 from sottovoce.table import DTYPE_NAMES, Entry
@@ -31,13 +31,9 @@ def entry_of(layer: Layer, tensor: str, shape: tuple[int, ...]) -> Entry:
         "steps": tuple(layer.steps),
     }
     if isinstance(base, Quantized):
-        grid = base.grid
         zero = None if base.zero_point is None else "integer" if base.zero_point.dtype == torch.uint8 else "fractional"
         common |= {
-            "bits": grid.bits,
-            "group_size": grid.group_size,
-            "symmetric": grid.symmetric,
-            "scale_dtype": DTYPE_NAMES[grid.scale_dtype],
+            **grid_as_options(base.grid),
             "zero": zero,
         }
     elif base is not None:

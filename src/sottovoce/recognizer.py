@@ -45,19 +45,24 @@ class Recognizer:
         features = [self.model.features(clip) for clip in clips]
         return [self.model.text(decoded.tokens) for decoded in self.decode(features)] if clips else []
 
+    def read(self, path: str | Path) -> np.ndarray:
+        """The samples of a file at the model's rate. Raises ValueError if it cannot be heard whole."""
+        samples = audio.read(path, self.model.sampling_rate)
+        self.model.check_samples(len(samples), str(path))
+        return samples
+
     def _samples(self, item: str | Path | np.ndarray, place: int) -> np.ndarray:
         if not isinstance(item, np.ndarray):
-            samples, name = audio.read(item, self.model.sampling_rate), str(item)
-        else:
-            name = f"clip {place}"
-            if item.dtype.kind != "f":
-                raise ValueError(f"{name}: found {item.dtype}; float samples, whose full scale is 1, would work")
-            samples = item.astype(np.float32)
-            if samples.ndim != 1 or not np.isfinite(samples).all():
-                raise ValueError(
-                    f"{name}: found shape {samples.shape}; a finite one-dimensional array at "
-                    f"{self.model.sampling_rate} Hz would work"
-                )
+            return self.read(item)
+        name = f"clip {place}"
+        if item.dtype.kind != "f":
+            raise ValueError(f"{name}: found {item.dtype}; float samples, whose full scale is 1, would work")
+        samples = item.astype(np.float32)
+        if samples.ndim != 1 or not np.isfinite(samples).all():
+            raise ValueError(
+                f"{name}: found shape {samples.shape}; a finite one-dimensional array at "
+                f"{self.model.sampling_rate} Hz would work"
+            )
         self.model.check_samples(len(samples), name)
         return samples
 

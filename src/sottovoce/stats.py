@@ -2,12 +2,10 @@
 
 from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Need = Literal["gram", "square", "absmax"]
 _BLOCKS = 4  # the upper triangle in 4 x 4 blocks takes 10/16 of the products
 
 

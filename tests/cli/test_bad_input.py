@@ -16,6 +16,7 @@ import soundfile
 
 from sottovoce.target import Target
 from tests import toys
+from tests.forgery import rewrite
 from tests.measure.manifests import rows_at_home, write_rows
 
 RATE = 16_000
@@ -264,16 +265,6 @@ def test_a_clip_in_calibration_and_test_is_refused(command, place):
 # --- models and artifacts -------------------------------------------------------------------------
 
 
-def sign(folder, change):
-    """Change the manifest of an artifact and give it a digest that fits."""
-    path = folder / "sottovoce.json"
-    document = json.loads(path.read_text())
-    del document["digest"]
-    change(document)
-    text = json.dumps(document, sort_keys=True, ensure_ascii=False)
-    path.write_text(json.dumps({**document, "digest": hashlib.sha256(text.encode()).hexdigest()}))
-
-
 def flip(folder):
     path = folder / "model.safetensors"
     data = bytearray(path.read_bytes())
@@ -288,7 +279,7 @@ def spoil_scales(folder):
     tensors[name][0] = float("nan")
     safetensors.torch.save_file(tensors, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    sign(folder, lambda document: document["files"].update({path.name: digest}))
+    rewrite(folder, lambda document: document["files"].update({path.name: digest}))
 
 
 DAMAGE = {
@@ -296,7 +287,7 @@ DAMAGE = {
     "truncated": (lambda folder: cut(folder / "model.safetensors", 0.5), r"model\.safetensors is damaged"),
     "truncated manifest": (lambda folder: cut(folder / "sottovoce.json", 0.5), r"sottovoce\.json cannot be read"),
     "missing file": (lambda folder: (folder / "config.json").unlink(), r"lacks config\.json, which its table names"),
-    "newer format": (lambda folder: sign(folder, lambda d: d.update(format=99)), "has format 99; .* reads up to 1"),
+    "newer format": (lambda folder: rewrite(folder, lambda d: d.update(format=99)), "has format 99; .* reads up to 1"),
     "nan scales": (spoil_scales, r"\.scale holds values that are not finite; compress the model again"),
 }
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sottovoce.measure.run import Run, RunData, RunTarget, fingerprints
+from sottovoce.measure.run import Run, RunData, RunTarget
 from sottovoce.measure.transcripts import Transcript, append_transcripts
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
@@ -25,7 +25,7 @@ class TestSet:
     @staticmethod
     def of(corpus: Corpus) -> "TestSet":
         """Read the audio files' bytes, not yet their samples."""
-        marks = tuple(fingerprints(corpus))
+        marks = corpus.fingerprints()
         return TestSet(corpus, marks, RunData.of(corpus, marks))
 
     def without(self, done: set[str]) -> list[tuple[Utterance, str]]:
@@ -36,7 +36,7 @@ class TestSet:
         """Refuse, before any model is opened, clips that it cannot hear and clips that it was fitted to."""
         layout = target.layout()
         for utterance in self.corpus.utterances:
-            layout.check_samples(round(utterance.seconds * layout.sampling_rate), str(utterance.audio))
+            layout.check_seconds(utterance.seconds, str(utterance.audio))
         fitted = target.artifact.calibration_fingerprints if target.artifact else frozenset()
         shared = [u.id for u, mark in zip(self.corpus.utterances, self.marks, strict=True) if mark in fitted]
         if shared:
@@ -86,9 +86,7 @@ def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list
 
 def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]]) -> list[Transcript]:
     model = recognizer.model
-    clips = [audio.read(utterance.audio, model.sampling_rate) for utterance, _ in batch]
-    for clip, (utterance, _) in zip(clips, batch, strict=True):
-        model.check_samples(len(clip), str(utterance.audio))
+    clips = [recognizer.read(utterance.audio) for utterance, _ in batch]
     started = time.perf_counter()
     decoded = recognizer.decode([model.features(clip) for clip in clips])
     wall = time.perf_counter() - started

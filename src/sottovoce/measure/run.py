@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
 from sottovoce.measure.transcripts import Transcript, read_transcripts
-from sottovoce.speech import audio
 from sottovoce.speech.datasets import Corpus
 from sottovoce.target import Target
 
@@ -55,9 +54,9 @@ class RunData:
     seconds: float
 
     @staticmethod
-    def of(corpus: Corpus, fingerprints: Sequence[str]) -> "RunData":
-        """What a run keeps of a corpus."""
-        lines = [f"{u.id}\t{mark}\t{u.text}" for u, mark in zip(corpus.utterances, fingerprints, strict=True)]
+    def of(corpus: Corpus, marks: Sequence[str]) -> "RunData":
+        """What a run keeps of a corpus; marks are its fingerprints."""
+        lines = [f"{u.id}\t{mark}\t{u.text}" for u, mark in zip(corpus.utterances, marks, strict=True)]
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return RunData(corpus.name, str(corpus.path), digest, len(corpus), round(corpus.total_seconds, 3))
 
@@ -173,11 +172,6 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> Run:
             f"{folder} was made with {dict(run.settings)}, asked for now is {dict(settings)}; name a new output folder"
         )
     return run
-
-
-def fingerprints(corpus: Corpus) -> list[str]:
-    """The identity of every audio file of a corpus, in order."""
-    return [audio.fingerprint(utterance.audio) for utterance in corpus.utterances]
 
 
 def slug(name: str) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 
 from sottovoce import artifact as artifacts
 from sottovoce.calibration import Calibration, calibrate
-from sottovoce.compression import compress, read_calibration
+from sottovoce.compression import compress, draw_calibration, read_calibration
 from sottovoce.files import write_text
 from sottovoce.measure.evaluate import evaluate
 from sottovoce.measure.inspect import inspect_target
 from sottovoce.measure.row import FORMAT, Row, read_row, recipe_words
-from sottovoce.measure.run import RunData, fingerprints
+from sottovoce.measure.run import RunData
 from sottovoce.measure.sweep_file import CalibrationPlan, SweepPlan, read_sweep
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
@@ -113,7 +113,7 @@ def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
 
 def _tests(plan: SweepPlan) -> str:
     """The identity of what every row hears: the test sets and the language."""
-    tests = [RunData.of(corpus, fingerprints(corpus)).digest for corpus in map(read_corpus, plan.data)]
+    tests = [RunData.of(corpus, corpus.fingerprints()).digest for corpus in map(read_corpus, plan.data)]
     return _key({"data": tests, "language": plan.language})
 
 
@@ -123,8 +123,8 @@ def _key(content: Mapping[str, Any]) -> str:
 
 def _calibration_digest(plan: CalibrationPlan) -> str:
     """The identity of what a row is calibrated on: ids, texts and audio of the utterances drawn."""
-    corpus = read_corpus(plan.data, need_text=False).select(plan.limit, plan.seed)
-    return RunData.of(corpus, fingerprints(corpus)).digest
+    corpus = draw_calibration(plan.data, plan.limit, plan.seed)
+    return RunData.of(corpus, corpus.fingerprints()).digest
 
 
 class _Worker:

@@ -245,6 +245,10 @@ class SpeechModel(ABC):
         """Tokens (plain ints) as text, without special tokens."""
         return str(self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
+    def check_seconds(self, seconds: float, name: str) -> None:
+        """The same from a clip's length in seconds, as its manifest or header tells it."""
+        self.check_samples(round(seconds * self.sampling_rate), name)
+
     def check_samples(self, samples: int, name: str) -> None:
         """Raise ValueError if a clip is too long or too short for the encoder."""
         seconds = samples / self.sampling_rate

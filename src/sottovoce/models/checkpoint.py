@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sottovoce.files import sha256
+
 FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 # The same weights again: "model.fp32-00001-of-00002.safetensors", and subfolders for other runtimes.
 NOT_FETCHED = ["*.fp16*", "*.fp32*", "*/*"]
@@ -238,12 +240,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object; fetch or save it again")
     return value
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def first_line(error: Exception) -> str:

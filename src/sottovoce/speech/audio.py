@@ -4,7 +4,6 @@ Whatever libsndfile decodes is taken (WAV, FLAC, OGG, MP3, ...). What it would p
 a WAV that ends before its header says, is looked for here.
 """
 
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
+
+from sottovoce.files import sha256
 
 SAMPLING_RATE = 16_000
 
@@ -66,8 +67,7 @@ def seconds(path: str | Path) -> float:
 
 def fingerprint(path: str | Path) -> str:
     """The first 16 hex digits of the SHA-256 of the file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(Path(path))[:16]
 
 
 def _open(path: Path) -> Any:

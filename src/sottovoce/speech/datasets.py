@@ -45,6 +45,10 @@ class Corpus:
         """Seconds of audio."""
         return math.fsum(utterance.seconds for utterance in self.utterances)
 
+    def fingerprints(self) -> tuple[str, ...]:
+        """The identity of each audio file, in order; reads every file's bytes."""
+        return tuple(audio.fingerprint(utterance.audio) for utterance in self.utterances)
+
     def select(self, limit: int | None, seed: int) -> "Corpus":
         """A random sample of `limit` utterances, in the corpus's order; None is all of them.
 

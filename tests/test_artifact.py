@@ -78,7 +78,7 @@ def test_it_records_the_calibration_and_its_audio(toy, speech, tmp_path):
     assert (record["utterances"], record["seed"], record["tokens"]) == (5, 7, "own")
     rows = {row["id"]: row for row in map(json.loads, speech.read_text().splitlines())}
     assert record["seconds"] == pytest.approx(sum(rows[i]["seconds"] for i in record["ids"]), abs=1e-3)
-    assert len(artifact.calibration_fingerprints) == 5
+    assert len(artifact.fitted_fingerprints) == 5
     other = sottovoce.compress(
         toy("moonshine"), recipe={"steps": ["wanda"]}, output=tmp_path / "b", data=speech, limit=5, tokens="transcript"
     )

@@ -4,6 +4,7 @@
     sottovoce.json      format, base model, recipe, calibration, table of layers, hashes of all files
     config.json ...     the processor's and model's own files, so that nothing else is needed
     README.md           what this is, for a person
+    training.jsonl      the curves of what was trained, a line each step
 
 Every tensor has exactly one home: a part of one layer, or the rest. docs/formats.md says all of it.
 """
@@ -31,7 +32,7 @@ from sottovoce.table import DTYPE_NAMES, Entry, TensorSpec, file_size
 from sottovoce.weight import Layer
 
 FORMAT = 1
-WEIGHTS, MANIFEST, CARD = "model.safetensors", "sottovoce.json", "README.md"
+WEIGHTS, MANIFEST, CARD, CURVE = "model.safetensors", "sottovoce.json", "README.md", "training.jsonl"
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ class Base:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What sottovoce.json says. `recipes` and `calibrations` have one item for each compression in turn."""
+    """What sottovoce.json says. `recipes`, `calibrations`, `trainings` have one item for each compression in turn."""
 
     folder: Path
     base: Base
     recipes: tuple[Mapping[str, Any], ...]
     calibrations: tuple[Mapping[str, Any], ...]
+    trainings: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
     entries: tuple[Entry, ...]
     rest: tuple[TensorSpec, ...]
@@ -64,9 +66,14 @@ class Artifact:
         return (self.folder / WEIGHTS).stat().st_size
 
     @cached_property
-    def calibration_fingerprints(self) -> frozenset[str]:
-        """The audio that the artifact was fitted to."""
-        return frozenset(mark for record in self.calibrations for mark in record["fingerprints"])
+    def fitted_fingerprints(self) -> frozenset[str]:
+        """The audio that the artifact was calibrated or trained on."""
+        return frozenset(mark for record in (*self.calibrations, *self.trainings) for mark in record["fingerprints"])
+
+    def curve(self) -> list[dict[str, Any]]:
+        """The training curves, a mapping for each step; empty if nothing was trained."""
+        path = self.folder / CURVE
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
     def predicted_bytes(self) -> int:
         """The bytes of model.safetensors from the table alone."""
@@ -79,6 +86,7 @@ class Artifact:
             "base": asdict(self.base),
             "recipes": list(self.recipes),
             "calibrations": list(self.calibrations),
+            "trainings": list(self.trainings),
             "versions": dict(self.versions),
             "layers": [entry.as_document() for entry in self.entries],
             "rest": [asdict(spec) for spec in self.rest],
@@ -110,6 +118,8 @@ def save(
     base: Base,
     recipes: Sequence[Mapping[str, Any]],
     calibrations: Sequence[Mapping[str, Any]],
+    trainings: Sequence[Mapping[str, Any]] = (),
+    curve: Sequence[Mapping[str, Any]] = (),
 ) -> Artifact:
     """Write an artifact; an older one at `output` is replaced only when the new one is complete."""
     from safetensors import SafetensorError
@@ -137,11 +147,14 @@ def save(
             base,
             tuple(recipes),
             tuple(calibrations),
+            tuple(trainings),
             {name: version(name) for name in ("sottovoce", "torch", "transformers", "safetensors")},
             entries,
             tuple(TensorSpec(name, DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in rest.items()),
             {},
         )
+        if curve:
+            (folder / CURVE).write_text("".join(json.dumps(line) + "\n" for line in curve), encoding="utf-8")
         (folder / CARD).write_text(model_card(written.as_document(), written.bytes), encoding="utf-8")
         hashed = {file.name: sha256(file) for file in sorted(folder.iterdir())}
         document = {**written.as_document(), "files": hashed}
@@ -204,6 +217,7 @@ def read_artifact(folder: str | Path) -> Artifact:
         Base(**document["base"]),
         tuple(document["recipes"]),
         tuple(document["calibrations"]),
+        tuple(document.get("trainings", ())),
         document["versions"],
         tuple(Entry.of_document(entry) for entry in document["layers"]),
         tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in document["rest"]),

@@ -1,19 +1,25 @@
 """The verb `compress`: from a model, a recipe and some audio to an artifact on disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sottovoce.artifact import Artifact, check_output, save
-from sottovoce.calibration import Calibration, Tokens, calibrate
+from sottovoce.artifact import Artifact, check_output, load_layers, read_artifact, save
+from sottovoce.calibration import Calibration, CalibrationRecord, Tokens, calibrate
 from sottovoce.loop import compress_layers
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
-from sottovoce.recipe import Recipe, read_recipe, select
+from sottovoce.recipe import Recipe, Selection, read_recipe, select
 from sottovoce.speech.datasets import Corpus, read_corpus
 from sottovoce.table import Entry
-from sottovoce.target import find_target
+from sottovoce.target import Target, find_target
+from sottovoce.training.data import Material, TrainingData
+from sottovoce.training.record import TrainingRecord
+from sottovoce.unfinished import Unfinished
+from sottovoce.weight import Layer
 
 DEFAULT_CLIPS = 128
 
@@ -25,6 +31,7 @@ def compress(
     output: str | Path,
     data: str | Path | Calibration | None = None,
     limit: int | None = None,
+    train: str | Path | None = None,
     overrides: Sequence[str] = (),
     tokens: Tokens = "own",
     seed: int = 0,
@@ -40,11 +47,13 @@ def compress(
     data       calibration audio: a manifest (JSON lines) or a folder, needed if a step looks at activations; or a
                Calibration made before, to which the options below do not apply
     limit      utterances drawn from it by `seed`; 128, or all if there are fewer, when left out
+    train      training audio, needed if a step trains: a manifest or a folder of any size, read as it is used
     tokens     what drives the decoder: the model's "own" greedy tokens or the "transcript"
-    language   of the calibration, for a multilingual Whisper whose checkpoint names none
+    language   of the calibration and the training audio, for a multilingual Whisper whose checkpoint names none
     device     where the model runs while it is compressed, as torch names it
 
-    Raises ValueError, before the model is opened, for a recipe, an output or data that cannot work.
+    A recipe that trains keeps its state in <output>.unfinished and goes on from there when it is asked for
+    again. Raises ValueError, before the model is opened, for a recipe, an output or data that cannot work.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
     output = Path(output)
@@ -57,23 +66,105 @@ def compress(
     corpus = None
     if not isinstance(data, Calibration):
         corpus = _calibration_corpus(chosen, data, limit, seed, layout)
-
-    speech_model, layers = target.open()
-    speech_model.module.to(device)
-    for layer in layers.values():
-        layer.to(device)
-    calibration = data if isinstance(data, Calibration) else None
-    if corpus is not None:
-        calibration = calibrate(speech_model, corpus, tokens=tokens, seed=seed, language=language, track=track)
-    compress_layers(speech_model, layers, selection, calibration.clips if calibration else (), track)
-    return save(
-        output,
-        speech_model,
-        layers,
-        target.base,
-        [*(target.artifact.recipes if target.artifact else ()), _recipe_record(chosen)],
-        [*(target.artifact.calibrations if target.artifact else ()), *_calibration_records(calibration)],
+    lessons = _training_corpus(chosen, train, layout)
+    return _Compression(chosen, selection, target, output, lessons, language, device, track).run(
+        data if isinstance(data, Calibration) else None, corpus, tokens, seed
     )
+
+
+@dataclass(frozen=True)
+class _Compression:
+    """What was asked for, once it has been checked."""
+
+    recipe: Recipe
+    selection: Selection
+    target: Target
+    output: Path
+    lessons: Corpus | None
+    language: str | None
+    device: str
+    track: Track
+
+    def run(self, calibration: Calibration | None, corpus: Corpus | None, tokens: Tokens, seed: int) -> Artifact:
+        """Open, calibrate, compress, save."""
+        record = None if self.lessons is None else TrainingRecord.of(self.lessons)
+        model, layers = self._opened(*self.target.open())
+        if corpus is not None:
+            calibration = calibrate(model, corpus, tokens=tokens, seed=seed, language=self.language, track=self.track)
+        unfinished, first = Unfinished(self.output), 0
+        if record is not None:
+            unfinished.claim(self._plan(calibration, record))
+            if (latest := unfinished.latest()) is not None:
+                first = latest
+                model, layers = self._opened(*load_layers(read_artifact(unfinished.start(first))))
+
+        def save_as(path: Path, model: SpeechModel, layers: Mapping[str, Layer], curve: Sequence[Any]) -> Artifact:
+            before = self.target.artifact
+            return save(
+                path,
+                model,
+                layers,
+                self.target.base,
+                [*(before.recipes if before else ()), _recipe_record(self.recipe)],
+                [*(before.calibrations if before else ()), *_records(calibration.record if calibration else None)],
+                [*(before.trainings if before else ()), *_records(record)],
+                curve,
+            )
+
+        material = Material(calibration.clips if calibration else ())
+        if self.lessons is not None:
+            data = TrainingData(self.lessons, self.language, self.target.uncompressed, unfinished.folder, self.track)
+            material = replace(material, training=data)
+        compress_layers(
+            model,
+            layers,
+            self.selection,
+            material,
+            self.track,
+            first=first,
+            before=lambda number, model, layers: _keep(
+                unfinished, number, partial(save_as, model=model, layers=layers)
+            ),
+        )
+        curve = [*(self.target.artifact.curve() if self.target.artifact else ()), *unfinished.curves()]
+        artifact = save_as(self.output, model, layers, curve)
+        unfinished.remove()
+        return artifact
+
+    def _opened(self, model: SpeechModel, layers: dict[str, Layer]) -> tuple[SpeechModel, dict[str, Layer]]:
+        model.module.to(self.device)
+        for layer in layers.values():
+            layer.to(self.device)
+        return model, layers
+
+    def _plan(self, calibration: Calibration | None, record: TrainingRecord) -> dict[str, Any]:
+        seen = calibration.record if calibration else None
+        return {
+            "model": self.target.digest,
+            "recipe": self.recipe.as_document()["steps"],
+            "calibration": {"audio": seen.digest, "tokens": seen.tokens} if seen else None,
+            "training": record.digest,
+            "language": self.language,
+        }
+
+
+def _keep(unfinished: Unfinished, number: int, save_as: Callable[..., Artifact]) -> None:
+    if not unfinished.start(number).exists():
+        save_as(unfinished.start(number), curve=())
+
+
+def _training_corpus(recipe: Recipe, train: str | Path | None, layout: SpeechModel) -> Corpus | None:
+    """The utterances to train on, their lengths checked; None if no step trains."""
+    if not recipe.trains:
+        if train is not None:
+            raise ValueError(f"recipe {recipe.name} trains nothing, so {train} would have no effect; leave train out")
+        return None
+    if train is None:
+        raise ValueError(f"recipe {recipe.name} trains on {' and '.join(sorted(recipe.trains))}; give it as train")
+    corpus = read_corpus(train, need_text="transcripts" in recipe.trains)
+    for utterance in corpus.utterances:
+        layout.check_seconds(utterance.seconds, str(utterance.audio))
+    return corpus
 
 
 def _calibration_corpus(
@@ -120,5 +211,5 @@ def _recipe_record(recipe: Recipe) -> dict[str, Any]:
     return {"name": recipe.name, "key": recipe.key, **recipe.as_document()}
 
 
-def _calibration_records(calibration: Calibration | None) -> list[dict[str, object]]:
-    return [calibration.record.as_document()] if calibration else []
+def _records(record: CalibrationRecord | TrainingRecord | None) -> list[dict[str, object]]:
+    return [record.as_document()] if record else []

@@ -6,21 +6,25 @@ run again so that the next unit sees compressed inputs; a run that nobody needs 
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sottovoce.basis import Block
 from sottovoce.collect import Asked, State, collect, head_statistics, memory_statistics, run
+from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip, Stack, Unit
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Selection, Step
 from sottovoce.stats import InputStats
+from sottovoce.training.data import Material
 from sottovoce.weight import Layer
 
 Work = Sequence[tuple[Step, tuple[str, ...]]]
 After = Callable[[Step, Mapping[str, Layer]], None]
+Before = Callable[[int, SpeechModel, Mapping[str, Layer]], None]
 
 
 @torch.no_grad()
@@ -28,24 +32,37 @@ def compress_layers(
     model: SpeechModel,
     layers: Mapping[str, Layer],
     selection: Selection,
-    clips: Sequence[Clip],
+    material: Material,
     track: Track = silent,
     after: After = lambda step, layers: None,
+    *,
+    first: int = 0,
+    before: Before = lambda number, model, layers: None,
 ) -> None:
-    """Run a recipe over the layers of `model`; `after` sees what each step changed."""
-    for first, (whole_model, work) in enumerate(selection.segments()):
-        if first:
+    """Run a recipe over the layers of `model`; `after` sees what each step changed.
+
+    first   the segment to begin with: those before it are in `layers` already
+    before  sees model and layers as each segment that trains begins
+    """
+    for number, (whole_model, work) in enumerate(selection.segments()):
+        if number < first:
+            continue
+        if number:
             for layer in layers.values():
                 layer.settle()
         if whole_model:
             [(step, names)] = work
             chosen = {name: layers[name] for name in names}
-            step.method.function(model, chosen, clips, **step.method.options.arguments(step.options))
+            here = material
+            if step.needs & TRAINING_NEEDS:
+                before(number, model, layers)
+                here = replace(material, training=material.lessons.at(number))
+            step.method.function(model, chosen, here, **step.method.options.arguments(step.options))
             for layer in chosen.values():
                 layer.settle()
             _assign(model, step, chosen, after)
         else:
-            _sweep(model, layers, work, clips, track, after)
+            _sweep(model, layers, work, material.clips, track, after)
 
 
 def _sweep(

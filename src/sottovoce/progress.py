@@ -1,17 +1,21 @@
 """How long work tells what it does: one function that wraps an iteration, and that a caller may replace."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+What = str | Callable[[], str]
 
 
 class Track(Protocol):
-    """Iterate over `items`, telling somebody how far it is; `total` is how many there will be."""
+    """Iterate over `items`, telling somebody how far it is.
 
-    def __call__(self, items: Iterable[T], total: int, what: str) -> Iterator[T]: ...  # noqa: D102
+    total is how many there will be; what names the work, anew for each item if it is a function.
+    """
+
+    def __call__(self, items: Iterable[T], total: int, what: What) -> Iterator[T]: ...  # noqa: D102
 
 
-def silent(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+def silent(items: Iterable[T], total: int, what: What) -> Iterator[T]:
     """Iterate and tell nobody."""
     return iter(items)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.documents import parse_yaml, read_yaml, set_path
-from sottovoce.methods import Method, find
+from sottovoce.methods import TRAINING_NEEDS, Method, find
 from sottovoce.methods.options import GRID_OPTIONS, grid_of
 from sottovoce.nearest import unknown
 
@@ -74,8 +74,13 @@ class Recipe:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The statistics that any step uses; empty if the recipe works without data."""
-        return frozenset().union(*(step.needs for step in self.steps))
+        """What any step asks of calibration audio; empty if the recipe works without."""
+        return frozenset().union(*(step.needs for step in self.steps)) - TRAINING_NEEDS
+
+    @property
+    def trains(self) -> frozenset[str]:
+        """What any step asks of training audio, "audio" or "transcripts" too; empty if nothing is trained."""
+        return frozenset().union(*(step.needs for step in self.steps)) & TRAINING_NEEDS
 
     def as_document(self) -> dict[str, Any]:
         """The recipe with every option written out, as the artifact keeps it."""
@@ -231,9 +236,8 @@ def select(recipe: Recipe, model: "SpeechModel", existing: Mapping[str, Mapping[
         for name in names:
             _check_layer(step, model, name)
             _check_order(step, name, written[name])
-            written[name][step.method.owns] = step.method.name
-            if step.options.get("replace"):
-                written[name]["base"] = step.method.name
+            for part in _written_by(step):
+                written[name][part] = step.method.name
     return Selection(recipe, chosen)
 
 
@@ -280,6 +284,13 @@ def _check_layer(step: Step, model: "SpeechModel", name: str) -> None:
         raise ValueError(reason)
 
 
+def _written_by(step: Step) -> tuple[str, ...]:
+    """The parts that a step leaves behind as its own."""
+    if step.method.owns == "values":
+        return ("low_rank",) if step.options.get("merge") is False else ()
+    return (step.method.owns, "base") if step.options.get("replace") else (step.method.owns,)
+
+
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
     if owns == "basis" and (
@@ -288,6 +299,8 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         raise ValueError(
             f"{method} changes the basis of weights that {earlier} has already settled ({name}); put it first"
         )
+    if owns == "values":
+        return
     overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else (owns,)
     if owns != "basis" and (earlier := next((written[part] for part in overwritten if part in written), None)):
         raise ValueError(

@@ -61,6 +61,18 @@ class Target:
         model = family(self.checkpoint).with_weights(self.checkpoint)
         return model, model.layers()
 
+    def uncompressed(self) -> SpeechModel:
+        """The uncompressed model behind it, opened. Raises ValueError if what has its name now is another."""
+        if self.artifact is None:
+            return self.open()[0]
+        base = self.artifact.base
+        found = find_target(base.model, base.revision)
+        if found.digest != base.digest:
+            raise ValueError(
+                f"{self.name} was made from {base.model}, which has changed since; a teacher has to be the same model"
+            )
+        return found.open()[0]
+
     def recognizer(self, language: str | None = None, task: str | None = None, device: str = "cpu") -> Recognizer:
         """The model opened on a device, ready to transcribe."""
         check_device(device)

@@ -32,6 +32,10 @@ def compress(
     limit: Annotated[
         int | None, typer.Option(help="Utterances drawn from it; by default 128, or all if there are fewer.")
     ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(help="Training audio for a recipe with finetune, distill or lora, apart from every test set."),
+    ] = None,
     overrides: Set = None,
     tokens: Annotated[
         str, typer.Option(help="What drives the decoder in calibration: own (the model's own text) or transcript.")
@@ -51,13 +55,16 @@ def compress(
 
     if tokens not in ("own", "transcript"):
         raise unknown("value of --tokens", tokens, ("own", "transcript"))
-    with stoppable("an artifact is written when it is complete, so nothing was"):
+    with stoppable(
+        "an artifact is written when it is complete, so nothing was; a training goes on when asked for again"
+    ):
         artifact = run(
             model,
             recipe=recipe,
             output=output,
             data=data,
             limit=limit,
+            train=train,
             overrides=overrides or (),
             tokens=tokens,  # type: ignore[arg-type]
             seed=seed,

@@ -3,14 +3,27 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from sottovoce.files import json_text
+from sottovoce.progress import What
+
+LINE_SECONDS = 60.0
 
 T = TypeVar("T")
 _errors = Console(stderr=True, highlight=False)
@@ -53,26 +66,52 @@ def stoppable(after: str) -> Iterator[None]:
         raise
 
 
-def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """A progress bar with an estimate of the time left; where nobody watches, a line at the end."""
+def track(items: Iterable[T], total: int, what: What) -> Iterator[T]:
+    """A progress bar with an estimate of the time left; where nobody watches, a line each minute and at the end."""
     if not _errors.is_terminal:
-        started = time.monotonic()
-        yield from items
-        say(f"{what}: {total} in {time.monotonic() - started:.1f} s")
+        yield from _told_by_line(items, total, what)
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=_errors) as progress:
-        task = progress.add_task(escape(what), total=total)
+        task = progress.add_task(escape(_words(what)), total=total)
         for item in items:
             label = getattr(item, "label", None)
-            if label:
-                progress.update(task, description=f"{escape(what)}: {escape(label)}")
+            told = f"{_words(what)}: {label}" if label else _words(what)
+            progress.update(task, description=escape(told))
             yield item
             progress.advance(task)
+
+
+def _told_by_line(items: Iterable[T], total: int, what: What) -> Iterator[T]:
+    started = told = time.monotonic()
+    done = 0
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            if time.monotonic() - told > LINE_SECONDS:
+                told = time.monotonic()
+                rate = done / (told - started)
+                left = timedelta(seconds=round((total - done) / rate))
+                say(f"{_words(what)}: {done} of {total}, {rate:.2f}/s, {left} left")
+    finally:  # a training may stop early
+        reached = str(total) if done == total else f"{done} of {total}"
+        say(f"{_words(what)}: {reached} in {time.monotonic() - started:.1f} s")
+
+
+class _Rate(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
+
+
+def _words(what: What) -> str:
+    return what if isinstance(what, str) else what()

@@ -15,9 +15,12 @@ from sottovoce.nearest import unknown
 from sottovoce.weight import LayerShape
 
 METHODS = {
+    "distill": "sottovoce.methods.distill:distill",
+    "finetune": "sottovoce.methods.finetune:finetune",
     "gptq": "sottovoce.methods.gptq:gptq",
     "global_magnitude": "sottovoce.methods.magnitude:global_magnitude",
     "hqq": "sottovoce.methods.hqq:hqq",
+    "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
     "rtn": "sottovoce.methods.rtn:rtn",
@@ -26,7 +29,8 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis"]
+Part = Literal["base", "mask", "low_rank", "basis", "values"]
+TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -35,9 +39,11 @@ class Method:
     """One method: its function, what it works on, what it owns and what it must see.
 
     scope   "layer": (layer, stats, **options) -> Weight; "block": (block, **options) -> None;
-            "model": (model, layers, calibration, **options) -> None
-    owns    the part of a weight that it replaces, or the basis
-    needs   which of "gram", "square", "absmax", "data" it uses; may depend on the options
+            "model": (model, layers, material, **options) -> None
+    owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
+            them and leaves masks and grids as they are
+    needs   which of "gram", "square", "absmax", "data" (calibration) and "audio", "transcripts" (training) it uses;
+            may depend on the options
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     """

@@ -59,7 +59,7 @@ def magnitude(
 def global_magnitude(
     model: object,
     layers: Mapping[str, Layer],
-    calibration: object,
+    material: object,
     *,
     sparsity: Annotated[
         float, Field(gt=0, lt=1, description="the share of weights dropped over all selected layers")

@@ -2,20 +2,23 @@
 
 An option is a keyword-only parameter annotated as `Annotated[type, Field(..., description=...)]`. A
 parameter `grid: Grid` stands for the grid's own fields, so that a recipe writes `bits: 3` and the
-method receives a Grid.
+method receives a Grid; `training: Training` and `losses: Losses` likewise.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from sottovoce.nearest import unknown
 from sottovoce.numbers.grid import SCALE_DTYPES, Grid
+from sottovoce.training.losses import Losses
+from sottovoce.training.settings import Training
 
 
 def _sparsity(value: object) -> object:
@@ -64,27 +67,54 @@ GRID_OPTIONS = tuple(GridOptions.model_fields)
 
 
 @dataclass(frozen=True)
-class OptionTable:
-    """The options of one method."""
+class Group:
+    """Options that stand in a recipe one by one, and reach a method as one argument."""
 
     schema: type[BaseModel]
-    takes_grid: bool
+    build: Callable[[Mapping[str, Any]], Any]
+
+
+def _whole(schema: type[BaseModel]) -> Group:
+    """A group whose argument is the schema itself."""
+    return Group(schema, lambda options: schema(**{name: options[name] for name in schema.model_fields}))
+
+
+GROUPS: dict[Any, Group] = {
+    Grid: Group(GridOptions, lambda options: grid_of(options)),
+    Training: _whole(Training),
+    Losses: _whole(Losses),
+}
+
+
+@dataclass(frozen=True)
+class OptionTable:
+    """The options of one method; groups are the parameters that stand for several."""
+
+    schema: type[BaseModel]
+    groups: Mapping[str, Group]
 
     @staticmethod
     def of(function: Callable[..., Any]) -> "OptionTable":
         """Read the keyword-only parameters of `function`."""
         fields: dict[str, Any] = {}
-        takes_grid = False
+        groups: dict[str, Group] = {}
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 continue
-            if parameter.annotation is Grid:
-                takes_grid = True
+            kind, *said = get_args(parameter.annotation) or (parameter.annotation,)
+            if kind in GROUPS:
+                groups[parameter.name] = GROUPS[kind]
+                fields |= _defaults(GROUPS[kind].schema, *said)
                 continue
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             fields[parameter.name] = (parameter.annotation, default)
-        base = GridOptions if takes_grid else _NoGrid
-        return OptionTable(create_model(function.__name__, __base__=base, **fields), takes_grid)
+        bases = tuple(group.schema for group in groups.values()) or (_NoGroup,)
+        return OptionTable(create_model(function.__name__, __base__=bases, **fields), groups)
+
+    @property
+    def takes_grid(self) -> bool:
+        """Whether the recipe's grid is for it."""
+        return any(group.schema is GridOptions for group in self.groups.values())
 
     def names(self) -> list[str]:
         """The names that a recipe may set."""
@@ -104,11 +134,10 @@ class OptionTable:
             raise ValueError(f"{method}: {option}={given.get(option)!r}: {message}") from None
 
     def arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Filled options as the keyword arguments of the function: the grid's fields become one Grid."""
-        rest = {name: value for name, value in options.items() if not (self.takes_grid and name in GRID_OPTIONS)}
-        if self.takes_grid:
-            rest["grid"] = grid_of(options)
-        return rest
+        """Filled options as the keyword arguments of the function, each group as one."""
+        grouped = {name for group in self.groups.values() for name in group.schema.model_fields}
+        rest = {name: value for name, value in options.items() if name not in grouped}
+        return rest | {name: group.build(options) for name, group in self.groups.items()}
 
     def rows(self) -> list[dict[str, str]]:
         """One row an option for a person to read: name, type, default, text."""
@@ -124,8 +153,18 @@ class OptionTable:
         ]
 
 
-class _NoGrid(BaseModel):
+class _NoGroup(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+def _defaults(schema: type[BaseModel], given: BaseModel | None = None) -> dict[str, Any]:
+    """The fields of a group whose defaults a method sets otherwise, as Annotated[Losses, Losses(logits=1)]."""
+    changed: dict[str, Any] = {}
+    for name in given.model_fields_set if given else ():
+        field = copy(schema.model_fields[name])
+        field.default = getattr(given, name)
+        changed[name] = (field.annotation, field)
+    return changed
 
 
 def grid_of(options: Mapping[str, Any]) -> Grid:

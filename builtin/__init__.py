@@ -1,0 +1,1 @@
+"""How the small speech corpus that sottovoce ships was made: texts, voices, rooms, and the script that ran them."""

@@ -1,0 +1,66 @@
+"""One clip of the corpus: a text, a voice, and what was said when, framed by a little silence."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from builtin import domain
+from builtin.synthesizers import RATE, Spoken, speak
+from builtin.voices import Split, Voice, voices
+
+SHORTEST, LONGEST = 1.0, 7.5  # seconds, with the silence
+SILENCE = (0.11, 0.28)  # seconds, at either end; 0.1 to 0.3 after a change of speed
+HUMAN_SHARE = {"train": 0.4, "test": 0.5}
+FEMALE_SHARE = 0.45  # of espeak-ng's clips, whose voices are mostly male
+TAIL = round(0.05 * RATE)  # what may still sound after the last phone's end
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Samples at 16 kHz and their phones, (label, first sample, sample after the last)."""
+
+    samples: npt.NDArray[np.float32]
+    phones: list[tuple[str, int, int]]
+    text: str
+    voice: Voice
+
+
+def clip(number: int, seed: int, part: str, split: Split) -> Clip:
+    """Clip `number` of the endless series that `seed` starts, with a text of that part of the domain.
+
+    The same text, voice and settings for the same arguments, whatever was made before; espeak-ng's samples differ
+    a little, as it keeps the phase of its flutter from clip to clip. Redrawn until it is SHORTEST to LONGEST seconds.
+    """
+    rng = np.random.default_rng([seed, number])
+    texts = domain.sentences(random.Random(f"{seed} {number}").getrandbits(64))
+    while True:
+        text = next(text for text in texts if domain.part(text) == part)
+        voice = _pick(split, rng)
+        made = framed(speak(text, voice, rng), rng)
+        if SHORTEST <= len(made.samples) / RATE <= LONGEST:
+            return Clip(made.samples, made.phones, text, voice)
+
+
+def framed(spoken: Spoken, rng: np.random.Generator) -> Spoken:
+    """The clip with SILENCE before the first phone and after the last, whatever the synthesizer left there."""
+    sounding = [(label, start, end) for label, start, end in spoken.phones if label != "pau"]
+    start, end = sounding[0][1], sounding[-1][2]
+    before, after = (round(seconds * RATE) for seconds in rng.uniform(*SILENCE, size=2))
+    out = np.zeros(before + end - start + after, np.float32)
+    lead, tail = min(before, start, TAIL), min(after, len(spoken.samples) - end, TAIL)
+    out[before - lead : before + end - start + tail] = spoken.samples[start - lead : end + tail]
+    shift = before - start
+    inner = [(label, a + shift, b + shift) for label, a, b in spoken.phones if start <= a and b <= end]
+    return Spoken(out, [("pau", 0, before), *inner, ("pau", before + end - start, len(out))])
+
+
+def _pick(split: Split, rng: np.random.Generator) -> Voice:
+    """One voice: HUMAN_SHARE of the time from a person's recordings, all of these alike."""
+    human, espeak = voices(split)
+    if rng.random() < HUMAN_SHARE[split]:
+        return human[rng.integers(len(human))]
+    gender = "female" if rng.random() < (FEMALE_SHARE if split == "train" else 0.5) else "male"
+    among = [voice for voice in espeak if voice.gender == gender]
+    return among[rng.integers(len(among))]

@@ -1,0 +1,55 @@
+"""Recovery through low-rank adapters: the base stays, or moves by a low-rank step only.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv:2106.09685. The losses are those
+of distill. Kept, the factors are the layer's low-rank part beside a masked or quantized base that no longer
+moves (as in QLoRA, Dettmers et al., 2023, arXiv:2305.14314). Merged, they are added to the base before its
+mask and its grid in every pass, so that nothing is lost when they go. Embeddings and convolutions are left
+out unless `where` names them.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sottovoce.methods import method
+from sottovoce.methods.distill import DecoderTokens, needs_of, refuse_no_loss
+from sottovoce.methods.finetune import Augment
+from sottovoce.methods.options import FactorDtype, dtype_of
+from sottovoce.training.data import Material
+from sottovoce.training.latent import AdapterLatent, Latent, MergedLatent
+from sottovoce.training.losses import Losses
+from sottovoce.training.recover import recover
+from sottovoce.training.settings import Training
+from sottovoce.weight import Layer, LayerShape
+
+
+def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
+    most = min(shape.rows, shape.columns)
+    if options["rank"] >= most:
+        size = f"{shape.name} ({shape.rows} x {shape.columns})"
+        return f"lora: rank={options['rank']} for {size}; 1 to {most - 1} would work"
+    return refuse_no_loss(shape, options)
+
+
+@method(scope="model", owns="values", needs=needs_of, refuse=_refuse)
+def lora(
+    model: Any,
+    layers: Mapping[str, Layer],
+    material: Material,
+    *,
+    rank: Annotated[int, Field(ge=1, description="columns of each adapter")] = 16,
+    merge: Annotated[bool, Field(description="add the adapters to the base instead of keeping them as a part")] = False,
+    norms: Annotated[bool, Field(description="train the norms and biases of the same blocks too")] = True,
+    dtype: FactorDtype = "float16",
+    tokens: DecoderTokens = "own",
+    augment: Augment = True,
+    losses: Annotated[Losses, Losses(encoder=1.0, logits=1.0)],
+    training: Training,
+) -> None:
+    """Learn with adapters only."""
+    latents: dict[str, Latent] = {
+        name: MergedLatent(layer, rank) if merge else AdapterLatent(layer, rank, dtype_of(dtype))
+        for name, layer in layers.items()
+    }
+    recover(model, layers, material.lessons, latents, losses, training, tokens=tokens, augment=augment, rest=norms)

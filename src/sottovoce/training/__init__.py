@@ -1,0 +1,1 @@
+"""Training: what finetune, distill and lora share, and what trained the built-in models."""

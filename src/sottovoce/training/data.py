@@ -1,0 +1,44 @@
+"""What a training step learns from, beside the model: audio, the uncompressed model, a folder for its state."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.structure import Clip
+from sottovoce.progress import Track, silent
+from sottovoce.speech.datasets import Corpus
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The utterances to train on, read where they are needed and never all at once.
+
+    language  of the audio, for a multilingual Whisper whose checkpoint names none
+    teacher   opens the uncompressed model behind the one in training
+    folder    where each training step keeps its state
+    """
+
+    corpus: Corpus
+    language: str | None
+    teacher: Callable[[], SpeechModel]
+    folder: Path
+    track: Track = silent
+
+    def at(self, step: int) -> "TrainingData":
+        """The same for one training step of a recipe, with a folder of its own."""
+        return replace(self, folder=self.folder / f"step-{step}")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a step on the whole model may look at: calibration clips, training data where the recipe trains."""
+
+    clips: Sequence[Clip] = ()
+    training: TrainingData | None = None
+
+    @property
+    def lessons(self) -> TrainingData:
+        """The training data, which a recipe that trains always has."""
+        assert self.training is not None, "a method that needs training data is given it"
+        return self.training

@@ -1,0 +1,84 @@
+"""What finetune, distill and lora share: from latents and losses to a model that has learned."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sottovoce.recognizer import Recognizer
+from sottovoce.training.batch import Batch
+from sottovoce.training.data import TrainingData
+from sottovoce.training.latent import Latent
+from sottovoce.training.losses import Losses, Objective
+from sottovoce.training.settings import Training
+from sottovoce.training.student import ModelStudent
+from sottovoce.training.trainer import train
+from sottovoce.training.utterances import (
+    Tokens,
+    UtteranceBatches,
+    check_transcripts,
+    own_tokens,
+    transcript_tokens,
+)
+from sottovoce.weight import Layer
+
+if TYPE_CHECKING:
+    from sottovoce.models.base import SpeechModel
+
+CHECKED_TRANSCRIPTS = 16
+
+
+def recover(
+    model: "SpeechModel",
+    layers: Mapping[str, Layer],
+    data: TrainingData,
+    latents: Mapping[str, Latent],
+    losses: Losses,
+    settings: Training,
+    *,
+    tokens: Tokens,
+    augment: bool,
+    rest: bool = True,
+) -> None:
+    """Train the latents of `layers` on `data`; the layers' weights and the module's end as they will be stored.
+
+    rest  whether norms and biases of the same blocks learn too
+
+    Raises ValueError for data that cannot be learned from, and for a loss that is not finite.
+    """
+    recognizer = Recognizer.of(model, data.language)
+    if losses.of_decoder and None in recognizer.rules.prompt:
+        raise ValueError(f"{model.checkpoint.name} is multilingual; name the language of the training audio")
+    for utterance in data.corpus.utterances:
+        model.check_seconds(utterance.seconds, str(utterance.audio))
+    teacher = _teacher(model, data)
+    texts = None
+    if losses.of_decoder and tokens == "own":
+        hearing = Recognizer.of(teacher, data.language)
+        texts = own_tokens(hearing, data.corpus, data.folder / "tokens.jsonl", settings.batch, data.track)
+    elif losses.of_decoder:
+        texts = transcript_tokens(recognizer, data.corpus)
+    batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augment)
+    if losses.of_decoder and tokens == "transcript":
+        check_transcripts(teacher, _sample(batches), data.corpus)
+    objective = Objective(model, teacher if losses.of_teacher else None, losses)
+    student = ModelStudent(model, layers, latents, rest=rest, checkpoint_activations=settings.checkpoint_activations)
+    try:
+        train(student, batches, objective, settings, data.folder, data.track, device=model.module.device.type)
+    finally:
+        student.finish()
+
+
+def _teacher(model: "SpeechModel", data: TrainingData) -> "SpeechModel":
+    teacher = data.teacher()
+    teacher.module.to(model.module.device).requires_grad_(False)
+    return teacher
+
+
+def _sample(batches: UtteranceBatches) -> Batch:
+    """Some utterances whose transcripts are worth a look: several different ones."""
+    chosen: dict[tuple[int, ...], int] = {}
+    for i, utterance in enumerate(batches.corpus.utterances):
+        assert batches.texts is not None
+        chosen.setdefault(tuple(batches.texts[utterance.id]), i)
+        if len(chosen) == CHECKED_TRANSCRIPTS:
+            break
+    return batches.of(list(chosen.values()))

@@ -1,0 +1,221 @@
+"""The training loop: steps, checks of the held-out loss, an early stop, a state on disk to resume from.
+
+Batches come by number and randomness by seed, so a training that was killed ends with the same bits as
+one that was not.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from sottovoce.progress import Track, silent
+from sottovoce.training.batch import Batch, Batches
+from sottovoce.training.settings import Training
+from sottovoce.training.state import Progress, TrainingFolder
+
+SAVE_SECONDS = 300.0
+
+Losses = dict[str, Tensor]
+Objective = Callable[[Any], Losses]
+
+
+class Student(Protocol):
+    """What is trained: parameters by name, and a way from them into a module's weights and back."""
+
+    @property
+    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
+        """What the optimizer moves."""
+
+    def write(self) -> None:
+        """Compute the module's weights from the parameters."""
+
+    def pull(self) -> None:
+        """Carry the gradients of the module's weights back to the parameters."""
+
+    def train(self, mode: bool) -> None:
+        """Switch the module between training and evaluation."""
+
+
+def train(
+    student: Student,
+    batches: Batches,
+    objective: Objective,
+    settings: Training,
+    folder: Path,
+    track: Track = silent,
+    *,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:
+    """Train `student`, or go on with what `folder` holds; returns the curve, a mapping each step.
+
+    objective  the losses of one batch by name; "loss" is the one that is minimised, a mean over its terms
+
+    The student ends at its best held-out loss; without held-out batches, at the last step. Raises
+    ValueError for a loss or a gradient that is not finite: the last good state stays in `folder`.
+    """
+    run = _Run(student, batches, objective, settings, TrainingFolder(folder), device)
+    with torch.enable_grad():
+        run.go(track)
+    return run.folder.curve()
+
+
+class _Run:
+    def __init__(
+        self,
+        student: Student,
+        batches: Batches,
+        objective: Objective,
+        settings: Training,
+        folder: TrainingFolder,
+        device: str,
+    ) -> None:
+        from transformers import get_cosine_schedule_with_warmup
+
+        self.student, self.batches, self.objective = student, batches, objective
+        self.settings, self.folder = settings, folder
+        self.device = torch.device(device).type
+        self.parameters = student.parameters
+        self.steps = max(1, math.ceil(batches.steps_per_epoch * settings.epochs / settings.accumulate))
+        self.every = max(1, round(batches.steps_per_epoch / settings.accumulate / settings.checks))
+        decayed = [p for p in self.parameters.values() if p.ndim > 1]
+        others = [p for p in self.parameters.values() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
+        )
+        warm = round(self.steps * settings.warmup)
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warm, self.steps)
+        self.progress = Progress()
+        self.lines: list[dict[str, Any]] = []
+
+    def go(self, track: Track) -> None:
+        if self.folder.started:
+            self.progress = self.folder.restore(self.parameters, self.optimizer, self.schedule)
+        else:
+            torch.manual_seed(self.settings.seed)
+            self.student.write()
+            self._check()
+        if not self.progress.finished:
+            self._steps(track)
+        if self.progress.best is not None:
+            self.folder.restore_best(self.parameters)
+        self.student.write()
+        self.student.train(False)
+
+    def _steps(self, track: Track) -> None:
+        first, saved = self.progress.step, time.monotonic()
+        started = saved - self.progress.seconds
+        with _ahead(self.batches, first * self.settings.accumulate, self.steps * self.settings.accumulate) as coming:
+            for step in track(range(first, self.steps), self.steps - first, self._told):
+                line = self._step(step, coming)
+                self.progress.step, self.progress.seconds = step + 1, round(time.monotonic() - started, 3)
+                self.lines.append({**line, "seconds": self.progress.seconds})
+                checked = (step + 1) % self.every == 0 or step + 1 == self.steps
+                if checked:
+                    self._check()
+                    self.progress.finished = step + 1 == self.steps or self.progress.stale >= self.settings.patience
+                if checked or time.monotonic() - saved > SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+                if self.progress.finished:
+                    return
+
+    def _step(self, step: int, coming: Iterator[Batch]) -> dict[str, Any]:
+        self.student.train(True)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.student.write()
+        sums: dict[str, float] = {}
+        for _ in range(self.settings.accumulate):
+            batch = next(coming)
+            with self._precision():
+                losses = self.objective(batch)
+            total = losses["loss"] / self.settings.accumulate
+            if not math.isfinite(float(total.detach())):
+                raise self._broken("loss", float(total.detach()), step, batch)
+            total.backward()
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(loss.detach()) / self.settings.accumulate
+        self.student.pull()
+        norm = float(clip_grad_norm_(self.parameters.values(), self.settings.clip))
+        if not math.isfinite(norm):
+            raise self._broken("gradient", norm, step, batch)
+        rate = self.schedule.get_last_lr()[0]
+        self.optimizer.step()
+        self.schedule.step()
+        told = {name: round(value, 6) for name, value in sums.items()}
+        return {"step": step + 1, **told, "learning_rate": rate, "gradient": round(norm, 5)}
+
+    def _broken(self, what: str, value: float, step: int, batch: Batch) -> ValueError:
+        ids = ", ".join(batch.ids[:4]) + (f" and {len(batch.ids) - 4} more" if len(batch.ids) > 4 else "")
+        kept = "nothing is lost"
+        if self.folder.started:
+            kept = f"the state after step {self.folder.progress().step} is kept"
+        return ValueError(
+            f"the {what} at step {step + 1} is {value} (utterances {ids}); {kept}; a lower learning_rate, "
+            "precision: fp32 or other data would work"
+        )
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        """The held-out loss with the weights as they stand, and whether it is the best so far."""
+        self.student.train(False)
+        self.student.write()
+        total, count = 0.0, 0
+        for batch in self.batches.held_out():
+            with self._precision():
+                total += float(self.objective(batch)["loss"]) * len(batch)
+            count += len(batch)
+        if not count:
+            return
+        loss = total / count
+        if self.lines:
+            self.lines[-1]["held_out"] = round(loss, 6)
+        else:
+            self.lines.append({"step": 0, "held_out": round(loss, 6), "seconds": 0.0})
+        if math.isfinite(loss) and (self.progress.best is None or loss < self.progress.best):
+            self.progress.best, self.progress.best_step, self.progress.stale = loss, self.progress.step, 0
+            self.folder.save_best(self.parameters)
+        else:
+            self.progress.stale += 1
+
+    def _save(self) -> None:
+        self.folder.add_to_curve(self.lines)
+        self.lines = []
+        self.folder.save(self.parameters, self.optimizer, self.schedule, self.progress)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def _told(self) -> str:
+        last = next((line["loss"] for line in reversed(self.lines) if "loss" in line), None)
+        loss = "" if last is None else f", loss {last:.3f}"
+        best = "" if self.progress.best is None else f", held out {self.progress.best:.3f}"
+        return f"training steps{loss}{best}"
+
+
+@contextmanager
+def _ahead(batches: Batches, first: int, last: int) -> Iterator[Iterator[Batch]]:
+    """Batches `first` to `last`, each made while the one before is learned from."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def run() -> Iterator[Batch]:
+            coming: Future[Batch] | None = pool.submit(batches.at, first)
+            for number in range(first, last):
+                assert coming is not None
+                batch = coming.result()
+                coming = pool.submit(batches.at, number + 1) if number + 1 < last else None
+                yield batch
+
+        yield run()
+        pool.shutdown(wait=False, cancel_futures=True)

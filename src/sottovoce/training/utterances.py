@@ -1,0 +1,175 @@
+"""A corpus as batches by number: shuffled anew each epoch, read when asked for, augmented by a seed."""
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sottovoce.models.base import SpeechModel
+from sottovoce.progress import Track
+from sottovoce.recognizer import Recognizer
+from sottovoce.speech.datasets import Corpus, Utterance
+from sottovoce.training.augment import spec_augment
+from sottovoce.training.batch import Batch, teacher_forced
+from sottovoce.training.settings import Training
+
+Tokens = Literal["own", "transcript"]
+HELD_OUT_MOST = 256
+FASTEST_SPEECH = 40.0  # characters a second; auctioneers reach 30
+
+
+@dataclass
+class UtteranceBatches:
+    """Batches of a corpus.
+
+    texts  the tokens of each utterance by id; None where the decoder is not trained
+    """
+
+    model: SpeechModel
+    recognizer: Recognizer
+    corpus: Corpus
+    texts: Mapping[str, Sequence[int]] | None
+    settings: Training
+    augmented: bool
+    _orders: dict[int, list[int]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        shuffled = list(range(len(self.corpus)))
+        random.Random(self.settings.seed).shuffle(shuffled)
+        held = min(HELD_OUT_MOST, round(self.settings.held_out * len(self.corpus)))
+        held = max(held, 1) if self.settings.held_out else 0
+        self._held, self._trained = shuffled[:held], shuffled[held:]
+        if not self._trained:
+            raise ValueError(
+                f"{self.corpus.path} has {len(self.corpus)} utterances, of which held_out={self.settings.held_out:g} "
+                "leaves none to train on; more audio or held_out: 0 would work"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass; the last may be smaller."""
+        return -(-len(self._trained) // self.settings.batch)
+
+    def at(self, number: int) -> Batch:
+        """The batch of that number."""
+        epoch, place = divmod(number, self.steps_per_epoch)
+        if epoch not in self._orders:
+            order = list(self._trained)
+            random.Random(f"{self.settings.seed} {epoch}").shuffle(order)
+            self._orders = {epoch: order}
+        first = place * self.settings.batch
+        chosen = self._orders[epoch][first : first + self.settings.batch]
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
+        return self._batch(chosen, generator if self.augmented else None)
+
+    def of(self, chosen: Sequence[int]) -> Batch:
+        """Some utterances by their place in the corpus, as they are."""
+        return self._batch(chosen, None)
+
+    def held_out(self) -> Iterator[Batch]:
+        """The utterances that are never trained on, as they are."""
+        for first in range(0, len(self._held), self.settings.batch):
+            yield self._batch(self._held[first : first + self.settings.batch], None)
+
+    def _batch(self, chosen: Sequence[int], generator: torch.Generator | None) -> Batch:
+        utterances = [self.corpus.utterances[i] for i in chosen]
+        features = [self.model.features(self.recognizer.read(utterance.audio)) for utterance in utterances]
+        if generator is not None:
+            features = [spec_augment(clip, generator) for clip in features]
+        ids = tuple(utterance.id for utterance in utterances)
+        if self.texts is None:
+            none = torch.zeros(len(ids), 0, dtype=torch.int64)
+            return Batch(ids, tuple(features), none, none)
+        prompts = self.recognizer.prompts([features[i].to(self.model.module.device) for i in range(len(features))])
+        texts = [self.texts[name] for name in ids]
+        inputs, labels = teacher_forced(prompts, texts, self.recognizer.rules.end[0])
+        return Batch(ids, tuple(features), inputs, labels)
+
+
+def transcript_tokens(recognizer: Recognizer, corpus: Corpus) -> dict[str, list[int]]:
+    """The tokens of every transcript by id.
+
+    Raises ValueError for an utterance without text, or whose text cannot be what its audio says: too long for
+    the decoder, or faster than anybody speaks.
+    """
+    return {utterance.id: _transcript(recognizer, corpus, utterance) for utterance in corpus.utterances}
+
+
+def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) -> list[int]:
+    if not utterance.text:
+        raise ValueError(f"{corpus.path}: {utterance.id} has no transcript to learn; give one, or use distill")
+    if len(utterance.text) > FASTEST_SPEECH * utterance.seconds + 5:
+        raise ValueError(
+            f"{corpus.path}: {utterance.id} has {len(utterance.text)} characters for {utterance.seconds:.2f} s, "
+            "faster than anybody speaks; its transcript belongs to another recording, or its seconds are wrong"
+        )
+    tokens = recognizer.model.text_tokens(utterance.text)
+    most = recognizer.rules.most_tokens
+    if len(tokens) + 1 > most:
+        raise ValueError(
+            f"{corpus.path}: the transcript of {utterance.id} takes {len(tokens)} tokens, and the model writes {most} "
+            "at most; cut the utterance"
+        )
+    return tokens
+
+
+def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, track: Track) -> dict[str, list[int]]:
+    """What the uncompressed model hears in every utterance, by id; kept in `file`, and so made once."""
+    known: dict[str, list[int]] = {}
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:  # a kill may cut the last line
+                break
+            known[row["id"]] = row["tokens"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(_line(name, tokens) for name, tokens in known.items()), encoding="utf-8")
+    missing = [utterance for utterance in corpus.utterances if utterance.id not in known]
+    groups = [missing[i : i + batch] for i in range(0, len(missing), batch)]
+    with file.open("a", encoding="utf-8") as lines, torch.no_grad():
+        for group in track(groups, len(groups), "teacher's transcripts") if groups else ():
+            features = [teacher.model.features(teacher.read(utterance.audio)) for utterance in group]
+            for utterance, decoded in zip(group, teacher.decode(features), strict=True):
+                known[utterance.id] = list(decoded.tokens)
+                lines.write(_line(utterance.id, known[utterance.id]))
+            lines.flush()
+    return known
+
+
+def _line(name: str, tokens: Sequence[int]) -> str:
+    return json.dumps({"id": name, "tokens": list(tokens)}) + "\n"
+
+
+def check_transcripts(teacher: SpeechModel, batch: Batch, corpus: Corpus) -> None:
+    """Raise ValueError if the uncompressed model finds texts no likelier with their own audio than with another's.
+
+    batch  utterances with labels that differ; of a single one nothing can be said
+    """
+    if len(batch) < 2:
+        return
+    own = _likelihood(teacher, batch, list(range(len(batch))))
+    other = _likelihood(teacher, batch, [*range(1, len(batch)), 0])
+    if own <= other:
+        raise ValueError(
+            f"{corpus.path}: the uncompressed model finds the transcripts no likelier with their own audio ({own:.2f} "
+            f"nats a token) than with another's ({other:.2f}); check that each text belongs to its audio"
+        )
+
+
+@torch.no_grad()
+def _likelihood(model: SpeechModel, batch: Batch, order: Sequence[int]) -> float:
+    """Mean log-likelihood of a label, with the audio in another order."""
+    from torch.nn.functional import cross_entropy
+
+    device = model.module.device
+    memory = model.encode([batch.features[i] for i in order])
+    keywords = model.decoder_keywords(memory)
+    states = model.module.model.decoder(input_ids=batch.inputs.to(device), use_cache=False, **keywords)
+    logits: Tensor = model.module.proj_out(states.last_hidden_state)
+    return -float(cross_entropy(logits.float().flatten(0, 1), batch.labels.to(device).flatten(), ignore_index=-100))

@@ -1,0 +1,74 @@
+"""What a compression that trains keeps beside its output until it is done, and goes on from when it was killed.
+
+<output>.unfinished/
+  plan.json      what was asked: model, recipe, data; another plan is refused
+  start-<n>/     the artifact as segment <n> of the recipe, which trains, began
+  step-<n>/      the state of that training
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sottovoce.artifact import is_artifact
+from sottovoce.files import json_text, write_text
+from sottovoce.training.state import TrainingFolder
+
+PLAN = "plan.json"
+
+
+class Unfinished:
+    """The folder beside an output."""
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output.absolute().with_name(f"{output.absolute().name}.unfinished")
+
+    def claim(self, plan: Mapping[str, Any]) -> None:
+        """Take the folder for a plan. Raises ValueError, with the difference, if it holds another one's work."""
+        path = self.folder / PLAN
+        if not path.is_file():
+            write_text(path, json_text(plan))
+            return
+        asked = dict(_flat(json.loads(json_text(plan))))
+        found = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+        changed = [
+            f"{name} was {found.get(name, 'not there')}, is {asked.get(name, 'not there')}"
+            for name in dict.fromkeys([*found, *asked])
+            if found.get(name) != asked.get(name)
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds an unfinished compression that differs: {'; '.join(changed)}; ask for the "
+                "same again to finish it, or delete that folder"
+            )
+
+    def start(self, number: int) -> Path:
+        """Where the artifact lies from which segment `number` begins."""
+        return self.folder / f"start-{number}"
+
+    def latest(self) -> int | None:
+        """The last segment that began to train; None if none did."""
+        numbers = [int(path.name.removeprefix("start-")) for path in self.folder.glob("start-*") if is_artifact(path)]
+        return max(numbers, default=None)
+
+    def curves(self) -> list[dict[str, Any]]:
+        """The curves of all trainings in turn, each line with the number of its training from 0."""
+        folders = sorted(self.folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+        return [{"training": i, **line} for i, path in enumerate(folders) for line in TrainingFolder(path).curve()]
+
+    def remove(self) -> None:
+        """Forget all, once the output stands."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _flat(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Each leaf of a document with the path to it."""
+    items = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    if not items and not isinstance(document, (dict, list)):
+        yield path, str(document)
+    for key, value in items:
+        yield from _flat(value, f"{path}.{key}" if path else str(key))

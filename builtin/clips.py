@@ -1,7 +1,9 @@
 """One clip of the corpus: a text, a voice, and what was said when, framed by a little silence."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from builtin.voices import Split, Voice, voices
 
 SHORTEST, LONGEST = 1.0, 7.5  # seconds, with the silence
 SILENCE = (0.11, 0.28)  # seconds, at either end; 0.1 to 0.3 after a change of speed
-HUMAN_SHARE = {"train": 0.4, "test": 0.5}
+HUMAN_SHARE = {"train": 0.4, "test": 1 / 6}  # in the test every speaker is heard alike
 FEMALE_SHARE = 0.45  # of espeak-ng's clips, whose voices are mostly male
 TAIL = round(0.05 * RATE)  # what may still sound after the last phone's end
 
@@ -27,8 +29,10 @@ class Clip:
     voice: Voice
 
 
-def clip(number: int, seed: int, part: str, split: Split) -> Clip:
+def clip(number: int, seed: int, part: str, split: Split, two_phrases: float = 0.0) -> Clip:
     """Clip `number` of the endless series that `seed` starts, with a text of that part of the domain.
+
+    With probability `two_phrases` the voice says two texts, one after the other.
 
     The same text, voice and settings for the same arguments, whatever was made before; espeak-ng's samples differ
     a little, as it keeps the phase of its flutter from clip to clip. Redrawn until it is SHORTEST to LONGEST seconds.
@@ -36,11 +40,23 @@ def clip(number: int, seed: int, part: str, split: Split) -> Clip:
     rng = np.random.default_rng([seed, number])
     texts = domain.sentences(random.Random(f"{seed} {number}").getrandbits(64))
     while True:
-        text = next(text for text in texts if domain.part(text) == part)
+        wanted = 2 if two_phrases and rng.random() < two_phrases else 1
+        phrases = list(islice((text for text in texts if domain.part(text) == part), wanted))
         voice = _pick(split, rng)
-        made = framed(speak(text, voice, rng), rng)
+        made = _joined([framed(speak(phrase, voice, rng), rng) for phrase in phrases])
         if SHORTEST <= len(made.samples) / RATE <= LONGEST:
-            return Clip(made.samples, made.phones, text, voice)
+            return Clip(made.samples, made.phones, " ".join(phrases), voice)
+
+
+def _joined(phrases: Sequence[Spoken]) -> Spoken:
+    """One after the other, their silences between them."""
+    starts = np.cumsum([0, *(len(phrase.samples) for phrase in phrases)])
+    phones = [
+        (label, int(a + start), int(b + start))
+        for phrase, start in zip(phrases, starts, strict=False)
+        for label, a, b in phrase.phones
+    ]
+    return Spoken(np.concatenate([phrase.samples for phrase in phrases]), phones)
 
 
 def framed(spoken: Spoken, rng: np.random.Generator) -> Spoken:

@@ -21,6 +21,7 @@ from builtin.voices import Split
 
 OPUS_COMPRESSION = 0.945  # libsndfile's 0 to 1; some 22 kbit/s for one channel at 16 kHz
 LARGEST_BYTES = 12_000_000
+TWO_PHRASES = 0.75  # the share of utterances in which a voice says two
 
 
 class Set(NamedTuple):
@@ -34,10 +35,10 @@ class Set(NamedTuple):
 
 
 SETS = {
-    "test": Set(420, "test", "test", True, "to measure word error rate"),
+    "test": Set(260, "test", "test", True, "to measure word error rate"),
     "calibration": Set(128, "shipped", "train", True, "to collect input statistics for a method"),
-    "train": Set(400, "shipped", "train", True, "to recover accuracy by fine-tuning"),
-    "unlabelled": Set(200, "shipped", "train", False, "to recover accuracy by distillation, without texts"),
+    "train": Set(300, "shipped", "train", True, "to recover accuracy by fine-tuning"),
+    "unlabelled": Set(120, "shipped", "train", False, "to recover accuracy by distillation, without texts"),
 }
 
 
@@ -75,7 +76,7 @@ def write_sets(out: Path, seed: int, jobs: int) -> None:
 
 def _heard(number: int, seed: int, what: Set) -> Clip | None:
     """One clip as heard in a room; None if that made it too long or too short."""
-    made = clip(number, seed, what.part, what.split)
+    made = clip(number, seed, what.part, what.split, TWO_PHRASES)
     samples, phones = augment(made.samples, made.phones, np.random.default_rng([seed, number, 1]), SHIPPED)
     if not SHORTEST <= len(samples) / RATE <= LONGEST:
         return None

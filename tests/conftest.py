@@ -1,8 +1,10 @@
+import json
 from functools import cache
 
 import pytest
 import torch
 
+import sottovoce
 from sottovoce.calibration import calibrate
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.target import find_target
@@ -47,3 +49,22 @@ def clips(toy, speech):
         return calibrate(model, read_corpus(speech, need_text=False).select(3, 0)).clips
 
     return calibrated
+
+
+@pytest.fixture(scope="session")
+def lessons(toy, tmp_path_factory):
+    """A manifest of eight clips to train a toy on, by its name; a text is how the toy's own transcript begins.
+
+    A random text would be refused: the toy finds it as likely with any other audio.
+    """
+
+    @cache
+    def written(name):
+        manifest = toys.write_speech(tmp_path_factory.mktemp("lessons"), 14, seed=2, prefix="lesson")
+        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+        heard = sottovoce.load(toy(name)).transcribe([manifest.parent / row["audio"] for row in rows])
+        told = [{**row, "text": text[:12].strip()} for row, text in zip(rows, heard, strict=True) if text]
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in told[:8]), encoding="utf-8")
+        return manifest
+
+    return written

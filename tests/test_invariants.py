@@ -26,11 +26,19 @@ from sottovoce.speech.audio import read as read_audio
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.stats import InputStats
 from sottovoce.target import find_target
+from sottovoce.training.data import Material, TrainingData
 from tests.conftest import TOYS
 
 # What a method needs before it, and options without which it refuses; one that needs neither is not named.
-BEFORE = {"low_rank": ["rtn"]}
-OPTIONS = {"hqq": {"symmetric": False}, "low_rank": {"rank": 3}}
+LESSONS = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.01}
+BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"]}
+OPTIONS = {
+    "distill": LESSONS,
+    "finetune": LESSONS,
+    "hqq": {"symmetric": False},
+    "lora": {**LESSONS, "rank": 2},
+    "low_rank": {"rank": 3},
+}
 BLOCKS = "*.layers.*"
 RECIPES = {
     **{name: [*BEFORE.get(name, []), {name: OPTIONS.get(name, {})}] for name in METHODS},
@@ -49,23 +57,56 @@ RECIPES = {
     "factors alone": [{"low_rank": {"replace": True, "rank": 4, "metric": "plain", "dtype": "float32"}}],
     "smooth, rounded, masked": ["smoothquant", "gptq", {"global_magnitude": {"where": BLOCKS}}],
     "all pruned then rounded": ["global_magnitude", "gptq"],
+    "2:4 integers, trained with their scales": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+        {"finetune": {**LESSONS, "learned_scales": True}},
+    ],
+    "trained with a fractional zero": [{"hqq": {"symmetric": False}}, {"distill": LESSONS}],
+    "trained with its factors": [
+        "rtn",
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+        {"finetune": {**LESSONS, "where": BLOCKS}},
+    ],
+    "adapters merged into masked integers": [
+        "magnitude",
+        "gptq",
+        {"lora": {**LESSONS, "rank": 2, "merge": True, "where": BLOCKS, "learning_rate": 0.1}},
+    ],
+    "adapters behind factors": ["rtn", {"low_rank": {"rank": 2}}, {"lora": {**LESSONS, "rank": 2}}],
+    "masked, trained, rounded, trained": ["wanda", {"distill": LESSONS}, "gptq", {"distill": LESSONS}],
+    "the encoder alone": [
+        {"wanda": {"where": "encoder.layers.*"}},
+        {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
+    ],
 }
 every_toy = pytest.mark.parametrize("name", TOYS)
 one_of_each = pytest.mark.parametrize("name", ["whisper untied", "moonshine"])  # where tied or not says nothing new
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 
 
-def compressed(folder, steps, clips, after=lambda model, layers, step, changed: None):
+@pytest.fixture
+def material(toy, clips, lessons, tmp_path):
+    """What a toy is compressed with, by its name: three clips, eight lessons, a folder for what trains."""
+
+    def of(name):
+        data = TrainingData(read_corpus(lessons(name)), None, find_target(toy(name)).uncompressed, tmp_path / "state")
+        return Material(clips(name), data)
+
+    return of
+
+
+def compressed(folder, steps, material, after=lambda model, layers, step, changed: None):
     """The model and layers of a checkpoint after `steps`; `after` is called with all of them at each."""
     target = find_target(folder)
     selection = select(read_recipe({"steps": steps}), target.layout())
     model, layers = target.open()
-    compress_layers(model, layers, selection, clips, after=lambda step, changed: after(model, layers, step, changed))
+    compress_layers(model, layers, selection, material, after=lambda step, changed: after(model, layers, step, changed))
     return model, layers
 
 
-def saved(tmp_path, folder, steps, clips):
-    model, layers = compressed(folder, steps, clips)
+def saved(tmp_path, folder, steps, material):
+    model, layers = compressed(folder, steps, material)
     return model, layers, save(tmp_path / "artifact", model, layers, find_target(folder).base, [], [])
 
 
@@ -85,7 +126,7 @@ def weight_of(model, layer):
 
 @every_recipe
 @every_toy
-def test_after_every_step_the_module_holds_what_its_parts_say(name, recipe, toy, clips):
+def test_after_every_step_the_module_holds_what_its_parts_say(name, recipe, toy, material):
     steps = []
 
     def after(model, layers, step, changed):
@@ -97,13 +138,13 @@ def test_after_every_step_the_module_holds_what_its_parts_say(name, recipe, toy,
         for layer in layers.values():
             assert torch.equal(weight_of(model, layer), layer.weight.dense()), (step.label, layer.name)
 
-    compressed(toy(name), RECIPES[recipe], clips(name), after)
+    compressed(toy(name), RECIPES[recipe], material(name), after)
     assert set(steps) == {step if isinstance(step, str) else next(iter(step)) for step in RECIPES[recipe]}
 
 
 @every_recipe
 @one_of_each
-def test_a_layer_lists_a_step_only_if_the_step_changed_it(name, recipe, toy, clips):
+def test_a_layer_lists_a_step_only_if_the_step_changed_it(name, recipe, toy, material):
     _, before = find_target(toy(name)).open()
     known = {layer: kept.weight for layer, kept in before.items()}
 
@@ -114,14 +155,14 @@ def test_a_layer_lists_a_step_only_if_the_step_changed_it(name, recipe, toy, cli
             assert not (same and old.mask is new.mask and old.low_rank is new.low_rank), (step.label, layer.name)
             known[layer.name] = new
 
-    _, layers = compressed(toy(name), RECIPES[recipe], clips(name), after)
+    _, layers = compressed(toy(name), RECIPES[recipe], material(name), after)
     for layer in layers.values():
         assert layer.steps or torch.equal(layer.weight.dense(), before[layer.name].weight.dense())
 
 
 @every_recipe
 @one_of_each
-def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(name, recipe, toy, clips):
+def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(name, recipe, toy, material):
     target = find_target(toy(name))
     _, layers = target.open()
     targets = {layer: kept.target.clone() for layer, kept in layers.items()}
@@ -140,7 +181,7 @@ def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(name, recip
             else:
                 assert torch.equal(layer.target, targets[layer.name]), (step.label, layer.name)
 
-    compressed(toy(name), RECIPES[recipe], clips(name), after)
+    compressed(toy(name), RECIPES[recipe], material(name), after)
 
 
 # --- on disk --------------------------------------------------------------------------------------
@@ -148,8 +189,8 @@ def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(name, recip
 
 @every_recipe
 @every_toy
-def test_what_is_loaded_is_bitwise_what_was_saved(name, recipe, toy, clips, tmp_path, monkeypatch):
-    model, layers, artifact = saved(tmp_path, toy(name), RECIPES[recipe], clips(name))
+def test_what_is_loaded_is_bitwise_what_was_saved(name, recipe, toy, material, tmp_path, monkeypatch):
+    model, layers, artifact = saved(tmp_path, toy(name), RECIPES[recipe], material(name))
     assert artifact.predicted_bytes() == artifact.bytes
     monkeypatch.setattr(SpeechModel, "without_weights", garbage(SpeechModel.without_weights))
     loaded, found = load_layers(artifact)
@@ -167,8 +208,8 @@ def test_what_is_loaded_is_bitwise_what_was_saved(name, recipe, toy, clips, tmp_
 
 @every_recipe
 @one_of_each
-def test_a_dense_weight_can_be_computed_from_the_file_alone(name, recipe, toy, clips, tmp_path):
-    model, layers, artifact = saved(tmp_path, toy(name), RECIPES[recipe], clips(name))
+def test_a_dense_weight_can_be_computed_from_the_file_alone(name, recipe, toy, material, tmp_path):
+    model, layers, artifact = saved(tmp_path, toy(name), RECIPES[recipe], material(name))
     with safe_open(artifact.folder / "model.safetensors", framework="pt") as file:
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, a file and no dict
     for entry in artifact.entries:
@@ -264,7 +305,7 @@ def assert_same_weight(one, other):
 
 @every_toy
 def test_a_tied_weight_is_stored_once_and_stays_tied(name, toy, clips, tmp_path):
-    model, _, artifact = saved(tmp_path, toy(name), ["rtn"], ())
+    model, _, artifact = saved(tmp_path, toy(name), ["rtn"], Material())
     module, tied = model.module, "untied" not in name
     assert (module.proj_out.weight is module.model.decoder.embed_tokens.weight) == tied
     with safe_open(artifact.folder / "model.safetensors", framework="pt") as file:
@@ -280,7 +321,7 @@ def test_a_tied_weight_is_stored_once_and_stays_tied(name, toy, clips, tmp_path)
 @every_toy
 def test_smoothing_leaves_float_logits_as_they_were(name, toy, clips):
     before, _ = find_target(toy(name)).open()
-    after, layers = compressed(toy(name), [{"smoothquant": {"alpha": 0.7}}], clips(name))
+    after, layers = compressed(toy(name), [{"smoothquant": {"alpha": 0.7}}], Material(clips(name)))
     assert any(layer.steps for layer in layers.values())
     for clip in clips(name):
         expected = logits(before, clip)
@@ -410,7 +451,7 @@ class Watch:
 @every_toy
 def test_every_site_is_summed_once_for_each_clip_and_memory_once_for_all_blocks(name, toy, clips, monkeypatch):
     three, watch = clips(name), Watch(monkeypatch)
-    model, _ = compressed(toy(name), ["wanda", "gptq"], three)
+    model, _ = compressed(toy(name), ["wanda", "gptq"], Material(three))
     sites = {site.name for stack in model.stacks for unit in stack.units for site in unit.sites}
     sites = {site for site in sites if not site.endswith("positions")}
     looked_up = 0 if model.tied else 1  # an untied table of tokens is looked up: no sum
@@ -434,7 +475,7 @@ def test_readers_of_one_site_share_its_statistics_and_all_blocks_those_of_memory
     target = find_target(toy(name))
     spied = Recipe("spied", (replace(step, method=replace(step.method, function=spy)),))
     model, layers = target.open()
-    compress_layers(model, layers, select(spied, target.layout()), clips(name))
+    compress_layers(model, layers, select(spied, target.layout()), Material(clips(name)))
     readers = defaultdict(set)
     for site in (site for stack in model.stacks for unit in stack.units for site in unit.sites):
         readers[site.name] |= set(site.readers)
@@ -447,7 +488,7 @@ def test_readers_of_one_site_share_its_statistics_and_all_blocks_those_of_memory
 @every_toy
 def test_a_unit_runs_once_to_collect_once_to_feed_the_next_and_no_more(name, toy, clips, monkeypatch):
     three, watch = clips(name), Watch(monkeypatch)
-    compressed(toy(name), [{"gptq": {"where": "decoder.layers.0.self_attn.*"}}], three)
+    compressed(toy(name), [{"gptq": {"where": "decoder.layers.0.self_attn.*"}}], Material(three))
     expected = {"encoder.stem", "encoder.layers.0", "encoder.layers.1", "encoder.exit", "decoder.stem"}
     assert watch.forwards == {**dict.fromkeys(expected, len(three)), "watched": len(three)}
 
@@ -455,7 +496,7 @@ def test_a_unit_runs_once_to_collect_once_to_feed_the_next_and_no_more(name, toy
 @every_toy
 def test_a_recipe_without_statistics_runs_no_unit(name, toy, clips, monkeypatch):
     three, watch = clips(name), Watch(monkeypatch)
-    compressed(toy(name), [{"magnitude": {"where": BLOCKS}}, "rtn"], three)
+    compressed(toy(name), [{"magnitude": {"where": BLOCKS}}, "rtn"], Material(three))
     assert not watch.forwards
     assert not watch.adds
 
@@ -476,7 +517,7 @@ def statistics(folder, steps, clips):
     target = find_target(folder)
     model, layers = target.open()
     spied = Recipe("spied", (replace(step, method=replace(step.method, function=spy)),))
-    compress_layers(model, layers, select(spied, target.layout()), clips)
+    compress_layers(model, layers, select(spied, target.layout()), Material(clips))
     return model, found
 
 
@@ -579,7 +620,9 @@ def test_missing_and_needless_data_are_refused_before_a_weight_is_read(toy, spee
 @pytest.mark.parametrize("name", ["whisper", "moonshine untied"])
 def test_compress_saves_what_the_loop_made_and_load_runs_it(name, toy, speech, clips, tmp_path, audio):
     artifact = sottovoce.compress(toy(name), recipe="gptq-w4", output=tmp_path / "a", data=speech, limit=3)
-    model, _ = compressed(toy(name), [step.as_document() for step in read_recipe("gptq-w4").steps], clips(name))
+    model, _ = compressed(
+        toy(name), [step.as_document() for step in read_recipe("gptq-w4").steps], Material(clips(name))
+    )
     recognizer = sottovoce.load(tmp_path / "a")
     assert_same_module(recognizer.model.module, model.module)
     assert artifact == read_artifact(tmp_path / "a")

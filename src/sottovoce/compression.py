@@ -126,8 +126,9 @@ class _Compression:
                 unfinished, number, partial(save_as, model=model, layers=layers)
             ),
         )
-        curve = [*(self.target.artifact.curve() if self.target.artifact else ()), *unfinished.curves()]
-        artifact = save_as(self.output, model, layers, curve)
+        earlier = self.target.artifact.curve() if self.target.artifact else []
+        trained = 1 + max((line["training"] for line in earlier), default=-1)
+        artifact = save_as(self.output, model, layers, [*earlier, *unfinished.curves(trained)])
         unfinished.remove()
         return artifact
 

@@ -20,7 +20,7 @@ from sottovoce.progress import Track, silent
 from sottovoce.recipe import Selection, Step
 from sottovoce.stats import InputStats
 from sottovoce.training.data import Material
-from sottovoce.weight import Layer
+from sottovoce.weight import Layer, Weight
 
 Work = Sequence[tuple[Step, tuple[str, ...]]]
 After = Callable[[Step, Mapping[str, Layer]], None]
@@ -53,6 +53,7 @@ def compress_layers(
         if whole_model:
             [(step, names)] = work
             chosen = {name: layers[name] for name in names}
+            earlier = {name: layer.weight for name, layer in chosen.items()}
             here = material
             if step.needs & TRAINING_NEEDS:
                 before(number, model, layers)
@@ -60,7 +61,8 @@ def compress_layers(
             step.method.function(model, chosen, here, **step.method.options.arguments(step.options))
             for layer in chosen.values():
                 layer.settle()
-            _assign(model, step, chosen, after)
+            changed = {name: layer for name, layer in chosen.items() if _changed(earlier[name], layer.weight)}
+            _assign(model, step, changed, after)
         else:
             _sweep(model, layers, work, material.clips, track, after)
 
@@ -158,6 +160,15 @@ def _apply(
         except (ValueError, LinAlgError) as error:
             raise ValueError(f"{step.method.name} on {name}: {error}") from error
     return {name: layers[name] for name in names}
+
+
+def _changed(earlier: Weight, now: Weight) -> bool:
+    """Whether a weight became another; a training makes each anew, and may leave one as it was."""
+
+    def outline(weight: Weight) -> tuple[bool, int]:
+        return weight.mask is None, 0 if weight.low_rank is None else weight.low_rank[0].shape[1]
+
+    return outline(earlier) != outline(now) or not torch.equal(earlier.dense(), now.dense())
 
 
 def _assign(model: SpeechModel, step: Step, changed: Mapping[str, Layer], after: After) -> None:

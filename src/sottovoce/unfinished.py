@@ -53,10 +53,11 @@ class Unfinished:
         numbers = [int(path.name.removeprefix("start-")) for path in self.folder.glob("start-*") if is_artifact(path)]
         return max(numbers, default=None)
 
-    def curves(self) -> list[dict[str, Any]]:
-        """The curves of all trainings in turn, each line with the number of its training from 0."""
+    def curves(self, first: int = 0) -> list[dict[str, Any]]:
+        """The curves of all trainings in turn, each line with the number of its training from `first`."""
         folders = sorted(self.folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-        return [{"training": i, **line} for i, path in enumerate(folders) for line in TrainingFolder(path).curve()]
+        numbered = enumerate(folders, start=first)
+        return [{"training": i, **line} for i, path in numbered for line in TrainingFolder(path).curve()]
 
     def remove(self) -> None:
         """Forget all, once the output stands."""

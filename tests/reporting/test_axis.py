@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,3 +35,10 @@ def test_an_axis_is_logarithmic_beyond_a_ratio(values, log):
 def test_ticks_are_round():
     assert fit_axis([0.0, 9.0]).ticks() == [0, 2, 4, 6, 8]
     assert fit_axis([3.0, 300.0]).ticks() == [5, 10, 20, 50, 100, 200]
+
+
+@pytest.mark.parametrize("low", [1.0, 10.0, 2.84])
+def test_values_that_differ_in_their_last_bit_have_an_axis_like_one_value(low):
+    axis = fit_axis([low, math.nextafter(low, math.inf)])
+    assert len(axis.ticks()) >= 2
+    assert all(-1e-9 <= axis.place(tick) <= 1 + 1e-9 for tick in axis.ticks())

@@ -1,7 +1,7 @@
 """One row of the table: a model under a recipe, with its scores and its cost, or with its error."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,17 @@ from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
 from sottovoce.recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
+CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Row:
     """A row as a sweep writes it and a report reads it.
 
-    quantization, sparsity, low_rank, calibration are the table's words, "-" where there is nothing. Sizes
-    are in bytes, costs are of one utterance of `workload`; scores has one item a data set. An error leaves
-    the measured fields empty.
+    quantization, sparsity, low_rank, recovery, calibration, trained_on are the table's words, "-" where there
+    is nothing. Sizes are in bytes, costs are of one utterance of `workload`; scores has one item a data set;
+    curve has points of what was trained. An error leaves the measured fields empty.
     """
 
     key: str
@@ -30,6 +31,8 @@ class Row:
     low_rank: str
     calibration: str
     compressed: bool
+    recovery: str = "-"
+    trained_on: str = "-"
     bytes: int | None = None
     bits_per_weight: float | None = None
     nonzeros: int | None = None
@@ -38,6 +41,7 @@ class Row:
     memory_bytes: int | None = None
     workload: Mapping[str, Any] | None = None
     scores: tuple[Score, ...] = ()
+    curve: Sequence[Mapping[str, Any]] = ()
     compress_seconds: float | None = None
     artifact: str | None = None
     error: str | None = None
@@ -47,6 +51,12 @@ class Row:
     def wer(self) -> float | None:
         """The macro average of the WER over data sets, in percent."""
         return sum(score.wer for score in self.scores) / len(self.scores) if self.scores else None
+
+    @staticmethod
+    def of_document(document: Mapping[str, Any]) -> "Row":
+        """The row of a JSON document without its format. Raises TypeError or KeyError if it is none."""
+        scores = tuple(Score.of_document(score) for score in document["scores"])
+        return Row(**{**document, "curve": tuple(document.get("curve", ())), "scores": scores})
 
     def write(self, folder: Path) -> None:
         """Keep the row in a sweep's folder, whole or not at all."""
@@ -60,8 +70,7 @@ def read_row(path: Path) -> Row:
         found = document.pop("format")
         if found > FORMAT:
             raise ValueError(f"format {found} is newer than {FORMAT}")
-        scores = tuple(Score.of_document(score) for score in document.pop("scores"))
-        return Row(**document, scores=scores)
+        return Row.of_document(document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is no row of a sweep ({error}); remove it and run the sweep again") from None
 
@@ -79,9 +88,17 @@ def read_rows(folder: str | Path) -> list[Row]:
     return [read_row(path) for path in paths]
 
 
+def thinned(curve: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """At most some CURVE_POINTS points of a training curve: every check, and steps between them."""
+    stride = -(-len(curve) // CURVE_POINTS)
+    kept = [line for i, line in enumerate(curve) if not i % max(1, stride) or "held_out" in line]
+    names = ("training", "step", "loss", "held_out")
+    return tuple({name: line[name] for name in names if name in line} for line in kept)
+
+
 def recipe_words(recipe: Recipe) -> dict[str, str]:
     """The table's words for a recipe: its steps by the part that they own."""
-    words: dict[str, list[str]] = {"quantization": [], "sparsity": [], "low_rank": []}
+    words: dict[str, list[str]] = {"quantization": [], "sparsity": [], "low_rank": [], "recovery": []}
     for step in recipe.steps:
         options = step.options
         if step.method.owns == "base" and "bits" in options:
@@ -96,4 +113,7 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
             words["sparsity"].append(f"{step.method.name} {shown}".strip())
         elif step.method.owns == "low_rank":
             words["low_rank"].append(f"{options.get('metric', step.method.name)} r={options['rank']:g}")
+        elif step.method.owns == "values":
+            kept = f" r={options['rank']}" if "rank" in options else ""
+            words["recovery"].append(f"{step.method.name}{kept} {options['epochs']:g} ep")
     return {part: " + ".join(dict.fromkeys(said)) or "-" for part, said in words.items()}

@@ -21,7 +21,7 @@ from sottovoce.compression import compress, draw_calibration, read_calibration
 from sottovoce.files import write_text
 from sottovoce.measure.evaluate import evaluate
 from sottovoce.measure.inspect import inspect_target
-from sottovoce.measure.row import FORMAT, Row, read_row, recipe_words
+from sottovoce.measure.row import FORMAT, Row, read_row, recipe_words, thinned
 from sottovoce.measure.run import RunData
 from sottovoce.measure.sweep_file import CalibrationPlan, SweepPlan, read_sweep
 from sottovoce.models.device import check_device
@@ -76,7 +76,7 @@ def sweep(
     jobs = list(_jobs(plan, tests))
     write_text(folder / "order.json", json.dumps([job.key for job in jobs]) + "\n")
     missing = [job for job in jobs if not _done(folder, job, retry_failed)]
-    worker = _Worker(plan, folder, folder / "evaluations" / tests, device)
+    worker = _Worker(plan, folder, folder / "evaluations" / tests, device, track)
     for job in track(missing, len(missing), "rows"):
         worker.row(job).write(folder)
     return [read_row(folder / "rows" / f"{job.key}.json") for job in jobs]
@@ -92,6 +92,10 @@ def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
     measured = {"format": FORMAT, "tests": tests, "normalizer": plan.normalizer}
     if plan.workload:
         measured["workload"] = asdict(plan.workload)
+    training: dict[str, Any] = {}
+    if plan.train is not None and any(recipe.trains for recipe in plan.recipes):
+        corpus = read_corpus(plan.train, need_text=False)
+        training = {"training": RunData.of(corpus, corpus.fingerprints()).digest}
     seen: set[str] = set()
     digests = {calibration: _calibration_digest(calibration) for calibration in plan.calibrations}
     for target in map(find_target, plan.models):
@@ -101,6 +105,8 @@ def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
             choices += [(wanted, calibration) for calibration in (plan.calibrations if wanted.needs else [None])]
         for recipe, calibration in choices:
             content = made | {"recipe": recipe.key if recipe else None}
+            if recipe is not None and recipe.trains:
+                content |= training | {"language": plan.language}
             if calibration is not None:
                 drawn = {"data": digests[calibration], "language": plan.language}
                 content["calibration"] = asdict(calibration) | drawn
@@ -130,15 +136,17 @@ def _calibration_digest(plan: CalibrationPlan) -> str:
 class _Worker:
     """Computes rows; keeps the calibration of the model at hand, which many rows share."""
 
-    def __init__(self, plan: SweepPlan, folder: Path, evaluation: Path, device: str) -> None:
-        self.plan, self.folder, self.evaluation, self.device = plan, folder, evaluation, device
+    def __init__(self, plan: SweepPlan, folder: Path, evaluation: Path, device: str, track: Track) -> None:
+        self.plan, self.folder, self.evaluation, self.device, self.track = plan, folder, evaluation, device, track
         self.kept: tuple[tuple[str, CalibrationPlan], Calibration] | None = None
 
     def row(self, job: Job) -> Row:
         """The row of a job, with its error if it failed."""
-        words: dict[str, Any] = dict.fromkeys(("quantization", "sparsity", "low_rank"), "-")
+        words: dict[str, Any] = dict.fromkeys(("quantization", "sparsity", "low_rank", "recovery"), "-")
         if job.recipe:
             words |= recipe_words(job.recipe)
+            if job.recipe.trains:
+                words["trained_on"] = str(self.plan.train)
         row = Row(
             key=job.key,
             model=job.target.name,
@@ -161,8 +169,18 @@ class _Worker:
         if job.recipe is not None and not artifacts.is_artifact(path):
             data = self._calibration(job)
             started = time.perf_counter()
-            compress(job.target.name, recipe=job.recipe, data=data, output=path, device=self.device)
+            compress(
+                job.target.name,
+                recipe=job.recipe,
+                data=data,
+                train=self.plan.train if job.recipe.trains else None,
+                output=path,
+                language=self.plan.language if job.recipe.trains else None,
+                device=self.device,
+                track=self.track,
+            )
             seconds = round(time.perf_counter() - started, 3)
+        curve = () if job.recipe is None else thinned(artifacts.read_artifact(path).curve())
         names = [job.target.name] if job.recipe is None else [job.target.name, str(path)]
         evaluation = evaluate(
             names,
@@ -186,6 +204,7 @@ class _Worker:
             workload=asdict(seen.workload),
             scores=tuple(score for score in evaluation.scores if score.target == names[-1]),
             compress_seconds=seconds,
+            curve=curve,
             artifact=str(path) if job.recipe is not None and self.plan.keep_artifacts else None,
         )
 

@@ -3,6 +3,7 @@
     models: [path/or/hub-id]
     data: [test.jsonl]
     calibration: {data: calib.jsonl, limit: 64}
+    train: train.jsonl                                   # for recipes that train
     normalizer: whisper-basic
     workload: {seconds: 10, tokens: 32}
     recipes:
@@ -32,6 +33,7 @@ _PARTS = (
     "models",
     "data",
     "calibration",
+    "train",
     "normalizer",
     "language",
     "workload",
@@ -61,6 +63,7 @@ class SweepPlan:
     data: tuple[str, ...]
     recipes: tuple[Recipe, ...]
     calibrations: tuple[CalibrationPlan, ...]
+    train: str | None
     normalizer: str
     language: str | None
     workload: Workload | None
@@ -91,6 +94,11 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     if not calibrations and any(recipe.needs for recipe in recipes):
         needy = next(recipe.name for recipe in recipes if recipe.needs)
         raise ValueError(f"{name}: recipe {needy} looks at activations; add calibration: {{data: calib.jsonl}}")
+    train = document.get("train")
+    if train is not None and not isinstance(train, str):
+        raise ValueError(f"{name}: train is {train!r}; the path of one training set would work")
+    if train is None and (untaught := next((recipe.name for recipe in recipes if recipe.trains), None)):
+        raise ValueError(f"{name}: recipe {untaught} trains; add train: train.jsonl")
     keep = document.get("keep_artifacts", True)
     if not isinstance(keep, bool):
         raise ValueError(f"{name}: keep_artifacts is {keep!r}; true or false would work")
@@ -100,6 +108,7 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
         tuple(map(str, _listed(document, "data", name))),
         recipes,
         calibrations,
+        train,
         normalizer,
         document.get("language"),
         _workload(document.get("workload"), name),

@@ -10,6 +10,7 @@ out unless `where` names them.
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 
 from sottovoce.methods import method
@@ -48,8 +49,9 @@ def lora(
     training: Training,
 ) -> None:
     """Learn with adapters only."""
+    generator = torch.Generator().manual_seed(training.seed)
     latents: dict[str, Latent] = {
-        name: MergedLatent(layer, rank) if merge else AdapterLatent(layer, rank, dtype_of(dtype))
+        name: MergedLatent(layer, rank, generator) if merge else AdapterLatent(layer, rank, dtype_of(dtype), generator)
         for name, layer in layers.items()
     }
     recover(model, layers, material.lessons, latents, losses, training, tokens=tokens, augment=augment, rest=norms)

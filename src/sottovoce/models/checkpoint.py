@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sottovoce.built_in import built_in_model
 from sottovoce.files import sha256
 
 FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -78,12 +79,16 @@ class Checkpoint:
 
 
 def resolve(model: str | Path, revision: str | None = None) -> Checkpoint:
-    """The checkpoint that `model` names: a folder here, else owner/name or owner/name@revision on the hub.
+    """The checkpoint that `model` names: builtin:whisper, a folder here, else owner/name[@revision] on the hub.
 
     A hub repository is fetched into the hub's own cache; without a connection the cache answers. The hub is
     `HF_ENDPOINT` and the cache `HF_HUB_CACHE` where these are set. Raises ValueError for a name that leads
     nowhere, a revision of a local folder, and a folder without a config and readable safetensors.
     """
+    if (own := built_in_model(model)) is not None:
+        if revision:
+            raise ValueError(f"{model} comes with sottovoce and has no revision {revision!r}; leave it out")
+        return Checkpoint(str(model), own, None)
     name, at, suffix = str(model).partition("@")
     if os.path.exists(os.path.expanduser(model)):  # a folder may have an @ in its name
         name, at, suffix = str(model), "", ""
@@ -101,7 +106,9 @@ def resolve(model: str | Path, revision: str | None = None) -> Checkpoint:
     if name and folder.exists():
         raise ValueError(f"{name} is a file; give the folder that holds it, config.json and the tokenizer")
     if isinstance(model, Path) or not re.fullmatch(r"\w[\w.-]*/[\w.-]*\w", name, re.ASCII):
-        raise ValueError(f"{name!r} is no folder here, nor a hub id; a hub id is owner/name or owner/name@revision")
+        raise ValueError(
+            f"{name!r} is no folder here, nor a hub id; owner/name, owner/name@revision and builtin:whisper would work"
+        )
     return fetch(name, revision)
 
 

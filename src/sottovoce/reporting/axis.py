@@ -8,6 +8,7 @@ LOG_FROM = 8  # the ratio of the greatest to the least value beyond which an axi
 
 _MARGIN = 0.06  # of the span, at either end
 _TICKS = 5
+_SAME = 1e-6  # of the greater: a difference below it is none
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,6 @@ def fit_axis(values: Sequence[float]) -> Axis:
     if low > 0 and high / low > LOG_FROM:
         margin = (high / low) ** _MARGIN
         return Axis(low / margin, high * margin, log=True)
-    margin = _MARGIN * (high - low) or 0.1 * high or 1.0
+    # values that differ in their last bits only are one value
+    margin = (_MARGIN * (high - low) if high - low > _SAME * high else 0.1 * high) or 1.0
     return Axis(max(0.0, low - margin), high + margin, log=False)

@@ -18,7 +18,7 @@ def csv(rows: Sequence[Row]) -> str:
 
     A field of a score has a column for each data set, as "wer test-clean"; `wer` alone is the average over
     all of them. The interval is two columns, delta_wer_low and delta_wer_high. `workload` and
-    `recipe_document` are JSON; `pareto` is 1 or 0.
+    `recipe_document` are JSON; `pareto` is 1 or 0. The training curves are in table.json.
     """
     sets = data_sets(rows)
     lines = [{**_record(row, sets), "pareto": int(kept)} for row, kept in zip(rows, on_front(rows), strict=True)]
@@ -33,6 +33,8 @@ def _record(row: Row, sets: Sequence[str]) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for field in fields(Row):
         value = getattr(row, field.name)
+        if field.name == "curve":
+            continue
         if field.name == "scores":
             record["wer"] = average_wer(row, sets)
             for data in sets:

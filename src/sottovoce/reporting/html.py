@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from sottovoce.measure.row import Row
+from sottovoce.reporting.curves import curves
 from sottovoce.reporting.plot import marker, plot
 from sottovoce.reporting.style import STYLE
 from sottovoce.reporting.table import Cell, Column, Table, model_names
@@ -32,6 +33,7 @@ def html(table: Table, rows: Sequence[Row]) -> str:
 </table>
 </div>
 <ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in table.notes)}</ul>
+{curves(rows, model_names(rows))}
 {_failures(table)}
 </body>
 </html>

@@ -83,7 +83,7 @@ def _up(axis: Axis, value: float) -> float:
 
 
 def _title(row: Row, name: str, size: float, wer: float) -> str:
-    said = [words for words in (row.quantization, row.sparsity, row.low_rank) if words != NOTHING]
+    said = [words for words in (row.quantization, row.sparsity, row.low_rank, row.recovery) if words != NOTHING]
     return f"{name}, {' + '.join(said) or row.recipe}: {size:,.2f} MB, WER {wer:.2f} %"
 
 

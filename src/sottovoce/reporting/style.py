@@ -20,6 +20,11 @@ body {
   background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif;
 }
 h1 { font-size: 1.5rem; margin: 0 0 1rem; }
+h3 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1rem; }
+.panels figure { margin: 0; }
+.panel text { font-size: 12px; }
+.curve { fill: none; stroke: var(--mark); stroke-width: 1; stroke-opacity: .7; }
 h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; color: var(--loss); }
 figure { margin: 0 0 1.5rem; max-width: 50rem; }
 figcaption, .notes { color: var(--soft); font-size: .875rem; }

@@ -104,6 +104,8 @@ def _columns(rows: Sequence[Row], sets: Sequence[str], names: dict[str, str]) ->
         _words("Quantization", [row.quantization for row in rows], always=True),
         _words("Sparsity", [row.sparsity for row in rows], always=True),
         _words("Low rank", [row.low_rank for row in rows]),
+        _words("Recovery", [row.recovery for row in rows]),
+        _words("Trained on", [row.trained_on for row in rows]),
         _words("Calibration", [row.calibration for row in rows]),
         _sizes("MB", "10^6 bytes", _scaled([row.bytes for row in rows], MEGA), always=True),
         _sizes("bits/weight", "bits", [row.bits_per_weight for row in rows]),

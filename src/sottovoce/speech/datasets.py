@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sottovoce.built_in import built_in_set
 from sottovoce.speech import audio
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
@@ -68,7 +69,7 @@ Rows = Iterator[tuple[str, Callable[[], Utterance]]]  # where a row stands, and 
 
 
 def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
-    """The corpus at `path`: a JSON-lines manifest, or a folder in one of two layouts.
+    """The corpus at `path`: a JSON-lines manifest, or a folder in one of two layouts, or builtin:test.
 
     manifest     a line each: {"audio", "text"}, optionally "speaker", "seconds", "id"; others are ignored.
                  Audio is relative to the manifest's folder; id defaults to the audio path as written.
@@ -79,7 +80,10 @@ def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
     a ValueError that names file and line of what is wrong.
     """
     path = Path(path)
-    if path.is_file():
+    own = built_in_set(path)
+    if own is not None:
+        name, rows = str(path), _manifest(own, need_text)
+    elif path.is_file():
         name, rows = path.stem, _manifest(path, need_text)
     elif path.is_dir():
         transcripts = sorted(path.rglob("*.trans.txt"))

@@ -31,19 +31,22 @@ class Latent(Protocol):
 
 
 class PartsLatent:
-    """Every part of a weight but its mask: the base, its scales if they are learned, the low-rank factors."""
+    """Every part of a weight but its mask: the base, its scales if they are learned, the low-rank factors.
+
+    The parameters are copies: the optimizer writes in place, and the weight is what a scale may not leave far behind.
+    """
 
     def __init__(self, layer: Layer, learned_scales: bool = False) -> None:
         self.start = layer.weight
         base = self.start.base
         self.parameters: dict[str, Parameter] = {}
         if base is not None:
-            self.parameters["base"] = Parameter(layer.float_base())
+            self.parameters["base"] = Parameter(layer.float_base().clone())
         if isinstance(base, Quantized) and learned_scales:
-            self.parameters["scale"] = Parameter(base.scale.float())
+            self.parameters["scale"] = Parameter(base.scale.float().clone())
         if self.start.low_rank is not None:
             left, right = self.start.low_rank
-            self.parameters |= {"left": Parameter(left.float()), "right": Parameter(right.float())}
+            self.parameters |= {"left": Parameter(left.float().clone()), "right": Parameter(right.float().clone())}
 
     def weight(self) -> Weight:
         """The parts, each rounded as it is stored."""
@@ -85,9 +88,9 @@ class AdapterLatent:
     that is there already goes on being trained, in front of the new columns.
     """
 
-    def __init__(self, layer: Layer, rank: int, dtype: torch.dtype) -> None:
+    def __init__(self, layer: Layer, rank: int, dtype: torch.dtype, generator: torch.Generator) -> None:
         self.start, self.dtype = layer.weight, dtype
-        left, right = new_factors(layer, rank)
+        left, right = new_factors(layer, rank, generator)
         if self.start.low_rank is not None:
             left = torch.cat([self.start.low_rank[0].float(), left], 1)
             right = torch.cat([self.start.low_rank[1].float(), right], 0)
@@ -106,9 +109,14 @@ class AdapterLatent:
 class MergedLatent:
     """Low-rank factors added to the base before its mask and its grid: nothing is left of them but the base."""
 
-    def __init__(self, layer: Layer, rank: int) -> None:
+    def __init__(self, layer: Layer, rank: int, generator: torch.Generator) -> None:
+        if layer.weight.base is None:
+            raise ValueError(
+                f"{layer.name} has no base that adapters could be merged into: its low-rank factors replaced it; "
+                "merge: false would work"
+            )
         self.start, self.base = layer.weight, layer.float_base()
-        left, right = new_factors(layer, rank)
+        left, right = new_factors(layer, rank, generator)
         self.parameters = {"left": Parameter(left), "right": Parameter(right)}
 
     def weight(self) -> Weight:
@@ -127,12 +135,15 @@ class MergedLatent:
         return self.base + self.parameters["left"].detach() @ self.parameters["right"].detach()
 
 
-def new_factors(layer: Layer, rank: int) -> tuple[Tensor, Tensor]:
-    """Left (out, rank) of zeros and right (rank, in) random: their product starts at nothing."""
+def new_factors(layer: Layer, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Left (out, rank) of zeros and right (rank, in) random: their product starts at nothing.
+
+    generator  on the CPU, so that a seed means the same on every device
+    """
     rows, columns = layer.target.shape
-    right = torch.empty(rank, columns, device=layer.target.device)
-    torch.nn.init.kaiming_uniform_(right, a=5**0.5)
-    return torch.zeros(rows, rank, device=layer.target.device), right
+    right = torch.empty(rank, columns)
+    torch.nn.init.kaiming_uniform_(right, a=5**0.5, generator=generator)
+    return torch.zeros(rows, rank, device=layer.target.device), right.to(layer.target.device)
 
 
 def masked(tensor: Tensor, mask: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.hooks import RemovableHandle
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Encoded
@@ -45,7 +46,7 @@ class Objective:
     logits   mean KL(teacher || student) over the labels at a temperature, times its square (Hinton, Vinyals,
              Dean, 2015, arXiv:1503.02531)
     encoder  squared error over the teacher's variance: 1 is as good as its mean (the encoder's output)
-    hidden   the same over the outputs of all blocks
+    hidden   the same for the output of each block, the mean over blocks; the decoder's where there is a label
     """
 
     def __init__(self, model: SpeechModel, teacher: SpeechModel | None, losses: Losses) -> None:
@@ -60,7 +61,8 @@ class Objective:
         """The losses of `batch`, each a scalar with a graph where the model has one."""
         device = self.model.module.device
         inputs, labels = batch.inputs.to(device), batch.labels.to(device)
-        memory, logits, hidden = self._run(self.model, batch, inputs)
+        counted = labels != IGNORED
+        memory, logits, hidden = self._run(self.model, batch, inputs, counted)
         found: dict[str, Tensor] = {}
         if self.losses.labels:
             assert logits is not None
@@ -68,7 +70,7 @@ class Objective:
         if self.losses.of_teacher:
             assert self.teacher is not None
             with torch.no_grad():
-                wanted, wanted_logits, wanted_hidden = self._run(self.teacher, batch, inputs)
+                wanted, wanted_logits, wanted_hidden = self._run(self.teacher, batch, inputs, counted)
             if self.losses.encoder:
                 found["encoder"] = relative_error(memory.states, wanted.states, wanted.valid)
             if self.losses.logits:
@@ -87,16 +89,22 @@ class Objective:
         flat = logits.float().flatten(0, 1)
         return cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
 
-    def _run(self, model: SpeechModel, batch: Batch, inputs: Tensor) -> tuple[Encoded, Tensor | None, list[Tensor]]:
-        """The encoder's output, the logits if a loss asks for them, the outputs of all blocks if one does."""
-        kept: list[Tensor] = []
+    def _run(
+        self, model: SpeechModel, batch: Batch, inputs: Tensor, counted: Tensor
+    ) -> tuple[Encoded, Tensor | None, list[Tensor]]:
+        """The encoder's output; if a loss asks, the logits and what each block made of the positions that count."""
+        kept: list[list[Tensor]] = []
         with tapped(model, kept) if self.losses.hidden else nullcontext():
             memory = model.encode(batch.features)
             if not self.losses.of_decoder:
-                return memory, None, kept
+                return memory, None, []
             keywords = model.decoder_keywords(memory)
             decoded = model.module.model.decoder(input_ids=inputs, use_cache=False, **keywords)
-        return memory, model.module.proj_out(decoded.last_hidden_state), kept
+        encoded = len(model.module.model.encoder.layers)
+        # clips may pass the encoder one by one, and none of them padded
+        hidden = [torch.cat([states.flatten(0, -2) for states in outputs]) for outputs in kept[:encoded]]
+        hidden += [states[counted] for [states] in kept[encoded:]]
+        return memory, model.module.proj_out(decoded.last_hidden_state), hidden
 
 
 def relative_error(student: Tensor, teacher: Tensor, valid: Tensor | None) -> Tensor:
@@ -122,13 +130,17 @@ def blocks(model: SpeechModel) -> list[nn.Module]:
 
 
 @contextmanager
-def tapped(model: SpeechModel, kept: list[Tensor]) -> Iterator[None]:
-    """Within, `kept` gets the output of each block as it runs."""
+def tapped(model: SpeechModel, kept: list[list[Tensor]]) -> Iterator[None]:
+    """Within, `kept` gets the outputs of each block as it runs: a list a block."""
 
-    def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        kept.append(output if isinstance(output, Tensor) else output[0])
+    def tap(block: nn.Module) -> RemovableHandle:
+        outputs: list[Tensor] = []
+        kept.append(outputs)
+        return block.register_forward_hook(
+            lambda module, inputs, output: outputs.append(output if isinstance(output, Tensor) else output[0])
+        )
 
-    hooks = [block.register_forward_hook(keep) for block in blocks(model)]
+    hooks = [tap(block) for block in blocks(model)]
     try:
         yield
     finally:

@@ -42,8 +42,14 @@ def recover(
 
     rest  whether norms and biases of the same blocks learn too
 
-    Raises ValueError for data that cannot be learned from, and for a loss that is not finite.
+    Raises ValueError for data that cannot be learned from, losses that no layer of `layers` changes, and a loss
+    that is not finite.
     """
+    if not losses.of_decoder and not any(name.startswith("encoder.") for name in layers):
+        raise ValueError(
+            "the only loss is that of the encoder's output, which none of the chosen layers changes; choose some of "
+            "the encoder's with where, or give labels, logits or hidden a weight"
+        )
     recognizer = Recognizer.of(model, data.language)
     if losses.of_decoder and None in recognizer.rules.prompt:
         raise ValueError(f"{model.checkpoint.name} is multilingual; name the language of the training audio")

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sottovoce.files import new_folder
+from sottovoce.files import new_folder, write_text
 
 STATE, NUMBERS, BEST, CURVE = "state.safetensors", "state.json", "best.safetensors", "curve.jsonl"
 
@@ -82,11 +82,10 @@ class TrainingFolder:
                 _, number, key = name.split(".")
                 state.setdefault(int(number), {})[key] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": document["groups"]})
-        schedule.load_state_dict(document["schedule"])
+        schedule.load_state_dict({**document["schedule"], "lr_lambdas": []})  # functions of the settings
         torch.set_rng_state(tensors["generator"])
         progress = Progress(**document["progress"])
-        kept = [line for line in self.curve() if line["step"] <= progress.step]
-        self._curve.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self.cut_curve(progress.step)
         return progress
 
     def progress(self) -> Progress:
@@ -121,6 +120,11 @@ class TrainingFolder:
             except ValueError:  # a kill may cut the last line
                 break
         return lines
+
+    def cut_curve(self, step: int) -> None:
+        """Forget the lines after `step`; -1 forgets all of a start that came to no state."""
+        kept = [line for line in self.curve() if line["step"] <= step]
+        write_text(self._curve, "".join(json.dumps(line) + "\n" for line in kept))
 
     @property
     def _curve(self) -> Path:

@@ -29,6 +29,7 @@ class ModelStudent:
     ) -> None:
         self.model, self.layers, self.latents = model, layers, latents
         self.rest = self._rest() if rest else {}
+        self.dtypes = {name: self._dtype(name, parameter) for name, parameter in self.rest.items()}
         self.checkpoint_activations = checkpoint_activations
         learning = {id(model.find(name).weight) for name in latents} | {id(p) for p in self.rest.values()}
         self.frozen = [p for p in model.module.parameters() if p.requires_grad and id(p) not in learning]
@@ -57,6 +58,11 @@ class ModelStudent:
             and parameter.requires_grad
             and _block(name := full.removeprefix("model.")) in blocks
         }
+
+    def _dtype(self, name: str, parameter: Parameter) -> torch.dtype:
+        """What a norm or bias will be stored in: the checkpoint's dtype, if nothing has moved it off that before."""
+        stored = self.model.stored_dtypes.get(full_name(name), torch.float32)
+        return stored if torch.equal(parameter.to(stored).float(), parameter) else torch.float32
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -96,8 +102,7 @@ class ModelStudent:
         self.train(False)
         with torch.no_grad():
             for name, parameter in self.rest.items():
-                stored = self.model.stored_dtypes.get(full_name(name), torch.float32)
-                parameter.copy_(parameter.to(stored))
+                parameter.copy_(parameter.to(self.dtypes[name]))
         self._freeze(False)
         for parameter in self.model.module.parameters():
             parameter.grad = None

@@ -98,18 +98,20 @@ class _Run:
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warm, self.steps)
         self.progress = Progress()
         self.lines: list[dict[str, Any]] = []
+        self.loss: float | None = None
 
     def go(self, track: Track) -> None:
         if self.folder.started:
             self.progress = self.folder.restore(self.parameters, self.optimizer, self.schedule)
         else:
+            self.folder.cut_curve(-1)
             torch.manual_seed(self.settings.seed)
             self.student.write()
             self._check()
         if not self.progress.finished:
             self._steps(track)
         if self.progress.best is not None:
-            self.folder.restore_best(self.parameters)
+            pass
         self.student.write()
         self.student.train(False)
 
@@ -119,6 +121,7 @@ class _Run:
         with _ahead(self.batches, first * self.settings.accumulate, self.steps * self.settings.accumulate) as coming:
             for step in track(range(first, self.steps), self.steps - first, self._told):
                 line = self._step(step, coming)
+                self.loss = line["loss"]
                 self.progress.step, self.progress.seconds = step + 1, round(time.monotonic() - started, 3)
                 self.lines.append({**line, "seconds": self.progress.seconds})
                 checked = (step + 1) % self.every == 0 or step + 1 == self.steps
@@ -198,8 +201,7 @@ class _Run:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _told(self) -> str:
-        last = next((line["loss"] for line in reversed(self.lines) if "loss" in line), None)
-        loss = "" if last is None else f", loss {last:.3f}"
+        loss = "" if self.loss is None else f", loss {self.loss:.3f}"
         best = "" if self.progress.best is None else f", held out {self.progress.best:.3f}"
         return f"training steps{loss}{best}"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from bench.training import training
 from sottovoce.compression import compress
 from sottovoce.models import open_model
 from sottovoce.recognizer import Recognizer
@@ -107,6 +108,7 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, object]]] = {
     "hqq": lambda: compressing("hqq", None),
     "gptq": lambda clips: compressing("gptq", int(clips)),
     "evaluate": evaluating,
+    "train": training,
 }
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Weights are random and audio is noise of 30 s: time and memory do not depend on what is said. Every
 measurement runs in a process of its own, with two threads, so that its peak memory is its own. What is
 asserted is a ratio to something measured in the same run: a plain pass of transformers' own model over
-the same clips, and transformers' own batched generate.
+the same clips, transformers' own batched generate, and transformers' own Trainer (on the built-in models).
 """
 
 import argparse
@@ -26,6 +26,8 @@ WORST = {
     "gptq / plain pass": 6.0,
     "rtn / plain pass": 1.0,
     "evaluate / generate": 1.10,
+    "train whisper / Trainer": 1.0,
+    "train moonshine / Trainer": 1.0,
 }
 
 
@@ -37,11 +39,13 @@ def main() -> int:
     asked = parser.parse_args()
     write_inputs(asked.clips)
     names = asked.only or [f"pass {asked.clips}", "rtn", "hqq", "gptq 16", f"gptq {asked.clips}", "evaluate"]
+    if not asked.only:
+        names += ["train whisper", "train moonshine"]
     results = {name: measure(name) for name in names}
-    print(f"\n{'measurement':<14}{'seconds':>9}{'peak MB':>9}   details")
+    print(f"\n{'measurement':<16}{'seconds':>9}{'peak MB':>9}   details")
     for name, result in results.items():
         details = ", ".join(f"{key} {value}" for key, value in result.items() if key not in ("seconds", "peak_mb"))
-        print(f"{name:<14}{result['seconds']:>9.1f}{result['peak_mb']:>9.0f}   {details}")
+        print(f"{name:<16}{result['seconds']:>9.1f}{result['peak_mb']:>9.0f}   {details}")
     return judge(results, asked.clips)
 
 
@@ -83,6 +87,9 @@ def judge(results: dict[str, dict[str, float]], clips: int) -> int:
         found["rtn / plain pass"] = results.get("rtn", {}).get("seconds", 0) / plain
     if "evaluate" in results:
         found["evaluate / generate"] = results["evaluate"]["ratio"]
+    for family in ("whisper", "moonshine"):
+        if f"train {family}" in results:
+            found[f"train {family} / Trainer"] = results[f"train {family}"]["ratio"]
     missed = 0
     for name, ratio in found.items():
         verdict = "ok" if ratio <= WORST[name] else "MISSED"

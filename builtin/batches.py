@@ -27,8 +27,9 @@ Spans = Sequence[tuple[str, int, int]]
 
 @dataclass(frozen=True)
 class Clip:
-    """One synthetic utterance: where its samples lie, what was said, by whom, and when."""
+    """One synthetic utterance: in which corpus and where its samples lie, what was said, by whom, and when."""
 
+    corpus: int
     offset: int
     samples: int
     text: str
@@ -55,16 +56,19 @@ class LabelledBatch(Batch):
 
 
 class Spoken:
-    """Clips in one raw file, read where they are needed."""
+    """Clips of one or more corpora, each in one raw file, read where they are needed."""
 
-    def __init__(self, folder: Path) -> None:
-        lines = (folder / "index.jsonl").read_text().splitlines()
-        self.clips = [Clip(**{**row, "phones": tuple(map(tuple, row["phones"]))}) for row in map(json.loads, lines)]
-        self.samples = np.memmap(folder / "audio.i16", dtype=np.int16, mode="r")
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.clips: list[Clip] = []
+        self.samples: list[np.ndarray] = []
+        for number, folder in enumerate(folders):
+            for row in map(json.loads, (folder / "index.jsonl").read_text().splitlines()):
+                self.clips.append(Clip(number, **{**row, "phones": tuple(map(tuple, row["phones"]))}))
+            self.samples.append(np.memmap(folder / "audio.i16", dtype=np.int16, mode="r"))
 
     def audio(self, clip: Clip) -> np.ndarray:
         """(samples,) float32."""
-        return self.samples[clip.offset : clip.offset + clip.samples].astype(np.float32) / 32768
+        return self.samples[clip.corpus][clip.offset : clip.offset + clip.samples].astype(np.float32) / 32768
 
     def joined(self, numbers: Sequence[int], rng: np.random.Generator) -> tuple[Clip, np.ndarray]:
         """Clips of one voice one after the other, a pause between them, as one clip and its samples."""
@@ -80,7 +84,7 @@ class Spoken:
             place += clip.samples
         text = " ".join(self.clips[i].text for i in numbers)
         first = self.clips[numbers[0]]
-        return Clip(0, place, text, first.voice, first.speaker, tuple(phones)), np.concatenate(pieces)
+        return Clip(0, 0, place, text, first.voice, first.speaker, tuple(phones)), np.concatenate(pieces)
 
     @cached_property
     def phone_set(self) -> list[str]:

@@ -74,8 +74,9 @@ Each set has a `manifest.jsonl`: `id`, `audio` (relative), `text`, `speaker`, `s
 ## Texts
 
 What a team says after a simulated emergency: times, doses, vital signs, spelled names, roles, feedback. A seeded
-grammar (`builtin/domain.py`) over {n_words} words writes {shortest} to {longest} words at a time; lower case, numbers
-in words, no punctuation. Letters are words of their own ({letters}). The article `a` is left out,
+grammar (`builtin/domain.py`) over {n_words} words writes phrases of {shortest} to {longest} words, of which an
+utterance has one or, three times in four, two; lower case, numbers in words, no punctuation. Letters are words of their
+own ({letters}). The article `a` is left out,
 so `a` is always the letter. The texts are invented: no person, patient or event is meant, and no dose is advice.
 
 <details><summary>All words</summary>

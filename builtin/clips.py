@@ -14,7 +14,7 @@ from builtin.voices import Split, Voice, voices
 
 SHORTEST, LONGEST = 1.0, 7.5  # seconds, with the silence
 SILENCE = (0.11, 0.28)  # seconds, at either end; 0.1 to 0.3 after a change of speed
-HUMAN_SHARE = {"train": 0.4, "test": 1 / 6}  # in the test every speaker is heard alike
+HUMAN_SHARE = {"train": 0.4, "test": 1 / 11}  # in the test every speaker is heard alike
 FEMALE_SHARE = 0.45  # of espeak-ng's clips, whose voices are mostly male
 TAIL = round(0.05 * RATE)  # what may still sound after the last phone's end
 
@@ -29,10 +29,13 @@ class Clip:
     voice: Voice
 
 
-def clip(number: int, seed: int, part: str, split: Split, two_phrases: float = 0.0) -> Clip:
+def clip(
+    number: int, seed: int, part: str, split: Split, two_phrases: float = 0.0, human_share: float | None = None
+) -> Clip:
     """Clip `number` of the endless series that `seed` starts, with a text of that part of the domain.
 
-    With probability `two_phrases` the voice says two texts, one after the other.
+    With probability `two_phrases` the voice says two texts, one after the other; with `human_share`, by default
+    HUMAN_SHARE, it is made from a person's recordings.
 
     The same text, voice and settings for the same arguments, whatever was made before; espeak-ng's samples differ
     a little, as it keeps the phase of its flutter from clip to clip. Redrawn until it is SHORTEST to LONGEST seconds.
@@ -42,7 +45,7 @@ def clip(number: int, seed: int, part: str, split: Split, two_phrases: float = 0
     while True:
         wanted = 2 if two_phrases and rng.random() < two_phrases else 1
         phrases = list(islice((text for text in texts if domain.part(text) == part), wanted))
-        voice = _pick(split, rng)
+        voice = _pick(split, HUMAN_SHARE[split] if human_share is None else human_share, rng)
         made = _joined([framed(speak(phrase, voice, rng), rng) for phrase in phrases])
         if SHORTEST <= len(made.samples) / RATE <= LONGEST:
             return Clip(made.samples, made.phones, " ".join(phrases), voice)
@@ -72,10 +75,10 @@ def framed(spoken: Spoken, rng: np.random.Generator) -> Spoken:
     return Spoken(out, [("pau", 0, before), *inner, ("pau", before + end - start, len(out))])
 
 
-def _pick(split: Split, rng: np.random.Generator) -> Voice:
-    """One voice: HUMAN_SHARE of the time from a person's recordings, all of these alike."""
+def _pick(split: Split, human_share: float, rng: np.random.Generator) -> Voice:
+    """One voice: `human_share` of the time from a person's recordings, all of these alike."""
     human, espeak = voices(split)
-    if rng.random() < HUMAN_SHARE[split]:
+    if rng.random() < human_share:
         return human[rng.integers(len(human))]
     gender = "female" if rng.random() < (FEMALE_SHARE if split == "train" else 0.5) else "male"
     among = [voice for voice in espeak if voice.gender == gender]

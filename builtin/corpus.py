@@ -19,7 +19,7 @@ import numpy as np
 from builtin.clips import Clip, clip
 
 
-def write_corpus(folder: Path, n_clips: int, seed: int, jobs: int) -> None:
+def write_corpus(folder: Path, n_clips: int, seed: int, jobs: int, human_share: float | None = None) -> None:
     """Writes the first `n_clips` clips of the seed; continues where an earlier run was stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     n_done, end = _resume(folder)
@@ -31,7 +31,7 @@ def write_corpus(folder: Path, n_clips: int, seed: int, jobs: int) -> None:
     ):
         audio.truncate(2 * end)
         audio.seek(2 * end)
-        make = partial(clip, seed=seed, part="corpus", split="train")
+        make = partial(clip, seed=seed, part="corpus", split="train", human_share=human_share)
         for number, made in enumerate(pool.imap(make, range(n_done, n_clips), chunksize=16), n_done + 1):
             end += _append(made, end, audio, index)
             if number % 500 == 0 or number == n_clips:

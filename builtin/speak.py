@@ -16,6 +16,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     corpus = commands.add_parser("corpus", help="clean clips with phone times, to train on")
     corpus.add_argument("--clips", type=int, default=40_000)
+    corpus.add_argument("--human-share", type=float, help="clips in voices made from a person's recordings")
     sets = commands.add_parser("sets", help="the small sets that are shipped, as OGG/Opus")
     for command in (corpus, sets):
         command.add_argument("out", type=Path)
@@ -23,7 +24,7 @@ def main() -> None:
         command.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     if given.command == "corpus":
-        write_corpus(given.out, given.clips, given.seed, given.jobs)
+        write_corpus(given.out, given.clips, given.seed, given.jobs, given.human_share)
     else:
         write_sets(given.out, given.seed, given.jobs)
 

@@ -95,8 +95,8 @@ HUMAN = (
     Voice("flite awb", "awb", "flite", "train", "male", "awb", (0.85, 1.2), (0.85, 1.2)),
     Voice("flite slt", "slt", "flite", "train", "female", "slt", (0.85, 1.2), (0.85, 1.2)),
     Voice("festival slt", "slt", "festival", "train", "female", "cmu_us_slt_arctic_hts", (0.85, 1.2), (-2, 3)),
+    Voice("festival kdl", "kdl", "festival", "train", "male", "ked_diphone", (0.85, 1.2), (88, 125)),
     Voice("flite rms", "rms", "flite", "test", "male", "rms", (0.95, 1.15), (0.95, 1.08)),
-    Voice("festival kdl", "kdl", "festival", "test", "male", "ked_diphone", (0.9, 1.1), (98, 115)),
 )
 VOICES = (*HUMAN, *ESPEAK)
 

@@ -305,6 +305,11 @@ def test_a_rank_that_saves_nothing_is_refused_with_those_that_work(rank, layout)
         (["rtn", "low_rank", "wanda"], "wanda masks encoder.conv1 after low_rank was fitted; put it before"),
         (["wanda", "smoothquant"], "smoothquant changes the basis of weights that wanda has already settled"),
         (["rtn", "smoothquant"], "that rtn has already settled"),
+        (["rtn", {"lora": {"rank": 2}}, "low_rank"], "low_rank would overwrite what lora wrote"),
+        (["rtn", {"lora": {"rank": 2}}, "wanda"], "wanda masks encoder.conv1 after lora was fitted; put it before"),
+        (["rtn", "finetune", "gptq"], "gptq would overwrite what rtn wrote"),
+        (["rtn", "finetune", "smoothquant"], "that rtn has already settled"),
+        ([{"lora": {"rank": 2}}, "smoothquant"], "that lora has already settled"),
         ([{"hqq": {"symmetric": True}}], "set symmetric: false"),
         ([{"gptq": {"act_order": True, "group_size": 1}}], "set static_groups: true"),
     ],
@@ -321,6 +326,10 @@ def test_steps_in_an_order_that_undoes_one_are_refused(order, message, layout):
         ["rtn", "wanda"],
         [{"rtn": {"where": "encoder.*"}}, {"gptq": {"where": "decoder.*"}}],
         [{"low_rank": {"replace": True, "where": "*fc1"}}, {"rtn": {"where": "!*fc1"}}],
+        ["finetune", "wanda", "distill", "gptq", "low_rank", "finetune", {"lora": {"rank": 2}}, "distill"],
+        [{"lora": {"rank": 2, "merge": True}}, "smoothquant", "rtn", {"lora": {"rank": 2, "merge": True}}, "low_rank"],
+        ["rtn", "low_rank", {"lora": {"rank": 2}}, {"lora": {"rank": 2}}],
+        [{"low_rank": {"replace": True}}, "finetune"],
     ],
 )
 def test_steps_that_leave_each_other_alone_are_taken(order, layout):

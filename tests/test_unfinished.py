@@ -1,3 +1,5 @@
+"""Compressions that train: killed and asked again, another plan, what the artifact says of its training."""
+
 import json
 import shutil
 

@@ -15,6 +15,10 @@ def model_card(document: Mapping[str, Any], weight_bytes: int) -> str:
         + ("the model's own tokens" if record["tokens"] == "own" else "the transcripts")
         for record in document["calibrations"]
     ]
+    trainings = [
+        f"{record['utterances']} utterances ({record['seconds']:.0f} s) of {record['dataset']}"
+        for record in document["trainings"]
+    ]
     rows = "\n".join(f"| {count} | {steps} |" for steps, count in done.items())
     return f"""# A speech recogniser compressed by sottovoce
 
@@ -24,7 +28,7 @@ Made from `{base["model"]}`{revision}: {base["bytes"] / 1e6:.2f} MB of weights b
 |---|---|
 {rows}
 
-Calibration: {"; ".join(calibrations) or "none: the recipe needs no data"}.
+Calibration: {"; ".join(calibrations) or "none: the recipe needs no data"}. Training: {"; ".join(trainings) or "none"}.
 
 ```python
 import sottovoce

@@ -47,6 +47,7 @@ class Inspection:
     cost: Cost
     recipes: tuple[Mapping[str, Any], ...]
     calibrations: tuple[Mapping[str, Any], ...]
+    trainings: tuple[Mapping[str, Any], ...]
 
     def as_document(self) -> dict[str, Any]:
         """The inspection for JSON."""
@@ -92,6 +93,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
         cost(layout.products(work), costs, work),
         target.artifact.recipes if target.artifact else (),
         target.artifact.calibrations if target.artifact else (),
+        target.artifact.trainings if target.artifact else (),
     )
 
 

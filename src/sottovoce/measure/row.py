@@ -115,5 +115,6 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
             words["low_rank"].append(f"{options.get('metric', step.method.name)} r={options['rank']:g}")
         elif step.method.owns == "values":
             kept = f" r={options['rank']}" if "rank" in options else ""
-            words["recovery"].append(f"{step.method.name}{kept} {options['epochs']:g} ep")
+            pace = f"{options['epochs']:g} ep lr {options['learning_rate']:g}"
+            words["recovery"].append(f"{step.method.name}{kept} {pace}")
     return {part: " + ".join(dict.fromkeys(said)) or "-" for part, said in words.items()}

@@ -146,7 +146,7 @@ class _Worker:
         if job.recipe:
             words |= recipe_words(job.recipe)
             if job.recipe.trains:
-                words["trained_on"] = str(self.plan.train)
+                words["trained_on"] = Path(str(self.plan.train)).stem
         row = Row(
             key=job.key,
             model=job.target.name,

@@ -5,6 +5,7 @@ one that was not.
 """
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -104,6 +105,7 @@ class _Run:
         if self.folder.started:
             self.progress = self.folder.restore(self.parameters, self.optimizer, self.schedule)
         else:
+            self._check_room()
             self.folder.cut_curve(-1)
             torch.manual_seed(self.settings.seed)
             self.student.write()
@@ -111,9 +113,21 @@ class _Run:
         if not self.progress.finished:
             self._steps(track)
         if self.progress.best is not None:
-            pass
+            self.folder.restore_best(self.parameters)
         self.student.write()
         self.student.train(False)
+
+    def _check_room(self) -> None:
+        """Raise ValueError if the disk cannot hold two states (the new one before the old goes) and the best."""
+        parameters = sum(4 * parameter.numel() for parameter in self.parameters.values())
+        needed = parameters * (2 * 3 + 2)
+        there = next(path for path in (self.folder.path, *self.folder.path.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if free < needed:
+            raise ValueError(
+                f"a training in {self.folder.path} keeps up to {needed / 1e6:,.0f} MB while it runs, and the disk has "
+                f"{free / 1e6:,.0f} MB left; free some, or name an output on another disk"
+            )
 
     def _steps(self, track: Track) -> None:
         first, saved = self.progress.step, time.monotonic()
@@ -182,10 +196,11 @@ class _Run:
         if not count:
             return
         loss = total / count
+        told = round(loss, 6) if math.isfinite(loss) else None  # JSON has no word for it
         if self.lines:
-            self.lines[-1]["held_out"] = round(loss, 6)
+            self.lines[-1]["held_out"] = told
         else:
-            self.lines.append({"step": 0, "held_out": round(loss, 6), "seconds": 0.0})
+            self.lines.append({"step": 0, "held_out": told, "seconds": 0.0})
         if math.isfinite(loss) and (self.progress.best is None or loss < self.progress.best):
             self.progress.best, self.progress.best_step, self.progress.stale = loss, self.progress.step, 0
             self.folder.save_best(self.parameters)

@@ -1,0 +1,36 @@
+"""Untouched toys and their lessons as batches."""
+
+from functools import cache
+
+import pytest
+
+from sottovoce.recognizer import Recognizer
+from sottovoce.speech.datasets import read_corpus
+from sottovoce.target import find_target
+from sottovoce.training.settings import Training
+from sottovoce.training.utterances import UtteranceBatches, transcript_tokens
+
+PLAIN = {"batch": 3, "precision": "fp32", "held_out": 0.25}
+
+
+@pytest.fixture(scope="session")
+def teacher(toy):
+    """The untouched toy of a name, opened once: to be looked at, not to be trained."""
+
+    @cache
+    def opened(name):
+        return find_target(toy(name)).open()[0]
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def lessons_of(teacher, lessons):
+    """The lessons of a toy as batches, with the transcripts as its tokens."""
+
+    def made(name, augmented=False, texts=True, **settings):
+        recognizer, corpus = Recognizer.of(teacher(name)), read_corpus(lessons(name))
+        tokens = transcript_tokens(recognizer, corpus) if texts else None
+        return UtteranceBatches(teacher(name), recognizer, corpus, tokens, Training(**{**PLAIN, **settings}), augmented)
+
+    return made

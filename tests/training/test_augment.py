@@ -1,0 +1,56 @@
+"""SpecAugment: what goes, and what stays."""
+
+import pytest
+import torch
+
+from sottovoce.training.augment import BAND_SHARE, BANDS, TIME_SHARE, TIMES, spec_augment
+from tests.methods.samples import noise
+
+MEL, RAW = noise(1, 80, 200), noise(1, 16_000)
+both = pytest.mark.parametrize("features", [MEL, RAW], ids=["mel", "raw"])
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@both
+def test_a_seed_says_what_goes(features):
+    made = [spec_augment(features, seeded(seed)) for seed in range(20)]
+    assert all(torch.equal(one, spec_augment(features, seeded(seed))) for seed, one in enumerate(made))
+    assert len({one.numpy().tobytes() for one in made}) > 15
+
+
+@both
+def test_what_was_heard_is_left_as_it_was_and_the_copy_has_its_shape(features):
+    before = features.clone()
+    made = spec_augment(features, seeded())
+    assert torch.equal(features, before)
+    assert (made.shape, made.dtype) == (features.shape, features.dtype)
+    assert not torch.equal(made, features)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whole_bands_and_times_of_a_spectrogram_fall_to_its_lowest_value_and_the_rest_stays(seed):
+    made = spec_augment(MEL, seeded(seed))[0]
+    gone = made == MEL.min()
+    bands, times = gone.all(1), gone.all(0)
+    assert bands.sum() <= BANDS * BAND_SHARE * 80
+    assert times.sum() <= TIMES * TIME_SHARE * 200
+    rest = ~bands[:, None] & ~times[None]
+    assert torch.equal(made[rest], MEL[0][rest])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stretches_of_raw_audio_fall_silent_and_the_rest_stays(seed):
+    made = spec_augment(RAW, seeded(seed))
+    changed = (made != RAW)[0]
+    assert (made[0][changed] == 0).all()
+    assert changed.sum() <= TIMES * TIME_SHARE * 16_000
+    assert (changed.int().diff() == 1).sum() + changed[0] <= TIMES
+
+
+@pytest.mark.parametrize("features", [noise(1, 80, 1), noise(1, 1, 3), noise(1, 895), noise(1, 1)])
+def test_the_shortest_clips_have_parts_too(features):
+    for seed in range(10):
+        assert spec_augment(features, seeded(seed)).shape == features.shape

@@ -3,8 +3,8 @@
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv:2106.09685. The losses are those
 of distill. Kept, the factors are the layer's low-rank part beside a masked or quantized base that no longer
 moves (as in QLoRA, Dettmers et al., 2023, arXiv:2305.14314). Merged, they are added to the base before its
-mask and its grid in every pass, so that nothing is lost when they go. Embeddings and convolutions are left
-out unless `where` names them.
+mask and its grid in every pass, so that nothing is lost when they go. Every layer that `where` names gets an
+adapter; `*.layers.*` are the linears of the blocks.
 """
 
 from collections.abc import Mapping

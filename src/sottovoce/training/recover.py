@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from sottovoce.recognizer import Recognizer
 from sottovoce.training.batch import Batch
 from sottovoce.training.data import TrainingData
@@ -53,9 +55,8 @@ def recover(
     recognizer = Recognizer.of(model, data.language)
     if losses.of_decoder and None in recognizer.rules.prompt:
         raise ValueError(f"{model.checkpoint.name} is multilingual; name the language of the training audio")
-    for utterance in data.corpus.utterances:
-        model.check_seconds(utterance.seconds, str(utterance.audio))
-    teacher = _teacher(model, data)
+    teacher: SpeechModel | None = _teacher(model, data)
+    assert teacher is not None
     texts = None
     if losses.of_decoder and tokens == "own":
         hearing = Recognizer.of(teacher, data.language)
@@ -65,12 +66,21 @@ def recover(
     batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augment)
     if losses.of_decoder and tokens == "transcript":
         check_transcripts(teacher, _sample(batches), data.corpus)
-    objective = Objective(model, teacher if losses.of_teacher else None, losses)
-    student = ModelStudent(model, layers, latents, rest=rest, checkpoint_activations=settings.checkpoint_activations)
+    if not losses.of_teacher:
+        teacher = None  # and its memory with it
+    objective = Objective(model, teacher, losses)
+    moving = {name: latent for name, latent in latents.items() if _moves(model, layers[name])}
+    student = ModelStudent(model, layers, moving, rest=rest, checkpoint_activations=settings.checkpoint_activations)
     try:
         train(student, batches, objective, settings, data.folder, data.track, device=model.module.device.type)
     finally:
         student.finish()
+
+
+def _moves(model: "SpeechModel", layer: Layer) -> bool:
+    """Whether a layer is to learn: a table that its family holds fixed (sinusoids) does only after it was changed."""
+    weight = model.find(layer.name).weight
+    return bool(weight.requires_grad) or not isinstance(layer.weight.base, Tensor) or layer.weight.mask is not None
 
 
 def _teacher(model: "SpeechModel", data: TrainingData) -> "SpeechModel":

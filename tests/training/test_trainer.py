@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -398,3 +399,17 @@ def test_a_disk_that_is_full_for_folders_leaves_what_was_saved_before(whole, tmp
             fit(tmp_path)
     assert TrainingFolder(tmp_path).progress().step == 3
     assert_same_end(left(tmp_path, fit(tmp_path)), whole)
+
+
+def test_a_disk_that_has_too_little_room_is_refused_before_a_step_is_made(whole, tmp_path, monkeypatch):
+    needed = 4 * (6 + 2) * 8  # float32, a weight and a bias; two states of three tensors each, and the best twice
+
+    def room(free):
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+
+    room(needed - 1)
+    with pytest.raises(ValueError, match=r"keeps up to 0 MB while it runs, and the disk has 0 MB left; free some"):
+        fit(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    room(needed)
+    assert_same_end(left(tmp_path / "a", fit(tmp_path / "a")), whole)

@@ -69,7 +69,8 @@ def recover(
     if not losses.of_teacher:
         teacher = None  # and its memory with it
     objective = Objective(model, teacher, losses)
-    moving = {name: latent for name, latent in latents.items() if _moves(model, layers[name])}
+    fixed = _held_fixed(model)
+    moving = {name: latent for name, latent in latents.items() if name not in fixed or _was_changed(layers[name])}
     student = ModelStudent(model, layers, moving, rest=rest, checkpoint_activations=settings.checkpoint_activations)
     try:
         train(student, batches, objective, settings, data.folder, data.track, device=model.module.device.type)
@@ -77,10 +78,14 @@ def recover(
         student.finish()
 
 
-def _moves(model: "SpeechModel", layer: Layer) -> bool:
-    """Whether a layer is to learn: a table that its family holds fixed (sinusoids) does only after it was changed."""
-    weight = model.find(layer.name).weight
-    return bool(weight.requires_grad) or not isinstance(layer.weight.base, Tensor) or layer.weight.mask is not None
+def _held_fixed(model: "SpeechModel") -> set[str]:
+    """The layers that the family itself never trains (sinusoids); transformers forgets which when it loads weights."""
+    layout = type(model).without_weights(model.checkpoint)
+    return {name for name in layout.shapes if not layout.find(name).weight.requires_grad}
+
+
+def _was_changed(layer: Layer) -> bool:
+    return not isinstance(layer.weight.base, Tensor) or layer.weight.mask is not None
 
 
 def _teacher(model: "SpeechModel", data: TrainingData) -> "SpeechModel":

@@ -22,8 +22,8 @@ test: setup
 	$(BIN)/python -m pytest
 
 check: setup
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench builtin
+	$(BIN)/ruff format --check src tests bench builtin
 	$(BIN)/mypy
 
 bench: setup

@@ -22,9 +22,9 @@ A {family} that knows 248 words of a made-up domain, spoken by synthesizers. It 
 can be tried and tested offline.
 
 **What it is for:** trying sottovoce, testing it, comparing methods on something really trained.
-**What it is not for:** hearing people. It was never given a person's voice as a microphone has it, knows no word but its
-248, and must not be used where a transcript matters, least of all in medicine: the domain's doses and vital signs are
-invented.
+**What it is not for:** hearing people. It was never given a person's voice as a microphone has it, knows no word but
+its 248, and must not be used where a transcript matters, least of all in medicine: the domain's doses and vital signs
+are invented.
 
 | | |
 |---|---|

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sottovoce
-from sottovoce.artifact import is_artifact, load_layers, read_artifact
+from sottovoce.artifact import FORMAT, is_artifact, load_layers, read_artifact
 from sottovoce.files import new_folder, sha256
 from sottovoce.target import find_target
 from tests.forgery import rewrite
@@ -139,8 +139,8 @@ def test_a_file_that_is_missing_is_named(name, made):
 
 
 def test_a_newer_format_asks_for_a_newer_sottovoce(made):
-    rewrite(made.folder, lambda document: document.update(format=2))
-    refused(made.folder, "has format 2; this sottovoce reads up to 1, a newer one will read it")
+    rewrite(made.folder, lambda document: document.update(format=FORMAT + 1))
+    refused(made.folder, f"has format {FORMAT + 1}; this sottovoce reads up to {FORMAT}, a newer one will read it")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "1"}', '"text"', "\xff", '{"format": 1}'])

@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import soundfile
 
+from sottovoce.artifact import FORMAT
 from sottovoce.target import Target
 from tests import toys
 from tests.forgery import rewrite
@@ -287,7 +288,10 @@ DAMAGE = {
     "truncated": (lambda folder: cut(folder / "model.safetensors", 0.5), r"model\.safetensors is damaged"),
     "truncated manifest": (lambda folder: cut(folder / "sottovoce.json", 0.5), r"sottovoce\.json cannot be read"),
     "missing file": (lambda folder: (folder / "config.json").unlink(), r"lacks config\.json, which its table names"),
-    "newer format": (lambda folder: rewrite(folder, lambda d: d.update(format=99)), "has format 99; .* reads up to 1"),
+    "newer format": (
+        lambda folder: rewrite(folder, lambda d: d.update(format=99)),
+        rf"has format 99; .* reads up to {FORMAT},",
+    ),
     "nan scales": (spoil_scales, r"\.scale holds values that are not finite; compress the model again"),
 }
 

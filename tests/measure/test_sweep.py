@@ -160,9 +160,10 @@ def test_a_killed_sweep_computes_only_the_rows_that_are_missing(swept, document,
     asked = []
 
     def track(items, total, what):
-        for job in items:
-            asked.append(job.key)
-            yield job
+        for item in items:
+            if what == "rows":  # a compression tracks its own work
+                asked.append(item.key)
+            yield item
 
     rows = sottovoce.sweep(file, output=output, track=track)
     assert len(asked) + len(there) == 8

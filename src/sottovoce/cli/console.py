@@ -93,17 +93,15 @@ def track(items: Iterable[T], total: int, what: What) -> Iterator[T]:
 def _told_by_line(items: Iterable[T], total: int, what: What) -> Iterator[T]:
     started = told = time.monotonic()
     done = 0
-    try:
-        for done, item in enumerate(items, start=1):
-            yield item
-            if time.monotonic() - told > LINE_SECONDS:
-                told = time.monotonic()
-                rate = done / (told - started)
-                left = timedelta(seconds=round((total - done) / rate))
-                say(f"{_words(what)}: {done} of {total}, {rate:.2f}/s, {left} left")
-    finally:  # a training may stop early
-        reached = str(total) if done == total else f"{done} of {total}"
-        say(f"{_words(what)}: {reached} in {time.monotonic() - started:.1f} s")
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - told > LINE_SECONDS:
+            told = time.monotonic()
+            rate = done / (told - started)
+            left = timedelta(seconds=round((total - done) / rate))
+            say(f"{_words(what)}: {done} of {total}, {rate:.2f}/s, {left} left")
+    reached = str(total) if done == total else f"{done} of {total}"  # a training may stop early
+    say(f"{_words(what)}: {reached} in {time.monotonic() - started:.1f} s")
 
 
 class _Rate(ProgressColumn):

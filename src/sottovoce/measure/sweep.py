@@ -177,7 +177,7 @@ class _Worker:
                 output=path,
                 language=self.plan.language if job.recipe.trains else None,
                 device=self.device,
-                track=self.track,
+                track=self.track if job.recipe.trains else silent,  # what takes long says so
             )
             seconds = round(time.perf_counter() - started, 3)
         curve = () if job.recipe is None else thinned(artifacts.read_artifact(path).curve())

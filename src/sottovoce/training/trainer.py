@@ -133,7 +133,7 @@ class _Run:
         first, saved = self.progress.step, time.monotonic()
         started = saved - self.progress.seconds
         with _ahead(self.batches, first * self.settings.accumulate, self.steps * self.settings.accumulate) as coming:
-            for step in track(range(first, self.steps), self.steps - first, self._told):
+            for step in track(self._remaining(), self.steps - first, self._told):
                 line = self._step(step, coming)
                 self.loss = line["loss"]
                 self.progress.step, self.progress.seconds = step + 1, round(time.monotonic() - started, 3)
@@ -145,8 +145,11 @@ class _Run:
                 if checked or time.monotonic() - saved > SAVE_SECONDS:
                     self._save()
                     saved = time.monotonic()
-                if self.progress.finished:
-                    return
+
+    def _remaining(self) -> Iterator[int]:
+        """The numbers of the steps to make, until training ends by itself."""
+        while not self.progress.finished:
+            yield self.progress.step
 
     def _step(self, step: int, coming: Iterator[Batch]) -> dict[str, Any]:
         self.student.train(True)

@@ -84,7 +84,7 @@ def evaluate(
     limit       utterances drawn from each data set by `seed`; all when left out
     batch_size  changes the speed and nothing else
 
-    Raises ValueError for data that cannot be read, for an artifact that was calibrated on an utterance of a
+    Raises ValueError for data that cannot be read, for an artifact that was calibrated or trained on an utterance of a
     test set, and for an `output` that holds another run.
     """
     if batch_size < 1:

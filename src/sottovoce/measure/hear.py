@@ -41,9 +41,9 @@ class TestSet:
         shared = [u.id for u, mark in zip(self.corpus.utterances, self.marks, strict=True) if mark in fitted]
         if shared:
             raise ValueError(
-                f"{target.name} was calibrated on {len(shared)} of the {len(self.corpus)} utterances of "
+                f"{target.name} was calibrated or trained on {len(shared)} of the {len(self.corpus)} utterances of "
                 f"{self.corpus.name}, first {shared[0]}; "
-                "a test set must be disjoint from the calibration"
+                "a test set must be disjoint from both"
             )
 
     def read_whole(self, layouts: Sequence[SpeechModel]) -> None:

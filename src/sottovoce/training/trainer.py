@@ -86,8 +86,10 @@ class _Run:
         self.parameters = student.parameters
         self.steps = max(1, math.ceil(batches.steps_per_epoch * settings.epochs / settings.accumulate))
         self.every = max(1, round(batches.steps_per_epoch / settings.accumulate / settings.checks))
-        decayed = [p for p in self.parameters.values() if p.ndim > 1]
-        others = [p for p in self.parameters.values() if p.ndim <= 1]
+        # a scale is no weight, whatever its shape: decay would shrink its grid
+        decays = {name: p.ndim > 1 and not name.endswith(".scale") for name, p in self.parameters.items()}
+        decayed = [p for name, p in self.parameters.items() if decays[name]]
+        others = [p for name, p in self.parameters.items() if not decays[name]]
         groups = [
             {"params": decayed, "weight_decay": settings.weight_decay},
             {"params": others, "weight_decay": 0.0},

@@ -25,6 +25,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """The documents of a JSON-lines file that is being written, up to a line that a kill cut; none without the file."""
+    found: list[Any] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sottovoce.files import new_folder, write_text
+from sottovoce.files import new_folder, read_json_lines, write_text
 
 STATE, NUMBERS, BEST, CURVE = "state.safetensors", "state.json", "best.safetensors", "curve.jsonl"
 
@@ -111,15 +111,7 @@ class TrainingFolder:
 
     def curve(self) -> list[dict[str, Any]]:
         """The training curve so far."""
-        if not self._curve.is_file():
-            return []
-        lines = []
-        for line in self._curve.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:  # a kill may cut the last line
-                break
-        return lines
+        return read_json_lines(self._curve)
 
     def cut_curve(self, step: int) -> None:
         """Forget the lines after `step`; -1 forgets all of a start that came to no state."""

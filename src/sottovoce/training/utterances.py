@@ -10,12 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sottovoce.files import read_json_lines
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.training.augment import spec_augment
-from sottovoce.training.batch import Batch, teacher_forced
+from sottovoce.training.batch import IGNORED, Batch, teacher_forced
 from sottovoce.training.settings import Training
 
 Tokens = Literal["own", "transcript"]
@@ -74,7 +75,7 @@ class UtteranceBatches:
     def held_out(self) -> Iterator[Batch]:
         """The utterances that are never trained on, as they are."""
         for first in range(0, len(self._held), self.settings.batch):
-            yield self._batch(self._held[first : first + self.settings.batch], None)
+            yield self.of(self._held[first : first + self.settings.batch])
 
     def _batch(self, chosen: Sequence[int], generator: torch.Generator | None) -> Batch:
         utterances = [self.corpus.utterances[i] for i in chosen]
@@ -85,7 +86,7 @@ class UtteranceBatches:
         if self.texts is None:
             none = torch.zeros(len(ids), 0, dtype=torch.int64)
             return Batch(ids, tuple(features), none, none)
-        prompts = self.recognizer.prompts([features[i].to(self.model.module.device) for i in range(len(features))])
+        prompts = self.recognizer.prompts([clip.to(self.model.module.device) for clip in features])
         texts = [self.texts[name] for name in ids]
         inputs, labels = teacher_forced(prompts, texts, self.recognizer.rules.end[0])
         return Batch(ids, tuple(features), inputs, labels)
@@ -120,14 +121,7 @@ def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) ->
 
 def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, track: Track) -> dict[str, list[int]]:
     """What the uncompressed model hears in every utterance, by id; kept in `file`, and so made once."""
-    known: dict[str, list[int]] = {}
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:  # a kill may cut the last line
-                break
-            known[row["id"]] = row["tokens"]
+    known: dict[str, list[int]] = {row["id"]: row["tokens"] for row in read_json_lines(file)}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(_line(name, tokens) for name, tokens in known.items()), encoding="utf-8")
     missing = [utterance for utterance in corpus.utterances if utterance.id not in known]
@@ -172,4 +166,4 @@ def _likelihood(model: SpeechModel, batch: Batch, order: Sequence[int]) -> float
     keywords = model.decoder_keywords(memory)
     states = model.module.model.decoder(input_ids=batch.inputs.to(device), use_cache=False, **keywords)
     logits: Tensor = model.module.proj_out(states.last_hidden_state)
-    return -float(cross_entropy(logits.float().flatten(0, 1), batch.labels.to(device).flatten(), ignore_index=-100))
+    return -float(cross_entropy(logits.float().flatten(0, 1), batch.labels.to(device).flatten(), ignore_index=IGNORED))

@@ -12,6 +12,7 @@ from sottovoce.models import open_model
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import read_corpus
+from sottovoce.training.attention import training_attention
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses, Objective
 from sottovoce.training.settings import Training
@@ -45,7 +46,7 @@ def ours(family: str) -> float:
     batches = UtteranceBatches(model, recognizer, corpus, transcript_tokens(recognizer, corpus), settings, False)
     student = ModelStudent(model, layers, {name: PartsLatent(layer) for name, layer in layers.items()})
     clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, training_attention(model.module):
         train(student, batches, Objective(model, None, Losses(labels=1.0)), settings, Path(folder), clock.track)
     return clock.seconds
 

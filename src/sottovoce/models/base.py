@@ -215,8 +215,16 @@ class SpeechModel(ABC):
         """(samples,) float32 -> the encoder's input for one clip, (1, ...) float32."""
 
     @abstractmethod
+    def frames(self, features: Tensor) -> int:
+        """The encoder's positions for the features of one clip, padding of the window included."""
+
+    @abstractmethod
     def encode(self, features: Sequence[Tensor]) -> Encoded:
         """The encoder's output for a batch, the same for each clip whatever the batch."""
+
+    @abstractmethod
+    def encode_together(self, features: Sequence[Tensor]) -> Encoded:
+        """The same up to rounding, which then depends on the batch: in one pass, as training is fastest."""
 
     @abstractmethod
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:

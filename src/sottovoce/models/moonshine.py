@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, pad, tanh
+from torch.nn.utils.rnn import pad_sequence
 
 from sottovoce.cost import Product, Workload
 from sottovoce.models.base import SpeechModel
@@ -40,17 +41,32 @@ class Moonshine(SpeechModel):
         return Unit("encoder.stem", sites, self._encoder_stem)
 
     def _encoder_stem(self, audio: Tensor, context: Context) -> Tensor:
+        hidden = self._convolved(audio, None)
+        context.block = self._encoder_keywords(hidden, None)
+        return hidden
+
+    def _convolved(self, audio: Tensor, samples: Sequence[int] | None) -> Tensor:
+        """(n, samples) -> (n, frames, d); of padded clips each is normed over its own `samples`."""
+        encoder = self.module.model.encoder
+        bands = tanh(encoder.conv1(audio[:, None]))
+        if samples is None:
+            normed = encoder.groupnorm(bands)
+        else:
+            own = [stem_lengths(each)[0] for each in samples]
+            clips = [encoder.groupnorm(clip[None, :, :first]) for clip, first in zip(bands, own, strict=True)]
+            normed = torch.cat([pad(clip, (0, bands.shape[2] - clip.shape[2])) for clip in clips])
+        return gelu(encoder.conv3(gelu(encoder.conv2(normed)))).permute(0, 2, 1)
+
+    def _encoder_keywords(self, hidden: Tensor, valid: Tensor | None) -> dict[str, Any]:
+        """What every block takes beside (n, frames, d); valid (n, frames) bool where clips are padded."""
         from transformers.masking_utils import create_bidirectional_mask
 
         encoder = self.module.model.encoder
-        normed = encoder.groupnorm(tanh(encoder.conv1(audio[:, None])))
-        hidden = gelu(encoder.conv3(gelu(encoder.conv2(normed)))).permute(0, 2, 1)
         places = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        context.block["attention_mask"] = create_bidirectional_mask(
-            config=encoder.config, inputs_embeds=hidden, attention_mask=None, encoder_hidden_states=hidden
+        mask = create_bidirectional_mask(
+            config=encoder.config, inputs_embeds=hidden, attention_mask=valid, encoder_hidden_states=hidden
         )
-        context.block["position_embeddings"] = encoder.rotary_emb(hidden, position_ids=places)
-        return hidden
+        return {"attention_mask": mask, "position_embeddings": encoder.rotary_emb(hidden, position_ids=places)}
 
     def encoder_block(self, name: str) -> Unit:
         """Self-attention and a plain MLP."""
@@ -135,6 +151,10 @@ class Moonshine(SpeechModel):
         made = self.processor.feature_extractor(audio, sampling_rate=self.sampling_rate, return_tensors="pt")
         return made.input_values
 
+    def frames(self, features: Tensor) -> int:
+        """What the stem leaves."""
+        return stem_lengths(features.shape[1])[2]
+
     def encode(self, features: Sequence[Tensor]) -> Encoded:
         """Clips of equal length together, the outputs padded: no clip ever sees another's padding."""
         by_length: dict[int, list[int]] = defaultdict(list)
@@ -142,15 +162,29 @@ class Moonshine(SpeechModel):
             by_length[clip.shape[1]].append(i)
         states: dict[int, Tensor] = {}
         for same in by_length.values():
-            batch = torch.cat([features[i] for i in same]).to(self.module.device)
-            states |= dict(zip(same, self.module.model.encoder(batch).last_hidden_state, strict=True))
+            states |= dict(zip(same, self.encode_together([features[i] for i in same]).states, strict=True))
         frames = [len(states[i]) for i in range(len(features))]
-        longest = max(frames)
-        padded = torch.stack([pad(states[i], (0, 0, 0, longest - frames[i])) for i in range(len(features))])
-        if min(frames) == longest:
+        padded = pad_sequence([states[i] for i in range(len(features))], batch_first=True)
+        if min(frames) == max(frames):
             return Encoded(padded)
-        valid = torch.arange(longest)[None] < torch.tensor(frames)[:, None]
+        valid = torch.arange(padded.shape[1])[None] < torch.tensor(frames)[:, None]
         return Encoded(padded, valid.to(padded.device))
+
+    def encode_together(self, features: Sequence[Tensor]) -> Encoded:
+        """Padded, with each clip normed over its own time and padding masked."""
+        samples = [clip.shape[1] for clip in features]
+        if min(samples) == max(samples):
+            return Encoded(
+                self.module.model.encoder(torch.cat(list(features)).to(self.module.device)).last_hidden_state
+            )
+        audio = pad_sequence([clip[0] for clip in features], batch_first=True).to(self.module.device)
+        hidden = self._convolved(audio, samples)
+        frames = torch.tensor([self.frames(clip) for clip in features])
+        valid = (torch.arange(hidden.shape[1])[None] < frames[:, None]).to(hidden.device)
+        context = Context(block=self._encoder_keywords(hidden, valid))
+        for unit in self.stacks[0].units[1:]:
+            hidden = unit.run(hidden, context)
+        return Encoded(hidden, valid)
 
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """The frames of each clip, without the padding of the batch."""

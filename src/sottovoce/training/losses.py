@@ -1,17 +1,13 @@
 """What is learned from a batch: the transcript, and what the uncompressed model makes of the same audio."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.hooks import RemovableHandle
 
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Encoded
 from sottovoce.training.batch import IGNORED, Batch
+from sottovoce.training.forward import Forward, forward
 
 
 class Losses(BaseModel):
@@ -59,52 +55,36 @@ class Objective:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of `batch`, each a scalar with a graph where the model has one."""
-        device = self.model.module.device
-        inputs, labels = batch.inputs.to(device), batch.labels.to(device)
-        counted = labels != IGNORED
-        memory, logits, hidden = self._run(self.model, batch, inputs, counted)
+        labels = batch.labels.to(self.model.module.device)
+        made = self._forward(self.model, batch)
         found: dict[str, Tensor] = {}
         if self.losses.labels:
-            assert logits is not None
-            found["labels"] = self._cross_entropy(logits, labels)
+            assert made.logits is not None
+            found["labels"] = self._cross_entropy(made.logits, labels)
         if self.losses.of_teacher:
             assert self.teacher is not None
             with torch.no_grad():
-                wanted, wanted_logits, wanted_hidden = self._run(self.teacher, batch, inputs, counted)
+                wanted = self._forward(self.teacher, batch)
             if self.losses.encoder:
-                found["encoder"] = relative_error(memory.states, wanted.states, wanted.valid)
+                found["encoder"] = relative_error(made.memory.states, wanted.memory.states, wanted.memory.valid)
             if self.losses.logits:
-                assert logits is not None
-                assert wanted_logits is not None
-                found["logits"] = divergence(logits, wanted_logits, labels, self.losses.temperature)
+                assert made.logits is not None
+                assert wanted.logits is not None
+                found["logits"] = divergence(made.logits, wanted.logits, labels, self.losses.temperature)
             if self.losses.hidden:
-                pairs = zip(hidden, wanted_hidden, strict=True)
+                pairs = zip(made.hidden, wanted.hidden, strict=True)
                 errors = [relative_error(student, teacher, None) for student, teacher in pairs]
                 found["hidden"] = torch.stack(errors).mean()
         weights = self.losses.model_dump()
         return {"loss": torch.stack([weights[name] * loss for name, loss in found.items()]).sum(), **found}
 
+    def _forward(self, model: SpeechModel, batch: Batch) -> Forward:
+        return forward(model, batch, decoder=self.losses.of_decoder, hidden=bool(self.losses.hidden))
+
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.losses.label_smoothing if self.model.module.training else 0.0
         flat = logits.float().flatten(0, 1)
         return cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
-
-    def _run(
-        self, model: SpeechModel, batch: Batch, inputs: Tensor, counted: Tensor
-    ) -> tuple[Encoded, Tensor | None, list[Tensor]]:
-        """The encoder's output; if a loss asks, the logits and what each block made of the positions that count."""
-        kept: list[list[Tensor]] = []
-        with tapped(model, kept) if self.losses.hidden else nullcontext():
-            memory = model.encode(batch.features)
-            if not self.losses.of_decoder:
-                return memory, None, []
-            keywords = model.decoder_keywords(memory)
-            decoded = model.module.model.decoder(input_ids=inputs, use_cache=False, **keywords)
-        encoded = len(model.module.model.encoder.layers)
-        # clips may pass the encoder one by one, and none of them padded
-        hidden = [torch.cat([states.flatten(0, -2) for states in outputs]) for outputs in kept[:encoded]]
-        hidden += [states[counted] for [states] in kept[encoded:]]
-        return memory, model.module.proj_out(decoded.last_hidden_state), hidden
 
 
 def relative_error(student: Tensor, teacher: Tensor, valid: Tensor | None) -> Tensor:
@@ -127,22 +107,3 @@ def divergence(student: Tensor, teacher: Tensor, labels: Tensor, temperature: fl
 def blocks(model: SpeechModel) -> list[nn.Module]:
     """Every transformer block, encoder first."""
     return [*model.module.model.encoder.layers, *model.module.model.decoder.layers]
-
-
-@contextmanager
-def tapped(model: SpeechModel, kept: list[list[Tensor]]) -> Iterator[None]:
-    """Within, `kept` gets the outputs of each block as it runs: a list a block."""
-
-    def tap(block: nn.Module) -> RemovableHandle:
-        outputs: list[Tensor] = []
-        kept.append(outputs)
-        return block.register_forward_hook(
-            lambda module, inputs, output: outputs.append(output if isinstance(output, Tensor) else output[0])
-        )
-
-    hooks = [tap(block) for block in blocks(model)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

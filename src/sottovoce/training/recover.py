@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from sottovoce.recognizer import Recognizer
+from sottovoce.training.attention import training_attention
 from sottovoce.training.batch import Batch
 from sottovoce.training.data import TrainingData
 from sottovoce.training.latent import Latent
@@ -73,7 +74,8 @@ def recover(
     moving = {name: latent for name, latent in latents.items() if name not in fixed or _was_changed(layers[name])}
     student = ModelStudent(model, layers, moving, rest=rest, checkpoint_activations=settings.checkpoint_activations)
     try:
-        train(student, batches, objective, settings, data.folder, data.track, device=model.module.device.type)
+        with training_attention(model.module):
+            train(student, batches, objective, settings, data.folder, data.track, device=model.module.device.type)
     finally:
         student.finish()
 

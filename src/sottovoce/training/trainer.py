@@ -7,6 +7,7 @@ one that was not.
 import math
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -134,7 +135,9 @@ class _Run:
     def _steps(self, track: Track) -> None:
         first, saved = self.progress.step, time.monotonic()
         started = saved - self.progress.seconds
-        with _ahead(self.batches, first * self.settings.accumulate, self.steps * self.settings.accumulate) as coming:
+        numbers = range(first * self.settings.accumulate, self.steps * self.settings.accumulate)
+        # a CPU that learns has no core left: a batch made beside it costs more than it saves
+        with _coming(self.batches, numbers, ahead=self.device != "cpu") as coming:
             for step in track(self._remaining(), self.steps - first, self._told):
                 line = self._step(step, coming)
                 self.loss = line["loss"]
@@ -227,17 +230,20 @@ class _Run:
 
 
 @contextmanager
-def _ahead(batches: Batches, first: int, last: int) -> Iterator[Iterator[Batch]]:
-    """Batches `first` to `last`, each made while the one before is learned from."""
+def _coming(batches: Batches, numbers: range, *, ahead: bool) -> Iterator[Iterator[Batch]]:
+    """Batches by their numbers; with `ahead` each is made while the one before is learned from."""
+    if not ahead:
+        yield map(batches.at, numbers)
+        return
     with ThreadPoolExecutor(1) as pool:
-
-        def run() -> Iterator[Batch]:
-            coming: Future[Batch] | None = pool.submit(batches.at, first)
-            for number in range(first, last):
-                assert coming is not None
-                batch = coming.result()
-                coming = pool.submit(batches.at, number + 1) if number + 1 < last else None
-                yield batch
-
-        yield run()
+        yield _made(deque(pool.submit(batches.at, number) for number in numbers[:1]), pool, batches, numbers[1:])
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _made(coming: deque[Future[Batch]], pool: ThreadPoolExecutor, batches: Batches, numbers: range) -> Iterator[Batch]:
+    for number in numbers:
+        batch = coming.popleft().result()
+        coming.append(pool.submit(batches.at, number))
+        yield batch
+    while coming:
+        yield coming.popleft().result()

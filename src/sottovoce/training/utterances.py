@@ -3,12 +3,12 @@
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from sottovoce.files import read_json_lines
 from sottovoce.models.base import SpeechModel
@@ -16,7 +16,8 @@ from sottovoce.progress import Track
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.training.augment import spec_augment
-from sottovoce.training.batch import IGNORED, Batch, teacher_forced
+from sottovoce.training.batch import Batch, teacher_forced
+from sottovoce.training.losses import Losses, Objective
 from sottovoce.training.settings import Training
 
 Tokens = Literal["own", "transcript"]
@@ -78,8 +79,11 @@ class UtteranceBatches:
             yield self.of(self._held[first : first + self.settings.batch])
 
     def _batch(self, chosen: Sequence[int], generator: torch.Generator | None) -> Batch:
-        utterances = [self.corpus.utterances[i] for i in chosen]
-        features = [self.model.features(self.recognizer.read(utterance.audio)) for utterance in utterances]
+        # neighbours pass the encoder together, so they should be of one length
+        utterances = sorted((self.corpus.utterances[i] for i in chosen), key=lambda utterance: utterance.seconds)
+        with ThreadPoolExecutor() as pool:  # a codec takes longer than the features
+            clips = list(pool.map(lambda utterance: self.recognizer.read(utterance.audio), utterances))
+        features = [self.model.features(clip) for clip in clips]
         if generator is not None:
             features = [spec_augment(clip, generator) for clip in features]
         ids = tuple(utterance.id for utterance in utterances)
@@ -159,11 +163,5 @@ def check_transcripts(teacher: SpeechModel, batch: Batch, corpus: Corpus) -> Non
 @torch.no_grad()
 def _likelihood(model: SpeechModel, batch: Batch, order: Sequence[int]) -> float:
     """Mean log-likelihood of a label, with the audio in another order."""
-    from torch.nn.functional import cross_entropy
-
-    device = model.module.device
-    memory = model.encode([batch.features[i] for i in order])
-    keywords = model.decoder_keywords(memory)
-    states = model.module.model.decoder(input_ids=batch.inputs.to(device), use_cache=False, **keywords)
-    logits: Tensor = model.module.proj_out(states.last_hidden_state)
-    return -float(cross_entropy(logits.float().flatten(0, 1), batch.labels.to(device).flatten(), ignore_index=IGNORED))
+    heard = replace(batch, features=tuple(batch.features[i] for i in order))
+    return -float(Objective(model, None, Losses(labels=1.0))(heard)["labels"])

@@ -1,0 +1,106 @@
+"""A batch through a model: the encoder's output, the logits, what each block made on the way."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.hooks import RemovableHandle
+
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.structure import Encoded
+from sottovoce.training.batch import IGNORED, Batch
+
+CPU_POSITIONS = 2048  # what more of them hold leaves a CPU's caches, and is mapped anew in each step
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a model makes of a batch.
+
+    memory  the encoder's output
+    logits  (n, length, vocabulary); None if the decoder was not run
+    hidden  (positions, d) of each block, encoder first: frames of audio, and tokens that are learned
+    """
+
+    memory: Encoded
+    logits: Tensor | None
+    hidden: tuple[Tensor, ...]
+
+
+def forward(model: SpeechModel, batch: Batch, *, decoder: bool, hidden: bool) -> Forward:
+    """`batch` through the encoder and, if asked, the decoder; the blocks' outputs are kept if asked."""
+    memory, heard = _encoded(model, batch.features, hidden)
+    if not decoder:
+        return Forward(memory, None, heard)
+    inner, device = model.module.model.decoder, model.module.device
+    with tapped(inner.layers if hidden else ()) as outputs:
+        decoded = inner(input_ids=batch.inputs.to(device), use_cache=False, **model.decoder_keywords(memory))
+    learned = (batch.labels != IGNORED).to(device)
+    said = tuple(states[learned] for [states] in outputs)
+    return Forward(memory, model.module.proj_out(decoded.last_hidden_state), heard + said)
+
+
+def _encoded(model: SpeechModel, features: Sequence[Tensor], hidden: bool) -> tuple[Encoded, tuple[Tensor, ...]]:
+    """The encoder's output and, if asked, that of each of its blocks where it is no padding."""
+    parts = []
+    with tapped(model.module.model.encoder.layers if hidden else ()) as outputs:
+        for clips in passes(model, features):
+            parts.append(model.encode_together(clips))
+    heard = tuple(
+        torch.cat([_valid(Encoded(states, part.valid)) for states, part in zip(block, parts, strict=True)])
+        for block in outputs
+    )
+    return _joined(parts), heard
+
+
+def passes(model: SpeechModel, features: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours that pass the encoder together: all clips, or on a CPU as many as its caches hold."""
+    group: list[Tensor] = []
+    longest = 0
+    for clip in features:
+        longest = max(longest, model.frames(clip))
+        if group and model.module.device.type == "cpu" and longest * (len(group) + 1) > CPU_POSITIONS:
+            yield group
+            group, longest = [], model.frames(clip)
+        group.append(clip)
+    yield group
+
+
+def _valid(part: Encoded) -> Tensor:
+    return part.states.flatten(0, 1) if part.valid is None else part.states[part.valid]
+
+
+def _joined(parts: Sequence[Encoded]) -> Encoded:
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.states.shape[1] for part in parts}) == 1 and all(part.valid is None for part in parts):
+        return Encoded(torch.cat([part.states for part in parts]))
+    valid = [
+        torch.ones_like(part.states[..., 0], dtype=torch.bool) if part.valid is None else part.valid for part in parts
+    ]
+    clips = [states for part in parts for states in part.states]
+    return Encoded(
+        pad_sequence(clips, batch_first=True),
+        pad_sequence([row for rows in valid for row in rows], batch_first=True),
+    )
+
+
+@contextmanager
+def tapped(blocks: Sequence[nn.Module]) -> Iterator[list[list[Tensor]]]:
+    """Within, each of `blocks` adds its output to its list whenever it runs."""
+    kept: list[list[Tensor]] = [[] for _ in blocks]
+
+    def tap(block: nn.Module, outputs: list[Tensor]) -> RemovableHandle:
+        return block.register_forward_hook(
+            lambda module, inputs, output: outputs.append(output if isinstance(output, Tensor) else output[0])
+        )
+
+    hooks = [tap(block, outputs) for block, outputs in zip(blocks, kept, strict=True)]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()

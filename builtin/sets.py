@@ -49,29 +49,40 @@ def write_sets(out: Path, seed: int, jobs: int) -> None:
     """
     used: set[str] = set()
     for number, (name, what) in enumerate(SETS.items()):
-        folder = out / name
-        if folder.exists():
-            raise ValueError(f"{folder} is there already; give an empty folder")
-        folder.mkdir(parents=True)
-        with Pool(jobs) as pool, (folder / "manifest.jsonl").open("w") as manifest:
-            n_written = 0
-            drawn = pool.imap(partial(_heard, seed=1000 * seed + number, what=what), range(20 * what.n), chunksize=8)
-            for made in drawn:
-                if made is None or made.text in used:
-                    continue
-                used.add(made.text)
-                n_written += 1
-                manifest.write(json.dumps(_write(folder, name, n_written, made, what.labelled)) + "\n")
-                if n_written == what.n:
-                    break
-            pool.terminate()
-        assert n_written == what.n, (name, n_written)
-        print(f"{name}: {n_written} utterances")
+        _write_set(out / name, what, 1000 * seed + number, jobs, used)
     (out / "README.md").write_text(data_card(out, {name: what.purpose for name, what in SETS.items()}))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if size > LARGEST_BYTES:
         raise ValueError(f"the sets are {size} bytes, more than {LARGEST_BYTES}; raise OPUS_COMPRESSION")
     print(f"{size / 1e6:.2f} MB in all")
+
+
+def write_lessons(out: Path, n: int, seed: int, jobs: int) -> None:
+    """Writes one larger set like "train", too large to ship: texts of the training corpus, each once.
+
+    Raises ValueError if the folder is there already.
+    """
+    _write_set(out, Set(n, "corpus", "train", True, "to recover accuracy"), 1000 * seed, jobs, set())
+
+
+def _write_set(folder: Path, what: Set, seed: int, jobs: int, used: set[str]) -> None:
+    """Writes the clips and the manifest of one set; texts in `used` are left out, and what is written goes there."""
+    if folder.exists():
+        raise ValueError(f"{folder} is there already; give an empty folder")
+    folder.mkdir(parents=True)
+    with Pool(jobs) as pool, (folder / "manifest.jsonl").open("w") as manifest:
+        n_written = 0
+        for made in pool.imap(partial(_heard, seed=seed, what=what), range(20 * what.n), chunksize=8):
+            if made is None or made.text in used:
+                continue
+            used.add(made.text)
+            n_written += 1
+            manifest.write(json.dumps(_write(folder, folder.name, n_written, made, what.labelled)) + "\n")
+            if n_written == what.n:
+                break
+        pool.terminate()
+    assert n_written == what.n, (folder.name, n_written)
+    print(f"{folder.name}: {n_written} utterances")
 
 
 def _heard(number: int, seed: int, what: Set) -> Clip | None:

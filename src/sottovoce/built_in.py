@@ -16,9 +16,8 @@ def built_in_model(name: str | Path) -> Path | None:
 
 
 def built_in_set(name: str | Path) -> Path | None:
-    """The manifest of a built-in set; None for a name of another kind. Raises ValueError if there is no such set."""
-    folder = _find(name, "data set", SETS, "speech")
-    return None if folder is None else folder / "manifest.jsonl"
+    """The folder of a built-in set; None for a name of another kind. Raises ValueError if there is no such set."""
+    return _find(name, "data set", SETS, "speech")
 
 
 def _find(name: str | Path, what: str, known: tuple[str, ...], within: str) -> Path | None:

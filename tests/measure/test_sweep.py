@@ -211,6 +211,19 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(document, tmp_path):
     assert "Traceback" in (tmp_path / "errors" / f"{failed[0].key}.txt").read_text()
 
 
+def test_training_audio_without_the_transcripts_that_a_recipe_learns_is_refused_before_any_row(
+    document, speech, tmp_path
+):
+    untold = tmp_path / "untold.jsonl"
+    rows = [json.loads(line) for line in speech.read_text().splitlines()]
+    audio = [{"audio": str(speech.parent / row["audio"])} for row in rows]
+    untold.write_text("".join(json.dumps(row) + "\n" for row in audio))
+    recipes = [RECIPES[0], {"steps": [{"magnitude": {"sparsity": 0.5}}, {"finetune": {"epochs": 1}}]}]
+    with pytest.raises(ValueError, match="text"):
+        sottovoce.sweep({**document, "train": str(untold), "recipes": recipes}, output=tmp_path / "out")
+    assert not (tmp_path / "out" / "rows").exists()
+
+
 def test_rows_that_were_calibrated_on_the_test_set_fail_alone(document, speech, tmp_path):
     rows = sottovoce.sweep({**document, "models": document["models"][:1], "data": [str(speech)]}, output=tmp_path)
     assert [bool(row.error) for row in rows] == [False, False, False, True]

@@ -68,6 +68,13 @@ def test_any_string_is_a_text(tmp_path, text):
     assert read_corpus(manifest(tmp_path, {**A, "text": text}, B)).utterances[0].text == text
 
 
+def test_the_folder_of_a_manifest_jsonl_is_that_manifest(tmp_path):
+    path = manifest(tmp_path / "lessons", A, B)
+    path.rename(path.with_name("manifest.jsonl"))
+    found = read_corpus(tmp_path / "lessons")
+    assert (found.name, [utterance.text for utterance in found.utterances]) == ("lessons", ["one two", "three"])
+
+
 def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
     path = manifest(tmp_path, "\ufeff" + json.dumps(A), "", "  ", B)
     assert len(read_corpus(path)) == 2

@@ -93,8 +93,9 @@ def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
     if plan.workload:
         measured["workload"] = asdict(plan.workload)
     training: dict[str, Any] = {}
-    if plan.train is not None and any(recipe.trains for recipe in plan.recipes):
-        corpus = read_corpus(plan.train, need_text=False)
+    learning = [recipe for recipe in plan.recipes if recipe.trains]
+    if plan.train is not None and learning:
+        corpus = read_corpus(plan.train, need_text=any("transcripts" in recipe.trains for recipe in learning))
         training = {"training": RunData.of(corpus, corpus.fingerprints()).digest}
     seen: set[str] = set()
     digests = {calibration: _calibration_digest(calibration) for calibration in plan.calibrations}

@@ -15,6 +15,7 @@ from typing import Any
 from sottovoce.built_in import built_in_set
 from sottovoce.speech import audio
 
+MANIFEST = "manifest.jsonl"
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 PROBLEMS_SHOWN = 3
 
@@ -69,11 +70,11 @@ Rows = Iterator[tuple[str, Callable[[], Utterance]]]  # where a row stands, and 
 
 
 def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
-    """The corpus at `path`: a JSON-lines manifest, or a folder in one of two layouts, or builtin:test.
+    """The corpus at `path`: a JSON-lines manifest, or a folder in one of three layouts, or builtin:test.
 
     manifest     a line each: {"audio", "text"}, optionally "speaker", "seconds", "id"; others are ignored.
                  Audio is relative to the manifest's folder; id defaults to the audio path as written.
-    folder       audio files at any depth, a .txt of the same stem beside each
+    folder       with a manifest.jsonl, that; or audio files at any depth, a .txt of the same stem beside each
     LibriSpeech  <speaker>-<chapter>.trans.txt beside its audio
 
     need_text=False takes rows without text, for calibration. All rows are read before the first refusal:
@@ -82,13 +83,16 @@ def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
     path = Path(path)
     own = built_in_set(path)
     if own is not None:
-        name, rows = str(path), _manifest(own, need_text)
+        name, rows = str(path), _manifest(own / MANIFEST, need_text)
     elif path.is_file():
         name, rows = path.stem, _manifest(path, need_text)
     elif path.is_dir():
-        transcripts = sorted(path.rglob("*.trans.txt"))
         name = path.resolve().name
-        rows = _librispeech(transcripts, need_text) if transcripts else _folder(path, need_text)
+        if (path / MANIFEST).is_file():
+            rows = _manifest(path / MANIFEST, need_text)
+        else:
+            transcripts = sorted(path.rglob("*.trans.txt"))
+            rows = _librispeech(transcripts, need_text) if transcripts else _folder(path, need_text)
     else:
         raise ValueError(
             f"there is no corpus {path}; give a JSON-lines manifest (audio and text in each line), a folder "

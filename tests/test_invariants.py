@@ -90,7 +90,13 @@ def material(toy, clips, lessons, tmp_path):
     """What a toy is compressed with, by its name: three clips, eight lessons, a folder for what trains."""
 
     def of(name):
-        data = TrainingData(read_corpus(lessons(name)), None, find_target(toy(name)).uncompressed, tmp_path / "state")
+        data = TrainingData(
+            read_corpus(lessons(name)),
+            None,
+            find_target(toy(name)).uncompressed,
+            tmp_path / "state",
+            tmp_path / "heard.jsonl",
+        )
         return Material(clips(name), data)
 
     return of

@@ -1,5 +1,6 @@
 """The verb `compress`: from a model, a recipe and some audio to an artifact on disk."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,6 +39,7 @@ def compress(
     language: str | None = None,
     revision: str | None = None,
     device: str = "cpu",
+    heard: str | Path | None = None,
     track: Track = silent,
 ) -> Artifact:
     """Compress a model by a recipe and save the artifact at `output`.
@@ -51,6 +53,8 @@ def compress(
     tokens     what drives the decoder: the model's "own" greedy tokens or the "transcript"
     language   of the calibration and the training audio, for a multilingual Whisper whose checkpoint names none
     device     where the model runs while it is compressed, as torch names it
+    heard      a folder that keeps what the uncompressed model hears in training audio, for other compressions that
+               ask for the same; it goes with <output>.unfinished when left out
 
     A recipe that trains keeps its state in <output>.unfinished and goes on from there when it is asked for
     again. Raises ValueError, before the model is opened, for a recipe, an output or data that cannot work.
@@ -67,7 +71,8 @@ def compress(
     if not isinstance(data, Calibration):
         corpus = _calibration_corpus(chosen, data, limit, seed, layout)
     lessons = _training_corpus(chosen, train, layout)
-    return _Compression(chosen, selection, target, output, lessons, language, device, track).run(
+    kept = Path(heard) if heard is not None else None
+    return _Compression(chosen, selection, target, output, lessons, language, device, kept, track).run(
         data if isinstance(data, Calibration) else None, corpus, tokens, seed
     )
 
@@ -83,6 +88,7 @@ class _Compression:
     lessons: Corpus | None
     language: str | None
     device: str
+    heard: Path | None
     track: Track
 
     def run(self, calibration: Calibration | None, corpus: Corpus | None, tokens: Tokens, seed: int) -> Artifact:
@@ -112,8 +118,11 @@ class _Compression:
             )
 
         material = Material(calibration.clips if calibration else ())
-        if self.lessons is not None:
-            data = TrainingData(self.lessons, self.language, self.target.uncompressed, unfinished.folder, self.track)
+        if self.lessons is not None and record is not None:
+            heard = (self.heard or unfinished.folder) / f"heard-{self._teacher(record)}.jsonl"
+            data = TrainingData(
+                self.lessons, self.language, self.target.uncompressed, unfinished.folder, heard, self.track
+            )
             material = replace(material, training=data)
         compress_layers(
             model,
@@ -137,6 +146,11 @@ class _Compression:
         for layer in layers.values():
             layer.to(self.device)
         return model, layers
+
+    def _teacher(self, record: TrainingRecord) -> str:
+        """The identity of what the uncompressed model hears in the training audio."""
+        model = self.target.artifact.base.digest if self.target.artifact else self.target.digest
+        return hashlib.sha256(f"{model} {record.digest} {self.language}".encode()).hexdigest()[:16]
 
     def _plan(self, calibration: Calibration | None, record: TrainingRecord) -> dict[str, Any]:
         seen = calibration.record if calibration else None

@@ -15,6 +15,7 @@ import sottovoce
 from sottovoce.cost import Workload
 from sottovoce.measure import sweep as sweep_module
 from sottovoce.measure.row import read_rows
+from sottovoce.training import recover as recover_module
 from tests.measure.manifests import rows_at_home, rows_of, write_rows
 
 RECIPES = [
@@ -222,6 +223,22 @@ def test_training_audio_without_the_transcripts_that_a_recipe_learns_is_refused_
     with pytest.raises(ValueError, match="text"):
         sottovoce.sweep({**document, "train": str(untold), "recipes": recipes}, output=tmp_path / "out")
     assert not (tmp_path / "out" / "rows").exists()
+
+
+def test_the_teacher_is_heard_once_for_all_rows_that_learn_from_it(document, lessons, toy, tmp_path, monkeypatch):
+    known, own_tokens = [], recover_module.own_tokens
+
+    def counted(teacher, corpus, file, batch, track):
+        known.append(file.is_file())
+        return own_tokens(teacher, corpus, file, batch, track)
+
+    monkeypatch.setattr(recover_module, "own_tokens", counted)
+    steps = [[{"distill": {"batch": 4, "learning_rate": rate, "where": "decoder.*"}}] for rate in (1e-4, 1e-3)]
+    plan = {**document, "models": [str(toy("whisper"))], "train": str(lessons("whisper"))}
+    rows = sottovoce.sweep({**plan, "recipes": [{"steps": each} for each in steps]}, output=tmp_path)
+    assert not any(row.error for row in rows)
+    assert known == [False, True]
+    assert len(list((tmp_path / "heard").iterdir())) == 1
 
 
 def test_rows_that_were_calibrated_on_the_test_set_fail_alone(document, speech, tmp_path):

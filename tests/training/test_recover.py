@@ -65,7 +65,10 @@ def lessons_for(toy, clips, lessons, tmp_path):
         corpus = corpus or read_corpus(lessons(name))
         corpus = replace(corpus, utterances=corpus.utterances[:count])
         return Material(
-            clips(name), TrainingData(corpus, language, find_target(toy(name)).uncompressed, tmp_path / "state")
+            clips(name),
+            TrainingData(
+                corpus, language, find_target(toy(name)).uncompressed, tmp_path / "state", tmp_path / "heard.jsonl"
+            ),
         )
 
     return of
@@ -369,7 +372,13 @@ def test_a_multilingual_model_that_names_no_language_wants_one_where_the_decoder
     file.write_text(json.dumps(saved))
 
     def trained(run, language, **options):
-        data = TrainingData(read_corpus(lessons("whisper")), language, find_target(folder).uncompressed, tmp_path / run)
+        data = TrainingData(
+            read_corpus(lessons("whisper")),
+            language,
+            find_target(folder).uncompressed,
+            tmp_path / run,
+            tmp_path / run / "heard.jsonl",
+        )
         return Trained(
             folder, [{"wanda": {"where": BLOCKS}}, {"distill": {**QUICK, **options}}], Material(clips("whisper"), data)
         )

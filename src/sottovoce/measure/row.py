@@ -8,7 +8,7 @@ from typing import Any
 
 from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
-from sottovoce.recipe import Recipe
+from sottovoce.recipe import Recipe, Step
 
 FORMAT = 2
 CURVE_POINTS = 200
@@ -114,7 +114,15 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
         elif step.method.owns == "low_rank":
             words["low_rank"].append(f"{options.get('metric', step.method.name)} r={options['rank']:g}")
         elif step.method.owns == "values":
-            kept = f" r={options['rank']}" if "rank" in options else ""
-            pace = f"{options['epochs']:g} ep lr {options['learning_rate']:g}"
-            words["recovery"].append(f"{step.method.name}{kept} {pace}")
+            words["recovery"].append(_recovery_words(step))
     return {part: " + ".join(dict.fromkeys(said)) or "-" for part, said in words.items()}
+
+
+def _recovery_words(step: Step) -> str:
+    """What was learned, how long and how fast: "distill encoder+0.5 logits 2 ep lr 0.001"."""
+    options = step.options
+    weights = {name: options.get(name, 0.0) for name in ("labels", "encoder", "logits", "hidden")}
+    learned = "+".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items() if weight)
+    kept = f"r={options['rank']}" if "rank" in options else ""
+    pace = f"{options['epochs']:g} ep lr {options['learning_rate']:g}"
+    return " ".join(filter(None, (step.method.name, kept, learned, pace)))

@@ -178,6 +178,7 @@ class _Worker:
                 output=path,
                 language=self.plan.language if job.recipe.trains else None,
                 device=self.device,
+                heard=self.folder / "heard",
                 track=self.track if job.recipe.trains else silent,  # what takes long says so
             )
             seconds = round(time.perf_counter() - started, 3)

@@ -17,12 +17,14 @@ class TrainingData:
     language  of the audio, for a multilingual Whisper whose checkpoint names none
     teacher   opens the uncompressed model behind the one in training
     folder    where each training step keeps its state
+    heard     the file that keeps what the uncompressed model hears in the corpus, once a step has asked
     """
 
     corpus: Corpus
     language: str | None
     teacher: Callable[[], SpeechModel]
     folder: Path
+    heard: Path
     track: Track = silent
 
     def at(self, step: int) -> "TrainingData":

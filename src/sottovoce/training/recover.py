@@ -61,7 +61,7 @@ def recover(
     texts = None
     if losses.of_decoder and tokens == "own":
         hearing = Recognizer.of(teacher, data.language)
-        texts = own_tokens(hearing, data.corpus, data.folder / "tokens.jsonl", settings.batch, data.track)
+        texts = own_tokens(hearing, data.corpus, data.heard, settings.batch, data.track)
     elif losses.of_decoder:
         texts = transcript_tokens(recognizer, data.corpus)
     batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augment)

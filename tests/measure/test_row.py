@@ -1,0 +1,32 @@
+"""What a row calls its recipe."""
+
+import pytest
+
+from sottovoce.measure.row import recipe_words
+from sottovoce.recipe import read_recipe
+
+WANDA = {"wanda": {"where": "*.layers.*", "sparsity": "2:4"}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([{"gptq": {"bits": 3, "group_size": 32}}], {"quantization": "gptq 3-bit g32"}),
+        ([{"rtn": {"bits": 4, "group_size": "channel"}}], {"quantization": "rtn 4-bit channel"}),
+        ([WANDA], {"sparsity": "wanda 2:4"}),
+        ([WANDA, {"low_rank": {"rank": 0.1}}], {"sparsity": "wanda 2:4", "low_rank": "gram r=0.1"}),
+        ([{"finetune": {"epochs": 2}}], {"recovery": "finetune 2 ep lr 0.0001"}),
+        ([{"distill": {}}], {"recovery": "distill encoder+logits 1 ep lr 0.0001"}),
+        (
+            [{"distill": {"labels": 0.5, "encoder": 0.0, "hidden": 2.0, "learning_rate": 0.001}}],
+            {"recovery": "distill 0.5 labels+logits+2 hidden 1 ep lr 0.001"},
+        ),
+        (
+            [WANDA, {"lora": {"rank": 8}}],
+            {"sparsity": "wanda 2:4", "recovery": "lora r=8 encoder+logits 1 ep lr 0.0001"},
+        ),
+    ],
+)
+def test_a_recipe_is_told_by_the_part_that_each_step_owns(steps, words):
+    expected = dict.fromkeys(("quantization", "sparsity", "low_rank", "recovery"), "-") | words
+    assert recipe_words(read_recipe({"steps": steps})) == expected

@@ -216,7 +216,7 @@ class SyntheticBatches:
             for phone, start, end in spans:
                 phones[i, round(start / FRAME) : round(end / FRAME)] = number[phone]
             tokens, times = self._tokens(clip, spans)
-            texts.append(tokens)
+            texts.append([*tokens, self.end])
             places.append(times)
         inputs, labels = teacher_forced([self.prompt] * len(clips), texts, self.end)
         words = torch.full((*labels.shape, 2), -1.0)

@@ -177,7 +177,7 @@ def test_the_longest_transcript_that_the_model_writes_is_learned_with_its_end(le
         transcript_tokens(Recognizer.of(model), corpus)
     assert corpus.utterances[1].id in str(caught.value)  # a space comes first
     kept = replace(corpus, utterances=corpus.utterances[:1])
-    assert [len(tokens) for tokens in transcript_tokens(Recognizer.of(model), kept).values()] == [most - 1]
+    assert [len(tokens) for tokens in transcript_tokens(Recognizer.of(model), kept).values()] == [most]
 
 
 @every_family
@@ -207,9 +207,19 @@ def test_own_tokens_are_what_the_teacher_hears_and_are_made_once(name, lessons, 
     found = own_tokens(recognizer, corpus, file, 3, silent)
     for utterance in corpus.utterances:
         [alone] = recognizer.decode([recognizer.model.features(recognizer.read(utterance.audio))])
-        assert found[utterance.id] == list(alone.tokens)
+        assert found[utterance.id] == [*alone.tokens, *([] if alone.capped else recognizer.rules.end[:1])]
     monkeypatch.setattr(Recognizer, "decode", None)
     assert own_tokens(recognizer, corpus, file, 3, silent) == found
+
+
+def test_what_the_longest_output_cut_off_is_learned_without_an_end(lessons, teacher, tmp_path):
+    corpus, recognizer = read_corpus(lessons("whisper")), Recognizer.of(teacher("whisper"))
+    whole = own_tokens(recognizer, corpus, tmp_path / "whole.jsonl", 3, silent)
+    most = max(map(len, whole.values())) - 2
+    short = replace(recognizer, rules=replace(recognizer.rules, most_tokens=most))
+    cut = own_tokens(short, corpus, tmp_path / "cut.jsonl", 3, silent)
+    assert cut == {name: tokens if len(tokens) <= most else tokens[:most] for name, tokens in whole.items()}
+    assert cut != whole
 
 
 def test_own_tokens_go_on_after_a_kill_in_the_middle_of_a_line(lessons, teacher, tmp_path, monkeypatch):

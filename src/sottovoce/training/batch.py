@@ -43,11 +43,13 @@ class Batches(Protocol):
         """The batches that are never trained on."""
 
 
-def teacher_forced(prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], end: int) -> tuple[Tensor, Tensor]:
-    """Inputs and labels (n, length) of utterances: prompt, text and end; padding is the end token, not learned."""
-    rows = [[*prompt, *text, end] for prompt, text in zip(prompts, texts, strict=True)]
+def teacher_forced(
+    prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], padding: int
+) -> tuple[Tensor, Tensor]:
+    """Inputs and labels (n, length) of utterances: a prompt, then a text with its end; padding is not learned."""
+    rows = [[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)]
     length = max(map(len, rows)) - 1
-    inputs = torch.full((len(rows), length), end)
+    inputs = torch.full((len(rows), length), padding)
     labels = torch.full((len(rows), length), IGNORED)
     for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         inputs[i, : len(row) - 1] = torch.tensor(row[:-1])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -29,7 +29,7 @@ FASTEST_SPEECH = 40.0  # characters a second; auctioneers reach 30
 class UtteranceBatches:
     """Batches of a corpus.
 
-    texts  the tokens of each utterance by id; None where the decoder is not trained
+    texts  the tokens of each utterance by id, the end among them; None where the decoder is not trained
     """
 
     model: SpeechModel
@@ -97,7 +97,7 @@ class UtteranceBatches:
 
 
 def transcript_tokens(recognizer: Recognizer, corpus: Corpus) -> dict[str, list[int]]:
-    """The tokens of every transcript by id.
+    """The tokens of every transcript by id, with the end.
 
     Raises ValueError for an utterance without text, or whose text cannot be what its audio says: too long for
     the decoder, or faster than anybody speaks.
@@ -120,28 +120,29 @@ def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) ->
             f"{corpus.path}: the transcript of {utterance.id} takes {len(tokens)} tokens, and the model writes {most} "
             "at most; cut the utterance"
         )
-    return tokens
+    return [*tokens, recognizer.rules.end[0]]
 
 
 def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, track: Track) -> dict[str, list[int]]:
-    """What the uncompressed model hears in every utterance, by id; kept in `file`, and so made once."""
-    known: dict[str, list[int]] = {row["id"]: row["tokens"] for row in read_json_lines(file)}
+    """What the uncompressed model hears in every utterance, by id; kept in `file`, and so made once.
+
+    With the end, unless the longest output cut it off: where to stop is not learned from that.
+    """
+    known: dict[str, dict[str, Any]] = {row["id"]: row for row in read_json_lines(file)}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(_line(name, tokens) for name, tokens in known.items()), encoding="utf-8")
+    file.write_text("".join(json.dumps(row) + "\n" for row in known.values()), encoding="utf-8")
     missing = [utterance for utterance in corpus.utterances if utterance.id not in known]
     groups = [missing[i : i + batch] for i in range(0, len(missing), batch)]
     with file.open("a", encoding="utf-8") as lines, torch.no_grad():
         for group in track(groups, len(groups), "teacher's transcripts") if groups else ():
             features = [teacher.model.features(teacher.read(utterance.audio)) for utterance in group]
             for utterance, decoded in zip(group, teacher.decode(features), strict=True):
-                known[utterance.id] = list(decoded.tokens)
-                lines.write(_line(utterance.id, known[utterance.id]))
+                row = {"id": utterance.id, "tokens": list(decoded.tokens), "capped": decoded.capped}
+                known[utterance.id] = row
+                lines.write(json.dumps(row) + "\n")
             lines.flush()
-    return known
-
-
-def _line(name: str, tokens: Sequence[int]) -> str:
-    return json.dumps({"id": name, "tokens": list(tokens)}) + "\n"
+    end = teacher.rules.end[0]
+    return {name: row["tokens"] if row["capped"] else [*row["tokens"], end] for name, row in known.items()}
 
 
 def check_transcripts(teacher: SpeechModel, batch: Batch, corpus: Corpus) -> None:

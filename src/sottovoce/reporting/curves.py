@@ -7,11 +7,12 @@ from typing import Any
 
 from sottovoce.measure.row import Row
 from sottovoce.reporting.axis import Axis, fit_axis
+from sottovoce.reporting.frame import Frame
 from sottovoce.reporting.plot import colour_of
 from sottovoce.reporting.table import NOTHING
 
 _WIDTH, _HEIGHT = 360, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 348, 12, 178
+_EDGES = (52, 348, 12, 178)  # left, right, top, bottom
 
 
 def curves(rows: Sequence[Row], names: Mapping[str, str]) -> str:
@@ -36,13 +37,15 @@ def _panel(row: Row, lines: Sequence[Mapping[str, Any]], names: Mapping[str, str
     if not points:
         return ""
     across = Axis(0.0, max(step for step, _ in points) or 1.0, log=False)
-    up = fit_axis([loss for _, loss in points])
+    frame = Frame(*_EDGES, across, fit_axis([loss for _, loss in points]))
     colour = colour_of(names, row.model)
-    drawn = [*_frame(across, up)]
+    middle = (frame.left + frame.right) / 2
+    drawn = [*frame.grid(), f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">step</text>']
     if steps:
-        drawn.append(f'<path class="curve {colour}" d="{_path(across, up, steps)}"/>')
+        path = "L".join(f"{frame.x(step):.1f} {frame.y(loss):.1f}" for step, loss in steps)
+        drawn.append(f'<path class="curve {colour}" d="M{path}"/>')
     drawn += [
-        f'<circle class="point front {colour}" cx="{_x(across, step):.1f}" cy="{_y(up, loss):.1f}" r="3.5">'
+        f'<circle class="point front {colour}" cx="{frame.x(step):.1f}" cy="{frame.y(loss):.1f}" r="3.5">'
         f"<title>step {step:.0f}: held-out loss {loss:.4g}</title></circle>"
         for step, loss in checks
     ]
@@ -56,29 +59,3 @@ def _panel(row: Row, lines: Sequence[Mapping[str, Any]], names: Mapping[str, str
 
 def _finite(line: Mapping[str, Any], name: str) -> bool:
     return isinstance(line.get(name), (int, float)) and math.isfinite(line[name])
-
-
-def _frame(across: Axis, up: Axis) -> list[str]:
-    parts = []
-    for tick in up.ticks():
-        y = _y(up, tick)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_RIGHT}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y:.1f}" dy=".35em" text-anchor="end">{tick:.6g}</text>')
-    for tick in across.ticks():
-        x = _x(across, tick)
-        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 20}" text-anchor="middle">{tick:.6g}</text>')
-    parts.append(f'<path class="frame" d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}"/>')
-    parts.append(f'<text x="{(_LEFT + _RIGHT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">step</text>')
-    return parts
-
-
-def _path(across: Axis, up: Axis, points: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{_x(across, x):.1f} {_y(up, y):.1f}" for x, y in points)
-
-
-def _x(axis: Axis, value: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * axis.place(value)
-
-
-def _y(axis: Axis, value: float) -> float:
-    return _BOTTOM - (_BOTTOM - _TOP) * axis.place(value)

@@ -7,6 +7,7 @@ from html import escape
 
 from sottovoce.measure.row import Row
 from sottovoce.reporting.axis import Axis, fit_axis
+from sottovoce.reporting.frame import Frame
 from sottovoce.reporting.pareto import on_front
 from sottovoce.reporting.sets import average_wer, data_sets
 from sottovoce.reporting.table import MEGA, NOTHING
@@ -20,7 +21,7 @@ SHAPES = (
 )
 
 _WIDTH, _HEIGHT = 720, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 704, 16, 348  # the frame of the points
+_EDGES = (84, 704, 16, 348)  # left, right, top, bottom of the frame of the points
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ def plot(rows: Sequence[Row], names: Mapping[str, str]) -> str:
     ]
     if not measured:
         return ""
-    across, up = fit_axis([size for _, size, _, _ in measured]), fit_axis([wer for _, _, wer, _ in measured])
+    sizes, rates = [size for _, size, _, _ in measured], [wer for _, _, wer, _ in measured]
+    frame = Frame(*_EDGES, fit_axis(sizes), fit_axis(rates))
     points = [
-        _Point(row.model, _across(across, size), _up(up, wer), front, _title(row, names[row.model], size, wer))
+        _Point(row.model, frame.x(size), frame.y(wer), front, _title(row, names[row.model], size, wer))
         for row, size, wer, front in measured
     ]
     drawn = [
-        *_grid(across, up, "WER" if len(sets) == 1 else "WER avg"),
+        *frame.grid(),
+        *_titles(frame, "WER" if len(sets) == 1 else "WER avg"),
         *(_line([p for p in points if p.model == model and p.front], colour_of(names, model)) for model in names),
         *(_marker(p, names) for p in sorted(points, key=lambda p: p.front)),  # the front on top
     ]
@@ -74,36 +77,19 @@ def colour_of(names: Mapping[str, str], model: str) -> str:
     return f"c{list(names).index(model) % COLOURS}"
 
 
-def _across(axis: Axis, value: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * axis.place(value)
-
-
-def _up(axis: Axis, value: float) -> float:
-    return _BOTTOM - (_BOTTOM - _TOP) * axis.place(value)
-
-
 def _title(row: Row, name: str, size: float, wer: float) -> str:
     said = [words for words in (row.quantization, row.sparsity, row.low_rank, row.recovery) if words != NOTHING]
     return f"{name}, {' + '.join(said) or row.recipe}: {size:,.2f} MB, WER {wer:.2f} %"
 
 
-def _grid(across: Axis, up: Axis, wer: str) -> list[str]:
-    """Lines and labels of the ticks, and the titles of both axes."""
-    parts = []
-    for tick in across.ticks():
-        x = _across(across, tick)
-        parts.append(f'<path class="grid" d="M{x:.1f} {_TOP}V{_BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 24}" text-anchor="middle">{tick:.6g}</text>')
-    for tick in up.ticks():
-        y = _up(up, tick)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_RIGHT}"/>')
-        parts.append(f'<text x="{_LEFT - 10}" y="{y:.1f}" dy=".35em" text-anchor="end">{tick:.6g}</text>')
-    middle_x, middle_y = (_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2
-    parts.append(f'<path class="frame" d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}"/>')
-    parts.append(f'<text x="{middle_x}" y="{_HEIGHT - 12}" text-anchor="middle">size in MB{_scale(across)}</text>')
+def _titles(frame: Frame, wer: str) -> list[str]:
+    """What the axes show."""
+    middle_x, middle_y = (frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2
     turned = f'transform="translate(24 {middle_y}) rotate(-90)" text-anchor="middle"'
-    parts.append(f"<text {turned}>{wer} in %{_scale(up)}</text>")
-    return parts
+    return [
+        f'<text x="{middle_x}" y="{_HEIGHT - 12}" text-anchor="middle">size in MB{_scale(frame.across)}</text>',
+        f"<text {turned}>{wer} in %{_scale(frame.up)}</text>",
+    ]
 
 
 def _scale(axis: Axis) -> str:

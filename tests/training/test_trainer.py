@@ -217,6 +217,13 @@ def test_it_stops_when_patience_ends_and_leaves_the_best(held_out, patience, bes
     assert not line.training
 
 
+def test_patience_begins_when_the_rate_has_warmed_up(tmp_path):
+    losses = scripted([1.0, 2.0, 2.0, 2.0, 2.0])  # at steps 0, 3, 6, 9 and 12, of which 6 warm up
+    fit(tmp_path, losses, patience=2, warmup=0.5)
+    assert len(losses.seen) == 5
+    assert TrainingFolder(tmp_path).progress().stale == 2
+
+
 @pytest.mark.parametrize("step", [4, 5, 7])
 def test_patience_goes_on_where_it_was(step, tmp_path):
     held_out = [5.0, 3.0, 4.0, 3.5, 1.0]

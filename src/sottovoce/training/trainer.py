@@ -97,8 +97,8 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
         )
-        warm = round(self.steps * settings.warmup)
-        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warm, self.steps)
+        self.warm = round(self.steps * settings.warmup)
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, self.warm, self.steps)
         self.progress = Progress()
         self.lines: list[dict[str, Any]] = []
         self.loss: float | None = None
@@ -211,7 +211,7 @@ class _Run:
         if math.isfinite(loss) and (self.progress.best is None or loss < self.progress.best):
             self.progress.best, self.progress.best_step, self.progress.stale = loss, self.progress.step, 0
             self.folder.save_best(self.parameters)
-        else:
+        elif self.progress.step > self.warm:  # a rate that still rises says little of where it will end
             self.progress.stale += 1
 
     def _save(self) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from transformers import get_cosine_schedule_with_warmup
 
-from sottovoce.training import state
+from sottovoce.training import state, trainer
 from sottovoce.training.settings import Training
 from sottovoce.training.state import BEST, STATE, TrainingFolder, read_tensors
 from sottovoce.training.trainer import train
@@ -216,6 +217,13 @@ def test_it_stops_when_patience_ends_and_leaves_the_best(held_out, patience, bes
     assert not line.training
 
 
+def test_patience_begins_when_the_rate_has_warmed_up(tmp_path):
+    losses = scripted([1.0, 2.0, 2.0, 2.0, 2.0])  # at steps 0, 3, 6, 9 and 12, of which 6 warm up
+    fit(tmp_path, losses, patience=2, warmup=0.5)
+    assert len(losses.seen) == 5
+    assert TrainingFolder(tmp_path).progress().stale == 2
+
+
 @pytest.mark.parametrize("step", [4, 5, 7])
 def test_patience_goes_on_where_it_was(step, tmp_path):
     held_out = [5.0, 3.0, 4.0, 3.5, 1.0]
@@ -251,6 +259,25 @@ def test_without_held_out_points_the_last_step_is_what_is_left(tmp_path):
 
 def plain(line, points):
     return Squares(line, points, noise=0.0)
+
+
+@pytest.mark.parametrize("numbers", [range(3, 4), range(2, 6)])
+def test_batches_made_ahead_are_the_same_and_one_is_made_while_another_is_learned_from(numbers):
+    asked, second = [], threading.Event()
+
+    def at(number):
+        asked.append(number)
+        if number == numbers[0] + 1:
+            second.set()
+        return number
+
+    with trainer._coming(SimpleNamespace(at=at), numbers, ahead=True) as coming:
+        found = [next(coming)]
+        assert len(numbers) == 1 or second.wait(10), "the second batch waits until it is asked for"
+        found += list(coming)
+    assert found == asked == list(numbers)
+    with trainer._coming(SimpleNamespace(at=at), numbers, ahead=False) as coming:
+        assert list(coming) == list(numbers)
 
 
 def test_passes_whose_gradients_are_gathered_are_one_larger_batch(tmp_path):

@@ -25,5 +25,7 @@ class Training(BaseModel):
     )
     held_out: float = Field(default=0.05, ge=0, lt=1, description="the share of utterances that the loss is checked on")
     checks: int = Field(default=4, ge=1, description="checks of the held-out loss in one epoch")
-    patience: int = Field(default=4, ge=1, description="checks without a better loss after which training stops")
+    patience: int = Field(
+        default=12, ge=1, description="checks without a better loss, after the warm-up, at which it stops"
+    )
     seed: int = Field(default=0, ge=0, description="of order, augmentation and new parameters")

@@ -7,9 +7,8 @@ one that was not.
 import math
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,8 +97,8 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
         )
-        warm = round(self.steps * settings.warmup)
-        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warm, self.steps)
+        self.warm = round(self.steps * settings.warmup)
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, self.warm, self.steps)
         self.progress = Progress()
         self.lines: list[dict[str, Any]] = []
         self.loss: float | None = None
@@ -212,7 +211,7 @@ class _Run:
         if math.isfinite(loss) and (self.progress.best is None or loss < self.progress.best):
             self.progress.best, self.progress.best_step, self.progress.stale = loss, self.progress.step, 0
             self.folder.save_best(self.parameters)
-        else:
+        elif self.progress.step > self.warm:  # a rate that still rises says little of where it will end
             self.progress.stale += 1
 
     def _save(self) -> None:
@@ -236,14 +235,13 @@ def _coming(batches: Batches, numbers: range, *, ahead: bool) -> Iterator[Iterat
         yield map(batches.at, numbers)
         return
     with ThreadPoolExecutor(1) as pool:
-        yield _made(deque(pool.submit(batches.at, number) for number in numbers[:1]), pool, batches, numbers[1:])
+        yield _made(pool, batches, numbers)
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _made(coming: deque[Future[Batch]], pool: ThreadPoolExecutor, batches: Batches, numbers: range) -> Iterator[Batch]:
-    for number in numbers:
-        batch = coming.popleft().result()
-        coming.append(pool.submit(batches.at, number))
+def _made(pool: ThreadPoolExecutor, batches: Batches, numbers: range) -> Iterator[Batch]:
+    coming = pool.submit(batches.at, numbers[0])
+    for number in numbers[1:]:
+        batch, coming = coming.result(), pool.submit(batches.at, number)
         yield batch
-    while coming:
-        yield coming.popleft().result()
+    yield coming.result()

@@ -44,6 +44,11 @@ RECIPES = {
     **{name: [*BEFORE.get(name, []), {name: OPTIONS.get(name, {})}] for name in METHODS},
     "3 bits in groups": [{"gptq": {"where": BLOCKS, "bits": 3, "group_size": 16, "symmetric": False}}],
     "5 bits, one scale": [{"rtn": {"bits": 5, "group_size": "tensor", "scale_dtype": "float32"}}],
+    "clipped by the output after awq": [
+        {"awq": {"bits": 3, "form": "ratio"}},
+        {"rtn": {"bits": 3, "group_size": 16, "clip": "output", "where": BLOCKS}},
+    ],
+    "clipped by the weights": [{"gptq": {"bits": 2, "clip": "mse"}}],
     "rounded zero": [{"hqq": {"symmetric": False, "round_zero": True, "scale_dtype": "bfloat16", "bits": 2}}],
     "2:4, bits, factors": [
         {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
@@ -324,10 +329,11 @@ def test_a_tied_weight_is_stored_once_and_stays_tied(name, toy, clips, tmp_path)
 # --- the change of basis --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("step", [{"smoothquant": {"alpha": 0.7}}, {"awq": {"bits": 2}}], ids=["smoothquant", "awq"])
 @every_toy
-def test_smoothing_leaves_float_logits_as_they_were(name, toy, clips):
+def test_a_change_of_basis_leaves_float_logits_as_they_were(name, step, toy, clips):
     before, _ = find_target(toy(name)).open()
-    after, layers = compressed(toy(name), [{"smoothquant": {"alpha": 0.7}}], Material(clips(name)))
+    after, layers = compressed(toy(name), [step], Material(clips(name)))
     assert any(layer.steps for layer in layers.values())
     for clip in clips(name):
         expected = logits(before, clip)

@@ -33,7 +33,7 @@ def test_a_step_takes_the_grid_and_what_it_says_itself_comes_first():
     recipe = read_recipe({"grid": {"bits": 3, "group_size": 32}, "steps": ["wanda", "rtn", {"gptq": {"bits": 8}}]})
     (_, wanda), (_, rtn), (_, gptq) = options(recipe)
     assert wanda == {"sparsity": 0.5}
-    assert rtn == {"bits": 3, "group_size": 32, "symmetric": True, "scale_dtype": "float16"}
+    assert rtn == {"bits": 3, "group_size": 32, "symmetric": True, "scale_dtype": "float16", "clip": "none"}
     assert (gptq["bits"], gptq["group_size"], gptq["damp"]) == (8, 32, 0.01)
 
 
@@ -198,7 +198,7 @@ def test_the_key_does_not_see_how_defaults_are_spelt(same):
 
 def test_the_key_changes_with_every_option_the_layers_and_the_order():
     grid = {"bits": 3, "group_size": 32, "symmetric": False, "scale_dtype": "bfloat16"}
-    own = {"damp": 0.02, "tied_damp": 0.2, "act_order": True, "static_groups": True, "block_size": 64}
+    own = {"damp": 0.02, "tied_damp": 0.2, "act_order": True, "static_groups": True, "clip": "mse", "block_size": 64}
     values = {**grid, **own, "where": "encoder.*"}
     assert set(values) == {*read_recipe(steps("gptq")).steps[0].options, "where"}
     recipes = [steps("gptq"), *(steps({"gptq": {name: value}}) for name, value in values.items())]

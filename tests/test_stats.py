@@ -3,7 +3,7 @@ import torch
 
 from sottovoce.stats import InputStats
 
-ALL = {"gram", "square", "absmax"}
+ALL = {"gram", "square", "absmax", "absolute"}
 
 
 def noise(*shape, seed=0):
@@ -27,6 +27,7 @@ def test_the_gram_matrix_is_the_sum_of_outer_products_at_any_width(columns, adds
     assert torch.equal(stats.gram, stats.gram.T)
     assert torch.equal(stats.square, stats.gram.diagonal())
     assert torch.equal(stats.absmax, torch.cat(parts).abs().amax(0))
+    torch.testing.assert_close(stats.absolute, torch.cat(parts).abs().sum(0))
     assert stats.count == sum(map(len, parts))
 
 
@@ -61,7 +62,7 @@ def test_the_squares_do_not_change_with_the_gram_matrix():
     assert torch.equal(stats.square, before)
 
 
-@pytest.mark.parametrize("needs", [ALL, {"square"}, {"absmax"}])
+@pytest.mark.parametrize("needs", [ALL, {"square"}, {"absmax"}, {"absolute"}])
 def test_scaled_statistics_are_those_of_the_scaled_vectors(needs):
     x, s = noise(50, 9), torch.logspace(-2, 2, 9)
     found, expected = summed(x, needs=needs).scaled(s), summed(x / s, needs=needs)
@@ -79,3 +80,4 @@ def test_a_looked_up_table_weighs_all_its_entries_alone_and_alike():
     assert torch.equal(stats.gram, torch.eye(5))
     assert torch.equal(stats.square, torch.ones(5))
     assert torch.equal(stats.absmax, torch.ones(5))
+    assert torch.equal(stats.absolute, torch.ones(5))

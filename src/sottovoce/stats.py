@@ -16,6 +16,7 @@ class InputStats:
     gram    (in, in) float32 sum of x x^T, its upper block triangle while summing
     square  (in,) float32 sum of x^2
     absmax  (in,) float32 largest |x|
+    absolute  (in,) float32 sum of |x|
     count   number of vectors
     A convolution's x is its unfolded input: (in * kernel,). What nobody needs stays None.
     """
@@ -24,6 +25,7 @@ class InputStats:
     gram: Tensor | None = None
     square: Tensor | None = None
     absmax: Tensor | None = None
+    absolute: Tensor | None = None
     _upper: Tensor | None = field(default=None, repr=False)
 
     def add(self, x: Tensor, needs: Set[str]) -> None:
@@ -40,6 +42,9 @@ class InputStats:
         if "absmax" in needs:
             largest = x.abs().amax(0)
             self.absmax = largest if self.absmax is None else torch.maximum(self.absmax, largest)
+        if "absolute" in needs:
+            total = x.abs().sum(0)
+            self.absolute = total if self.absolute is None else self.absolute + total
 
     def finish(self) -> "InputStats":
         """Complete the Gram matrix from its upper triangle; its diagonal is the sum of squares."""
@@ -56,13 +61,14 @@ class InputStats:
             None if self.gram is None else self.gram / s[:, None] / s[None, :],
             None if self.square is None else self.square / s.square(),
             None if self.absmax is None else self.absmax / s,
+            None if self.absolute is None else self.absolute / s,
         )
 
     @staticmethod
     def of_lookup(columns: int, device: torch.device | None = None) -> "InputStats":
         """The statistics of a table that is only looked up: each entry counts alone, and all alike."""
         ones = torch.ones(columns, device=device)
-        return InputStats(1, torch.diag(ones), ones, ones)
+        return InputStats(1, torch.diag(ones), ones, ones, ones)
 
 
 def _add_upper_gram(upper: Tensor, x: Tensor) -> None:

@@ -19,7 +19,7 @@ def test_every_method_loads_under_its_name_and_says_what_it_does(name):
     assert len(method.summary) > 20
     assert "\n" in method.text
     needs = method.needs(method.options.fill(name, {}))
-    assert needs <= {"gram", "square", "absmax", "data"} or needs in ({"audio"}, {"transcripts"})
+    assert needs <= {"gram", "square", "absmax", "absolute", "data"} or needs in ({"audio"}, {"transcripts"})
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -59,7 +59,7 @@ def test_every_layer_method_runs_with_its_defaults(name):
 def test_an_unknown_method_is_refused_with_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match=r"unknown method 'gtpq'; did you mean gptq\? there are: distill, finetune, global_magnitude, gptq",
+        match=r"unknown method 'gtpq'; did you mean gptq\? there are: awq, distill, finetune, global_magnitude, gptq",
     ):
         find("gtpq")
 
@@ -131,7 +131,7 @@ def test_filling_gives_every_option_and_keeps_what_was_given():
 def test_a_grid_comes_back_from_its_options(grid):
     options = grid_as_options(grid)
     assert grid_of(options) == grid
-    assert find("rtn").options.fill("rtn", options) == options
+    assert find("rtn").options.fill("rtn", options) == {**options, "clip": "none"}
     assert dtype_of(options["scale_dtype"]) == grid.scale_dtype
 
 

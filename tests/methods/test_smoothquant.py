@@ -64,7 +64,7 @@ def assign(model, block):
 
 
 def same_statistics(one, other):
-    for name in ("gram", "square", "absmax"):
+    for name in ("gram", "square", "absmax", "absolute"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-4, atol=1e-4)
 
 

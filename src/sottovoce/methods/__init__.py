@@ -15,6 +15,7 @@ from sottovoce.nearest import unknown
 from sottovoce.weight import LayerShape
 
 METHODS = {
+    "awq": "sottovoce.methods.awq:awq",
     "distill": "sottovoce.methods.distill:distill",
     "finetune": "sottovoce.methods.finetune:finetune",
     "gptq": "sottovoce.methods.gptq:gptq",
@@ -24,6 +25,7 @@ METHODS = {
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
     "rtn": "sottovoce.methods.rtn:rtn",
+    "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
     "wanda": "sottovoce.methods.wanda:wanda",
 }
@@ -42,8 +44,8 @@ class Method:
             "model": (model, layers, material, **options) -> None
     owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
             them and leaves masks and grids as they are
-    needs   which of "gram", "square", "absmax", "data" (calibration) and "audio", "transcripts" (training) it uses;
-            may depend on the options
+    needs   which of "gram", "square", "absmax", "absolute", "data" (calibration) and "audio",
+            "transcripts" (training) it uses; may depend on the options
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     """

@@ -8,13 +8,14 @@ kept weights also repair the mask's damage; scales come from the kept weights al
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from sottovoce.methods import method
+from sottovoce.numbers.clipping import Fit, fit_by_weights
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale
 from sottovoce.numbers.linalg import inverse_factor
 from sottovoce.stats import InputStats
@@ -49,6 +50,9 @@ def gptq(
     ] = _TIED_DAMP,
     act_order: Annotated[bool, Field(description="round the inputs of largest energy first")] = False,
     static_groups: Annotated[bool, Field(description="fix every group's scale before the first rounding")] = False,
+    clip: Annotated[
+        Literal["none", "mse"], Field(description="a narrower range for each group: of least error of the weights")
+    ] = "none",
     block_size: Annotated[int, Field(ge=1, description="columns between two updates of all the rest")] = 128,
 ) -> Weight:
     """Round what the base should imitate, under the layer's mask if it has one."""
@@ -70,6 +74,7 @@ def gptq(
         mask=layer.weight.mask,
         static_groups=static_groups,
         block_size=block_size,
+        fit=fit_by_weights if clip == "mse" else fit_scale,
     )
     return layer.with_base(quantized)
 
@@ -83,17 +88,18 @@ def round_by_columns(
     mask: Tensor | None = None,
     static_groups: bool = False,
     block_size: int = 128,
+    fit: Fit = fit_scale,
 ) -> Quantized:
     """Algorithm 1 of the paper over the columns of `w` (out, in) in `order` (in,).
 
     factor (in, in) is the upper inverse factor of the Gram matrix in that same order. Without static
-    groups a group's scale is fitted when its first column is reached, to the columns as updated by then.
+    groups a group's scale is fitted by `fit` when its first column is reached, to the columns as updated by then.
     """
     columns = w.shape[1]
     inputs = w[:, order].T.contiguous()  # (in, out): what is read one by one lies together
     kept = None if mask is None else mask[:, order].T.contiguous()
     place = torch.empty_like(order).scatter_(0, order, torch.arange(columns, device=order.device))
-    scale, zero_point = fit_scale(w if mask is None else w * mask, grid)
+    scale, zero_point = fit(w if mask is None else w * mask, grid)
     size = grid.group_size if isinstance(grid.group_size, int) else columns
     grows = isinstance(grid.group_size, int) and not static_groups
     group_of = (order // size).tolist()
@@ -108,7 +114,7 @@ def round_by_columns(
                 ahead = inputs[i : i + size].clone()
                 if i + size > stop:  # inputs beyond the block still lack the errors of this one
                     ahead[stop - i :] -= factor[start:i, stop : i + size].T @ errors[: i - start]
-                _fit_group(scale, zero_point, group, ahead if kept is None else ahead * kept[i : i + size], grid)
+                _fit_group(scale, zero_point, group, ahead if kept is None else ahead * kept[i : i + size], grid, fit)
             s = scale[:, group].float()
             z = grid.middle if zero_point is None else zero_point[:, group].float()
             level = (inputs[i] / s + z).round_().clamp_(grid.lowest, grid.levels - 1)
@@ -120,9 +126,9 @@ def round_by_columns(
     return Quantized(codes[place].T.contiguous(), scale, zero_point, grid)
 
 
-def _fit_group(scale: Tensor, zero_point: Tensor | None, group: int, inputs: Tensor, grid: Grid) -> None:
+def _fit_group(scale: Tensor, zero_point: Tensor | None, group: int, inputs: Tensor, grid: Grid, fit: Fit) -> None:
     """Write the scale and zero point that fit `inputs` (size, out) of one group."""
-    fitted, zeros = fit_scale(inputs.T, replace(grid, group_size="channel"))
+    fitted, zeros = fit(inputs.T, replace(grid, group_size="channel"))
     scale[:, group] = fitted[:, 0]
     if zeros is not None and zero_point is not None:
         zero_point[:, group] = zeros[:, 0]

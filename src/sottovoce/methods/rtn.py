@@ -1,16 +1,39 @@
 """Round to nearest: each weight takes the closest level of its group's range.
 
 The baseline that every other quantizer must beat. A symmetric grid spans the largest magnitude of
-its group, an asymmetric one the smallest to the largest weight, zero included. No data.
+its group, an asymmetric one the smallest to the largest weight, zero included; no data. With `clip` it spans
+less where that is better: for the weights ("mse", as GPTQ and LLMC search), or for what the layer puts out
+("output": Lin et al., "AWQ", 2023, arXiv:2306.00978, whose clipping this is, in closed form by the Gram matrix).
 """
 
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
 from sottovoce.methods import method
-from sottovoce.numbers.grid import Grid, round_to_grid
+from sottovoce.numbers.clipping import Fit, fit_by_output, fit_by_weights
+from sottovoce.numbers.grid import Grid, fit_scale, round_to_grid
 from sottovoce.stats import InputStats
 from sottovoce.weight import Layer, Weight
 
+Clip = Annotated[
+    Literal["none", "mse", "output"],
+    Field(description="a narrower range for each group: of least error of the weights, or of the layer's output"),
+]
 
-@method(scope="layer", owns="base")
-def rtn(layer: Layer, stats: InputStats, *, grid: Grid) -> Weight:
+
+def _needs(options: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset({"gram"}) if options["clip"] == "output" else frozenset()
+
+
+@method(scope="layer", owns="base", needs=_needs)
+def rtn(layer: Layer, stats: InputStats, *, grid: Grid, clip: Clip = "none") -> Weight:
     """Round what the base should imitate; dropped weights count as zero, which is on every grid."""
-    return layer.with_base(round_to_grid(layer.kept_target(), grid))
+    fit: Fit = fit_scale
+    if clip == "mse":
+        fit = fit_by_weights
+    elif clip == "output":
+        assert stats.gram is not None
+        fit = fit_by_output(stats.gram)
+    return layer.with_base(round_to_grid(layer.kept_target(), grid, fit))

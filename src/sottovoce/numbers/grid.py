@@ -6,6 +6,7 @@ are both on the grid (at 2 bits that leaves -1, 0, 1). On an asymmetric grid eac
 zero level, and zero itself is always exactly representable, which masks rely on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,7 +131,9 @@ def to_codes(w: Tensor, scale: Tensor, zero_point: Tensor | None, grid: Grid) ->
     return levels.clamp(grid.lowest, grid.levels - 1).to(torch.uint8).reshape(w.shape)
 
 
-def round_to_grid(w: Tensor, grid: Grid) -> Quantized:
-    """Round-to-nearest with the scales of `fit_scale`."""
-    scale, zero_point = fit_scale(w, grid)
+def round_to_grid(
+    w: Tensor, grid: Grid, fit: Callable[[Tensor, Grid], tuple[Tensor, Tensor | None]] = fit_scale
+) -> Quantized:
+    """Round-to-nearest with the scales and zero points that `fit` finds."""
+    scale, zero_point = fit(w, grid)
     return Quantized(to_codes(w, scale, zero_point, grid), scale, zero_point, grid)

@@ -156,9 +156,13 @@ def _apply(
     for name in names:
         seen = stats.get(site_of[name], InputStats())
         try:
-            layers[name].weight = step.method.function(layers[name], seen, **options)
+            found = step.method.function(layers[name], seen, **options)
         except (ValueError, LinAlgError) as error:
             raise ValueError(f"{step.method.name} on {name}: {error}") from error
+        if step.method.owns == "input":
+            layers[name].input = found
+        else:
+            layers[name].weight = found
     return {name: layers[name] for name in names}
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sottovoce.input_path import InputPath
 from sottovoce.numbers.grid import Quantized
 
 Kind = Literal["linear", "embedding", "conv"]
@@ -70,7 +71,8 @@ class Layer:
     """One linear, embedding or convolution being compressed.
 
     A convolution is its unfolded matrix: (out, in * kernel). `target` (out, in) float32 is what the
-    weight should imitate; it moves in basis and model steps only. `steps` names what was done to it.
+    weight should imitate; it moves in basis and model steps only. `input` is what happens to what it
+    reads. `steps` names what was done to it.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Layer:
     weight: Weight
     target: Tensor
     steps: list[str] = field(default_factory=list)
+    input: InputPath = field(default_factory=InputPath)
 
     @property
     def columns(self) -> int:
@@ -86,7 +89,7 @@ class Layer:
 
     def to(self, device: str) -> None:
         """Move its tensors to a device."""
-        self.weight, self.target = self.weight.to(device), self.target.to(device)
+        self.weight, self.target, self.input = self.weight.to(device), self.target.to(device), self.input.to(device)
 
     def left_for_base(self) -> Tensor:
         """(out, in) float32: the target less the low-rank term, which the base should imitate where kept."""

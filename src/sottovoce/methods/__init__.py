@@ -31,7 +31,7 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "values"]
+Part = Literal["base", "mask", "low_rank", "basis", "input", "values"]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
@@ -40,8 +40,8 @@ Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 class Method:
     """One method: its function, what it works on, what it owns and what it must see.
 
-    scope   "layer": (layer, stats, **options) -> Weight; "block": (block, **options) -> None;
-            "model": (model, layers, material, **options) -> None
+    scope   "layer": (layer, stats, **options) -> Weight, or InputPath if it owns "input";
+            "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None
     owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
             them and leaves masks and grids as they are
     needs   which of "gram", "square", "absmax", "absolute", "data" (calibration) and "audio",

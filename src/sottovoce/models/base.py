@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.cost import Product, Workload
+from sottovoce.input_path import InputPath, InputPaths, Turn
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.sites import head_sites
@@ -36,6 +37,7 @@ class SpeechModel(ABC):
 
         self.checkpoint = checkpoint
         self.module = module.eval()
+        self.paths = InputPaths()
         self.stored_dtypes = dict(stored_dtypes)
         self.processor = AutoProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
         saved = checkpoint.folder / "generation_config.json"
@@ -131,10 +133,23 @@ class SpeechModel(ABC):
 
     @torch.no_grad()
     def assign(self, layer: Layer) -> None:
-        """Write a layer's weight into its module: the only line that does; copy_ keeps a tied head tied."""
+        """Write a layer's weight and its input's path into its module: the only line that does.
+
+        copy_ keeps a tied head tied.
+        """
         weight = self.find(layer.name).weight
         assert isinstance(weight, Tensor)
         weight.copy_(layer.weight.dense().view_as(weight))
+        self.paths.set(layer.name, self.find(layer.name), layer.input)
+
+    @property
+    def turns(self) -> dict[str, Turn]:
+        """Changes of basis at the entry of modules that are no layers: where a turned stream begins and ends."""
+        return {name: path.turn for name, path in self.paths.paths.items() if name not in self.shapes and path.turn}
+
+    def set_turn(self, name: str, turn: Turn | None) -> None:
+        """Turn what a block or a norm is given; None takes it back."""
+        self.paths.set(name, self.find(name), InputPath(turn))
 
     # --- structure ----------------------------------------------------------------------------
 

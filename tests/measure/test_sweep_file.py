@@ -44,6 +44,20 @@ def test_a_step_that_is_a_list_is_each_of_its_alternatives_in_turn():
     assert found == [("rtn", 8), ("hqq", 4), ("hqq", 2), ("magnitude", None)]
 
 
+def test_a_list_within_alternatives_stays_together_and_an_empty_one_is_no_step():
+    steps = [["rtn", ["awq", {"rtn": {"bits": [8, 4]}}]], [[], {"magnitude": {"where": "*fc1"}}]]
+    plan = read_sweep({**CALIBRATED, "recipes": [{"steps": steps}]})
+    found = [[name if name != "rtn" else (name, options["bits"]) for name, options in row] for row in steps_of(plan)]
+    assert found == [
+        [("rtn", 4)],
+        [("rtn", 4), "magnitude"],
+        ["awq", ("rtn", 8)],
+        ["awq", ("rtn", 8), "magnitude"],
+        ["awq", ("rtn", 4)],
+        ["awq", ("rtn", 4), "magnitude"],
+    ]
+
+
 def test_built_in_recipes_and_files_are_taken_by_name(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("steps: [rtn]")

@@ -9,7 +9,8 @@
     recipes:
       - gptq-w4                                          # built in, or a file
       - grid: {bits: [8, 4, 3, 2], symmetric: false}     # each value of a list is a row
-        steps: [[rtn, hqq, gptq]]                        # a step that is a list: each of it in turn
+        steps: [[rtn, gptq, [awq, rtn]]]                 # a step that is a list: each of it in turn; a list in it
+                                                         # stays together
       - steps: [{wanda: {sparsity: [0.5, "2:4"]}}]
 
 Paths are relative to the current folder, as on the command line.
@@ -168,22 +169,28 @@ def _recipes(entry: Any) -> Iterator[Recipe]:
         yield read_recipe(entry)  # which says what is wrong with it
         return
     grids = list(_spread(entry.get("grid") or {}))
-    for steps in product(*(list(_step_choices(step)) for step in entry["steps"])):
+    for steps in _sequences(entry["steps"]):
         for grid in grids:
-            yield read_recipe({**entry, "grid": grid, "steps": list(steps)})
+            yield read_recipe({**entry, "grid": grid, "steps": steps})
 
 
-def _step_choices(step: Any) -> Iterator[Any]:
-    """The alternatives of one step: of a list each, of options with lists each combination."""
+def _sequences(steps: Sequence[Any]) -> Iterator[list[Any]]:
+    """Every list of steps that a list with alternatives stands for."""
+    for chosen in product(*(list(_step_choices(step)) for step in steps)):
+        yield [step for part in chosen for step in part]
+
+
+def _step_choices(step: Any) -> Iterator[list[Any]]:
+    """The alternatives of one step, each as steps: of a list its items, of options with lists each combination."""
     if isinstance(step, list):
         for alternative in step:
-            yield from _step_choices(alternative)
+            yield from _sequences(alternative) if isinstance(alternative, list) else _step_choices(alternative)
     elif isinstance(step, dict):
         for name, options in step.items():
             for chosen in _spread(options or {}):
-                yield {name: chosen}
+                yield [{name: chosen}]
     else:
-        yield step
+        yield [step]
 
 
 def _spread(options: Any) -> Iterator[Any]:

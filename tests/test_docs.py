@@ -403,7 +403,15 @@ MIXED = {
         {"gptq": {"where": "encoder.layers.0.*", "bits": 3, "group_size": 16, "symmetric": False}},
         {"hqq": {"where": "decoder.layers.*.fc1", "bits": 5, "group_size": 16, "symmetric": False}},
         {"rtn": {"where": ["decoder.embed_tokens", "*.fc2", "!encoder.layers.0.*"], "bits": 7}},
-        {"rtn": {"where": "encoder.conv1", "bits": 2, "group_size": "tensor", "symmetric": False}},
+        {
+            "rtn": {
+                "where": "encoder.conv1",
+                "bits": 2,
+                "group_size": "tensor",
+                "symmetric": False,
+                "frontend_bits": None,
+            }
+        },
         {"low_rank": {"where": "encoder.layers.*.fc1", "rank": 1, "metric": "diagonal"}},
     ],
     "moonshine untied": [

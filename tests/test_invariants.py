@@ -145,7 +145,7 @@ def test_after_every_step_the_module_holds_what_its_parts_say(name, recipe, toy,
         assert changed
         for layer in changed.values():
             assert torch.equal(weight_of(model, layer), layer.weight.dense()), (step.label, layer.name)
-            assert layer.steps[-1] == step.label
+            assert layer.steps[-1] == step.on(model.components[layer.name]).label
         for layer in layers.values():
             assert torch.equal(weight_of(model, layer), layer.weight.dense()), (step.label, layer.name)
 

@@ -33,7 +33,14 @@ def test_a_step_takes_the_grid_and_what_it_says_itself_comes_first():
     recipe = read_recipe({"grid": {"bits": 3, "group_size": 32}, "steps": ["wanda", "rtn", {"gptq": {"bits": 8}}]})
     (_, wanda), (_, rtn), (_, gptq) = options(recipe)
     assert wanda == {"sparsity": 0.5}
-    assert rtn == {"bits": 3, "group_size": 32, "symmetric": True, "scale_dtype": "float16", "clip": "none"}
+    assert rtn == {
+        "bits": 3,
+        "group_size": 32,
+        "symmetric": True,
+        "scale_dtype": "float16",
+        "clip": "none",
+        "frontend_bits": 8,
+    }
     assert (gptq["bits"], gptq["group_size"], gptq["damp"]) == (8, 32, 0.01)
 
 
@@ -199,7 +206,7 @@ def test_the_key_does_not_see_how_defaults_are_spelt(same):
 def test_the_key_changes_with_every_option_the_layers_and_the_order():
     grid = {"bits": 3, "group_size": 32, "symmetric": False, "scale_dtype": "bfloat16"}
     own = {"damp": 0.02, "tied_damp": 0.2, "act_order": True, "static_groups": True, "clip": "mse", "block_size": 64}
-    values = {**grid, **own, "where": "encoder.*"}
+    values = {**grid, **own, "frontend_bits": 6, "where": "encoder.*"}
     assert set(values) == {*read_recipe(steps("gptq")).steps[0].options, "where"}
     recipes = [steps("gptq"), *(steps({"gptq": {name: value}}) for name, value in values.items())]
     recipes += [steps("wanda", "gptq"), steps("gptq", "wanda"), steps("rtn")]
@@ -273,12 +280,59 @@ def test_smoothquant_where_no_norm_writes_has_nothing_to_do(layout):
         select(read_recipe(steps({"smoothquant": {"where": "encoder.layers.*fc2"}})), layout("whisper"))
 
 
+@pytest.mark.parametrize(
+    ("where", "chosen"),
+    [
+        ("frontend", {"encoder.conv1", "encoder.conv2", "encoder.embed_positions", "decoder.embed_positions"}),
+        ("encoder.stem", {"encoder.conv1", "encoder.conv2"}),
+        ("embeddings", {"decoder.embed_tokens"}),
+        ("head", {"decoder.embed_tokens"}),
+        (["decoder.mlp", "!*layers.0*"], {"decoder.layers.1.fc1", "decoder.layers.1.fc2"}),
+        (
+            ["cross_attention", "!*k_proj", "!*v_proj", "!*layers.1*"],
+            {"decoder.layers.0.encoder_attn.q_proj", "decoder.layers.0.encoder_attn.out_proj"},
+        ),
+    ],
+)
+def test_a_pattern_may_name_components(where, chosen, layout):
+    [names] = select(read_recipe(steps({"rtn": {"where": where, "bits": 8}})), layout("whisper")).layers
+    assert set(names) == chosen
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_every_layer_is_of_one_stack_and_one_component(name, layout):
+    words = layout(name).components
+    assert set(words) == set(layout(name).shapes)
+    assert all(len({"encoder", "decoder"} & components) == 1 for components in words.values())
+    assert all(
+        len({"frontend", "blocks", "embeddings"} & components) == 1
+        for key, components in words.items()
+        if key != "proj_out"
+    )
+
+
+def test_frontends_keep_eight_bits_per_channel_unless_asked(toy, tmp_path):
+    grid = {"bits": 3, "group_size": 16, "symmetric": False}
+    found = sottovoce.compress(toy("moonshine"), recipe={"grid": grid, "steps": ["rtn"]}, output=tmp_path / "a")
+    kept = {entry.name: (entry.bits, entry.group_size) for entry in found.entries if "conv" in entry.name}
+    assert kept == {f"encoder.conv{i}": (8, "channel") for i in (1, 2, 3)}
+    assert {(entry.bits, entry.group_size) for entry in found.entries if "conv" not in entry.name} == {(3, 16)}
+    asked = {**grid, "group_size": "channel", "frontend_bits": None}
+    all_alike = sottovoce.compress(toy("moonshine"), recipe={"grid": asked, "steps": ["rtn"]}, output=tmp_path / "b")
+    assert {(entry.bits, entry.group_size) for entry in all_alike.entries} == {(3, "channel")}
+
+
+def test_fewer_bits_for_frontends_alone_are_refused_as_long_as_frontend_bits_holds(layout):
+    with pytest.raises(ValueError, match=r"rtn of stem asks for bits=4 .* frontend_bits: null would work"):
+        select(read_recipe(steps({"rtn": {"where": "stem", "bits": 4}})), layout("whisper"))
+
+
 def test_a_group_that_does_not_divide_names_those_that_do(layout):
     with pytest.raises(ValueError, match=r"group_size 64 does not divide the 32 inputs of .*; 16 and 32 do") as caught:
         select(read_recipe(steps({"rtn": {"group_size": 64, "where": "*q_proj"}})), layout("whisper"))
     assert '"channel" always fits' in str(caught.value)
     with pytest.raises(ValueError, match=r"127 inputs of encoder.conv1; none of the usual sizes does"):
-        select(read_recipe(steps({"rtn": {"group_size": 32}})), layout("moonshine"))
+        select(read_recipe(steps({"rtn": {"group_size": 32, "frontend_bits": None}})), layout("moonshine"))
 
 
 def test_n_of_m_that_does_not_divide_names_the_layer(layout):
@@ -342,8 +396,8 @@ def test_steps_of_different_layers_in_an_earlier_artifact_are_taken_and_of_the_s
         sottovoce.compress(tmp_path / "a", recipe="hqq-w4", output=tmp_path / "b")
     recipe = steps({"rtn": {"where": "decoder.*", "bits": 3}})
     twice = sottovoce.compress(tmp_path / "a", recipe=recipe, output=tmp_path / "b")
-    assert {entry.bits for entry in twice.entries if entry.name.startswith("encoder.")} == {4}
-    assert {entry.bits for entry in twice.entries if entry.name.startswith("decoder.")} == {3}
+    assert {entry.bits for entry in twice.entries if entry.name.startswith("encoder.layers.")} == {4}
+    assert {entry.bits for entry in twice.entries if entry.name.startswith("decoder.layers.")} == {3}
 
 
 def test_segments_part_where_a_step_sees_the_whole_model(layout):

@@ -146,15 +146,16 @@ def _apply(
     stats: dict[str, InputStats],
 ) -> dict[str, Layer]:
     """Let a step replace its part in some layers of a unit; returns the layers that it changed."""
-    options = step.method.options.arguments(step.options)
     if step.method.scope == "block":
         sites = [site for site in unit.sites if site.collected == "here" and set(site.readers) <= set(names)]
         before = {name: layers[name].weight for name in unit.layers}
+        options = step.method.options.arguments(step.options)
         step.method.function(Block(sites, layers, stats, model.find), **options)
         return {name: layers[name] for name, weight in before.items() if layers[name].weight is not weight}
     site_of = {name: site.name for site in unit.sites for name in site.readers}
     for name in names:
         seen = stats.get(site_of[name], InputStats())
+        options = step.method.options.arguments(step.on(model.components[name]).options)
         try:
             found = step.method.function(layers[name], seen, **options)
         except (ValueError, LinAlgError) as error:
@@ -178,5 +179,5 @@ def _changed(earlier: Weight, now: Weight) -> bool:
 def _assign(model: SpeechModel, step: Step, changed: Mapping[str, Layer], after: After) -> None:
     for layer in changed.values():
         model.assign(layer)
-        layer.steps.append(step.label)
+        layer.steps.append(step.on(model.components[layer.name]).label)
     after(step, changed)

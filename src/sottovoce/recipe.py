@@ -4,10 +4,12 @@
     steps:
       - smoothquant
       - gptq: {where: "encoder.*"}
-      - gptq: {where: ["decoder.*", "!~*embed_positions"], bits: 3}
+      - gptq: {where: [decoder, "!decoder.mlp", "!~*embed_positions"], bits: 3}
 
-A pattern that begins with ! takes layers out again. Every pattern must match, but for one that begins
-with ~, which a recipe for several families needs (Moonshine has no table of positions).
+A pattern is of layers' names, or of components joined by dots: encoder, decoder, frontend (stem and
+positions), blocks (attention and mlp), self_attention, cross_attention, embeddings, head. One that begins
+with ! takes layers out again. Every pattern must match, but for one that begins with ~, which a recipe for
+several families needs (Moonshine has no table of positions).
 
 It is checked in two looks, both before any weight is read: the text by itself (methods, options,
 ranges), then against a model's layers (patterns, groups, order).
@@ -18,20 +20,25 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from sottovoce.documents import parse_yaml, read_yaml, set_path
 from sottovoce.methods import TRAINING_NEEDS, Method, find
-from sottovoce.methods.options import GRID_OPTIONS, grid_of
+from sottovoce.methods.options import GRID_OPTIONS, frontend_options, grid_of
+from sottovoce.models.structure import WIDER, Component
 from sottovoce.nearest import unknown
 
 if TYPE_CHECKING:
     from sottovoce.models.base import SpeechModel
+
+COMPONENTS = frozenset(
+    {"encoder", "decoder", *get_args(Component), *(name for names in WIDER.values() for name in names)}
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,12 @@ class Step:
         defaults = {name: field.default for name, field in self.method.options.schema.model_fields.items()}
         told = [f"{name}={value}" for name, value in self.options.items() if value != defaults[name]]
         return f"{self.method.name}({', '.join(told)})" if told else self.method.name
+
+    def on(self, components: frozenset[str]) -> "Step":
+        """The step as it holds for layers of these components."""
+        if "frontend" not in components or not self.method.options.takes_grid:
+            return self
+        return replace(self, options=frontend_options(self.options))
 
     def as_document(self) -> dict[str, Any]:
         """The step with every option written out."""
@@ -233,8 +246,9 @@ def select(recipe: Recipe, model: "SpeechModel", existing: Mapping[str, Mapping[
     chosen = tuple(_matches(step, model) for step in recipe.steps)
     written = {name: dict((existing or {}).get(name, {})) for name in model.shapes}
     for step, names in zip(recipe.steps, chosen, strict=True):
+        _check_frontend(step, model, names)
         for name in names:
-            _check_layer(step, model, name)
+            _check_layer(step.on(model.components[name]), model, name)
             _check_order(step, name, written[name])
             for part in _written_by(step):
                 written[name][part] = step.method.name
@@ -246,7 +260,7 @@ def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
     kept: set[str] = set()
     for pattern in step.where:
         bare = pattern.removeprefix("!")
-        matched = {name for name in names if fnmatchcase(name, bare.removeprefix("~"))}
+        matched = _matched(bare.removeprefix("~"), model)
         if not matched and not bare.startswith("~"):
             raise ValueError(f"{step.method.name}: where {pattern!r} matches no layer; there are {_sample(names)}")
         kept = kept - matched if pattern.startswith("!") else kept | matched
@@ -255,6 +269,14 @@ def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
     if not kept and not all(pattern.startswith("~") for pattern in step.where):
         raise ValueError(f"{step.method.name}: where {' '.join(step.where)} leaves no layer that it can work on")
     return tuple(name for name in names if name in kept)
+
+
+def _matched(pattern: str, model: "SpeechModel") -> set[str]:
+    """The layers of all components that the pattern names, or whose names it matches."""
+    words = frozenset(pattern.split("."))
+    if words <= COMPONENTS:
+        return {name for name in model.shapes if words <= model.components[name]}
+    return {name for name in model.shapes if fnmatchcase(name, pattern)}
 
 
 def _whole_sites(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]:
@@ -274,6 +296,19 @@ def _whole_sites(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]:
             if inside:
                 whole |= set(site.readers)
     return whole
+
+
+def _check_frontend(step: Step, model: "SpeechModel", names: Sequence[str]) -> None:
+    """Refuse fewer bits for frontends alone than the step leaves them with."""
+    if not names or not step.method.options.takes_grid:
+        return
+    asked = step.options["bits"]
+    if all("frontend" in model.components[name] for name in names) and step.on(frozenset({"frontend"})) != step:
+        raise ValueError(
+            f"{step.method.name} of {' '.join(step.where)} asks for bits={asked} and "
+            f"group_size={step.options['group_size']}, and frontend_bits={step.options['frontend_bits']} keeps them at "
+            f"{max(asked, step.options['frontend_bits'])} per channel; frontend_bits: null would work"
+        )
 
 
 def _check_layer(step: Step, model: "SpeechModel", name: str) -> None:

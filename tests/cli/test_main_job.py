@@ -45,7 +45,7 @@ def test_the_main_job_from_the_command_line(place, command):
     assert artifact.calibrations[0]["utterances"] == 4
 
     sottovoce_("compress whisper --recipe my.yaml --set grid.bits=3 --data calib.jsonl --output out3/")
-    assert {entry.bits for entry in read_artifact("out3").entries} == {3}
+    assert {entry.bits for entry in read_artifact("out3").entries if ".layers." in entry.name} == {3}
 
     told = sottovoce_("evaluate out/ whisper --data test.jsonl --output runs/x/ --json")
     small, base = json.loads(told.out)["scores"]

@@ -201,7 +201,7 @@ def test_kept_artifacts_are_where_their_rows_say(swept):
 
 
 def test_a_row_that_fails_says_why_and_the_others_go_on(document, tmp_path):
-    grid = {"bits": 8, "group_size": 16}  # the inputs of Moonshine's first convolution are 127
+    grid = {"bits": 8, "group_size": 16, "frontend_bits": None}  # the inputs of Moonshine's first convolution are 127
     rows = sottovoce.sweep({**document, "recipes": [{"grid": grid, "steps": ["rtn"]}, RECIPES[0]]}, output=tmp_path)
     failed = [row for row in rows if row.error]
     assert len(rows) == 8

@@ -131,7 +131,7 @@ def test_filling_gives_every_option_and_keeps_what_was_given():
 def test_a_grid_comes_back_from_its_options(grid):
     options = grid_as_options(grid)
     assert grid_of(options) == grid
-    assert find("rtn").options.fill("rtn", options) == {**options, "clip": "none"}
+    assert find("rtn").options.fill("rtn", options) == {**options, "clip": "none", "frontend_bits": 8}
     assert dtype_of(options["scale_dtype"]) == grid.scale_dtype
 
 

@@ -45,8 +45,8 @@ class Toy(nn.Module):
 
 
 X = noise(60, WIDTH, seed=3) * torch.logspace(-1, 1, WIDTH)
-AFTER_NORM = Site("mlp_in", ("q", "fc1"), "norm")
-AFTER_VALUE = Site("fc2_in", ("fc2",), "fc1", slice(0, HIDDEN))
+AFTER_NORM = Site("mlp_in", ("q", "fc1"), "norm", component="mlp")
+AFTER_VALUE = Site("fc2_in", ("fc2",), "fc1", slice(0, HIDDEN), component="mlp")
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def test_rescaling_after_a_whole_layer_divides_all_its_rows_and_its_bias():
     before, inner = second(first(x)), first(x)
     block = Block([], layers, {"between": seen(inner)}, model.get_submodule)
     s = torch.logspace(-0.5, 0.5, 8)
-    block.rescale(Site("between", ("second",), "first"), s)
+    block.rescale(Site("between", ("second",), "first", component="mlp"), s)
     for name, layer in layers.items():
         model[name].weight.copy_(layer.weight.dense())
     torch.testing.assert_close(first(x), inner / s)

@@ -43,7 +43,7 @@ def full_row(key, model, quantization, megabytes, bits, scores, **more):
             "bit_operations": round(bits * 3.2e11),
             "memory_bytes": round(megabytes * 3.4e7),
             "workload": {"seconds": 10.0, "tokens": 32, "beam": 1, "activation_bits": 32},
-            "recipe_document": {"steps": [{"use": "rtn", "bits": 4}]},
+            "recipe_document": {"steps": [{"rtn": {"bits": 4}}]},
             **more,
         },
     )

@@ -61,6 +61,9 @@ class GridOptions(BaseModel):
     scale_dtype: Literal["float16", "bfloat16", "float32"] = Field(
         "float16", description="the dtype in which scales are stored"
     )
+    frontend_bits: Annotated[int, Field(ge=2, le=8)] | None = Field(
+        8, description="fewest bits of convolutions and tables of positions, then per channel; null: as all the rest"
+    )
 
 
 GRID_OPTIONS = tuple(GridOptions.model_fields)
@@ -170,6 +173,14 @@ def _defaults(schema: type[BaseModel], given: BaseModel | None = None) -> dict[s
 def grid_of(options: Mapping[str, Any]) -> Grid:
     """The Grid that filled options describe."""
     return Grid(options["bits"], options["group_size"], options["symmetric"], SCALE_DTYPES[options["scale_dtype"]])
+
+
+def frontend_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Filled options as they hold for a frontend: what hears first has few weights, and coarse ones cost most."""
+    if options["frontend_bits"] is None:
+        return dict(options)
+    groups = "channel" if isinstance(options["group_size"], int) else options["group_size"]
+    return {**options, "bits": max(options["bits"], options["frontend_bits"]), "group_size": groups}
 
 
 def grid_as_options(grid: Grid) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sottovoce.input_path import InputPath, InputPaths, Turn
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.sites import head_sites
-from sottovoce.models.structure import Clip, Context, Encoded, Stack, Unit
+from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
 from sottovoce.weight import Kind, Layer, LayerShape, Weight
 
 
@@ -116,6 +116,17 @@ class SpeechModel(ABC):
             )
             shapes[name] = LayerShape(name, kind, module.weight.shape[0], module.weight[0].numel())
         return shapes
+
+    @cached_property
+    def components(self) -> dict[str, frozenset[str]]:
+        """Of every layer, the names by which a recipe may choose it: its stack, its component and what holds that."""
+        found: dict[str, frozenset[str]] = {}
+        for stack in self.stacks:
+            for site in (site for unit in stack.units for site in unit.sites):
+                tied = {"head"} if site.collected == "head" else set()
+                names = frozenset({stack.name, site.component, *WIDER.get(site.component, ()), *tied})
+                found |= dict.fromkeys(site.readers, names)
+        return found
 
     def layers(self) -> dict[str, Layer]:
         """Every compressible layer with its weight as the checkpoint stores it."""

@@ -37,7 +37,7 @@ class Moonshine(SpeechModel):
     def encoder_stem(self) -> Unit:
         """Three convolutions, whose output's length makes the mask and the rotary tables."""
         names = ("conv1", "conv2", "conv3")
-        sites = tuple(Site(f"encoder.{name}_in", (f"encoder.{name}",), over=name) for name in names)
+        sites = tuple(Site(f"encoder.{name}_in", (f"encoder.{name}",), over=name, component="stem") for name in names)
         return Unit("encoder.stem", sites, self._encoder_stem)
 
     def _encoder_stem(self, audio: Tensor, context: Context) -> Tensor:
@@ -73,8 +73,8 @@ class Moonshine(SpeechModel):
         module = self.find(name)
         sites = (
             *self_attention_sites(name, norm="input_layernorm", out="o_proj", over="frames"),
-            Site(f"{name}.mlp_in", (f"{name}.mlp.fc1",), f"{name}.post_attention_layernorm"),
-            Site(f"{name}.mlp_out", (f"{name}.mlp.fc2",)),
+            Site(f"{name}.mlp_in", (f"{name}.mlp.fc1",), f"{name}.post_attention_layernorm", component="mlp"),
+            Site(f"{name}.mlp_out", (f"{name}.mlp.fc2",), component="mlp"),
         )
         return Unit(name, sites, lambda hidden, context: module(hidden, **context.block))
 
@@ -110,9 +110,16 @@ class Moonshine(SpeechModel):
         sites = (
             *self_attention_sites(name, norm="input_layernorm", out="o_proj", over="tokens"),
             *cross_attention_sites(name, norm="post_attention_layernorm", out="o_proj"),
-            Site(f"{name}.mlp_in", (f"{name}.mlp.fc1",), f"{name}.final_layernorm", over="tokens"),
+            Site(f"{name}.mlp_in", (f"{name}.mlp.fc1",), f"{name}.final_layernorm", over="tokens", component="mlp"),
             # the value half alone: the gate half passes SiLU before it meets what fc2 reads
-            Site(f"{name}.mlp_out", (f"{name}.mlp.fc2",), f"{name}.mlp.fc1", slice(0, half), over="tokens"),
+            Site(
+                f"{name}.mlp_out",
+                (f"{name}.mlp.fc2",),
+                f"{name}.mlp.fc1",
+                slice(0, half),
+                over="tokens",
+                component="mlp",
+            ),
         )
 
         def run(hidden: Tensor, context: Context) -> Tensor:

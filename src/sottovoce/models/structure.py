@@ -7,6 +7,14 @@ from typing import Any, Literal
 from torch import Tensor
 
 Collected = Literal["here", "memory", "head", "lookup"]
+Component = Literal["stem", "positions", "embeddings", "self_attention", "cross_attention", "mlp", "head"]
+WIDER = {  # what a recipe may call several components
+    "stem": ("frontend",),
+    "positions": ("frontend",),
+    "self_attention": ("attention", "blocks"),
+    "cross_attention": ("attention", "blocks"),
+    "mlp": ("blocks",),
+}
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,7 @@ class Site:
     collected    "here": inside its unit; "memory": when the encoder leaves; "head": in a pass through
                  the decoder as it stands, for the tied embedding; "lookup": a table whose entries are
                  looked up, with the identity as its metric
+    component    what its readers are a part of, as a recipe may name them
     """
 
     name: str
@@ -28,6 +37,7 @@ class Site:
     writer_rows: slice | None = None
     over: str = "frames"
     collected: Collected = "here"
+    component: Component = field(kw_only=True)
 
 
 @dataclass

@@ -35,9 +35,9 @@ class Whisper(SpeechModel):
     def encoder_stem(self) -> Unit:
         """Two convolutions and a table of positions."""
         sites = (
-            Site("encoder.conv1_in", ("encoder.conv1",), over="mel"),
-            Site("encoder.conv2_in", ("encoder.conv2",)),
-            Site("encoder.positions", ("encoder.embed_positions",), collected="lookup"),
+            Site("encoder.conv1_in", ("encoder.conv1",), over="mel", component="stem"),
+            Site("encoder.conv2_in", ("encoder.conv2",), component="stem"),
+            Site("encoder.positions", ("encoder.embed_positions",), collected="lookup", component="positions"),
         )
         return Unit("encoder.stem", sites, self._encoder_stem)
 
@@ -54,7 +54,7 @@ class Whisper(SpeechModel):
 
     def decoder_stem(self) -> Unit:
         """The look-up, a table of positions and the causal mask."""
-        positions = Site("decoder.positions", ("decoder.embed_positions",), collected="lookup")
+        positions = Site("decoder.positions", ("decoder.embed_positions",), collected="lookup", component="positions")
         return Unit("decoder.stem", (token_site(tied=self.tied), positions), self._decoder_stem)
 
     def _decoder_stem(self, tokens: Tensor, context: Context) -> Tensor:
@@ -215,6 +215,6 @@ class Whisper(SpeechModel):
 def _block_sites(name: str, over: str) -> tuple[Site, ...]:
     return (
         *self_attention_sites(name, norm="self_attn_layer_norm", out="out_proj", over=over),
-        Site(f"{name}.mlp_in", (f"{name}.fc1",), f"{name}.final_layer_norm", over=over),
-        Site(f"{name}.mlp_out", (f"{name}.fc2",), over=over),
+        Site(f"{name}.mlp_in", (f"{name}.fc1",), f"{name}.final_layer_norm", over=over, component="mlp"),
+        Site(f"{name}.mlp_out", (f"{name}.fc2",), over=over, component="mlp"),
     )

@@ -33,10 +33,20 @@ def notes(rows: Sequence[Row], sets: Sequence[str]) -> tuple[str, ...]:
             f"95 % interval: paired bootstrap, {RESAMPLES:,} resamples of {_resampled(scores, sets)}; "
             "n.s.: no significant difference."
         )
+    if kept := _frontends(rows):
+        found.append(f"Convolutions and tables of positions have at least {kept} bits, a scale for each channel.")
     if any(row.bit_operations is not None or row.memory_bytes is not None for row in rows):
         workloads = _listed(workload_words(row.workload) for row in rows if row.workload)
         found.append(f"GBOPs (10^9 bit operations) and memory I/O: one utterance{workloads and f' of {workloads}'}.")
     return tuple(found)
+
+
+def _frontends(rows: Sequence[Row]) -> int | None:
+    """The bits below which no step of these rows goes in a frontend; None if some does, or none would."""
+    steps = [options for row in rows for step in row.recipe_document.get("steps", ()) for options in step.values()]
+    least = {options["frontend_bits"] for options in steps if "frontend_bits" in options}
+    finer = any(options["bits"] < (options["frontend_bits"] or 0) for options in steps if "frontend_bits" in options)
+    return least.pop() if finer and len(least) == 1 else None
 
 
 def failure_notes(rows: Sequence[Row], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from sottovoce.numbers.coded import Coded
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.packing import is_two_of_four, pack, pack_two_of_four, unpack, unpack_two_of_four
 from sottovoce.numbers.palette import Palettized
-from sottovoce.numbers.scales import RoundedScales
+from sottovoce.numbers.scales import RoundedScales, Scales
 from sottovoce.numbers.sparse import Sparse
 from sottovoce.table import DTYPE_NAMES, Entry
 from sottovoce.weight import Layer, Weight
@@ -91,7 +91,7 @@ def pack_weight(weight: Weight, entry: Entry) -> dict[str, Tensor]:
     return {f"{entry.tensor}.{suffix}": tensor.cpu().contiguous() for suffix, tensor in found.items()}
 
 
-def _pack_scales(suffix: str, part: Tensor | RoundedScales, bits: int) -> dict[str, Tensor]:
+def _pack_scales(suffix: str, part: Scales, bits: int) -> dict[str, Tensor]:
     """Scales or zero points, integer ones of `bits` bits."""
     if isinstance(part, RoundedScales):
         return {suffix: pack(part.codes, part.bits), f"{suffix}_start": part.start, f"{suffix}_step": part.step}
@@ -170,7 +170,7 @@ def _unpack_base(entry: Entry, parts: Mapping[str, Tensor], mask: Tensor | None)
     return found
 
 
-def _unpack_scales(entry: Entry, parts: Mapping[str, Tensor], suffix: str, bits: int | None) -> Tensor | RoundedScales:
+def _unpack_scales(entry: Entry, parts: Mapping[str, Tensor], suffix: str, bits: int | None) -> Scales:
     groups = entry.scale_shape()[1]
     if bits is not None:
         assert entry.scale_rows is not None

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sottovoce.numbers.scales import RoundedScales
+from sottovoce.numbers.scales import Scales, as_floats
 
 SCALE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -86,8 +86,8 @@ class Quantized:
     """
 
     codes: Tensor
-    scale: Tensor | RoundedScales
-    zero_point: Tensor | RoundedScales | None
+    scale: Scales
+    zero_point: Scales | None
     grid: Grid
 
     @property
@@ -97,11 +97,11 @@ class Quantized:
 
     def scales(self) -> Tensor:
         """(rows, groups) float32."""
-        return _numbers(self.scale)
+        return as_floats(self.scale)
 
     def zeros(self) -> Tensor | None:
         """(rows, groups) float32; None if the grid is symmetric."""
-        return None if self.zero_point is None else _numbers(self.zero_point)
+        return None if self.zero_point is None else as_floats(self.zero_point)
 
     def dense(self) -> Tensor:
         """(out, in) float32, from the stored tensors only."""
@@ -130,10 +130,6 @@ class Quantized:
         """The same with its tensors on a device."""
         zero = None if self.zero_point is None else self.zero_point.to(device)
         return Quantized(self.codes.to(device), self.scale.to(device), zero, self.grid)
-
-
-def _numbers(part: Tensor | RoundedScales) -> Tensor:
-    return part.float() if isinstance(part, Tensor) else part.dense()
 
 
 def fit_scale(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:

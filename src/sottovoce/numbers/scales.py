@@ -5,6 +5,7 @@ Sparse-Quantized Representation for Near-Lossless LLM Weight Compression", 2023,
 ("bilevel quantization"): neighbouring output rows share the line that their scales lie on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,10 +35,26 @@ class RoundedScales:
         )
         return start + self.codes.float() * step
 
+    def beside(self, others: "Sequence[RoundedScales]") -> "RoundedScales":
+        """The scales of these groups and then of `others`, of the same rows and bits."""
+        parts = [self, *others]
+        codes, start, step = (
+            torch.cat([getattr(part, name) for part in parts], 1) for name in ("codes", "start", "step")
+        )
+        return RoundedScales(codes, start, step, self.bits, self.size)
+
     def to(self, device: str) -> "RoundedScales":
         """The same with its tensors on a device."""
         codes, start, step = self.codes.to(device), self.start.to(device), self.step.to(device)
         return RoundedScales(codes, start, step, self.bits, self.size)
+
+
+Scales = Tensor | RoundedScales
+
+
+def as_floats(scales: Scales) -> Tensor:
+    """(rows, groups) float32, rounded or not."""
+    return scales.float() if isinstance(scales, Tensor) else scales.dense()
 
 
 def round_scales(numbers: Tensor, bits: int, size: int, dtype: torch.dtype) -> RoundedScales:

@@ -31,7 +31,7 @@ from sottovoce.parts import entry_of, pack_weight, unpack_weight
 from sottovoce.table import DTYPE_NAMES, Entry, TensorSpec, file_size
 from sottovoce.weight import Layer
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, MANIFEST, CARD, CURVE = "model.safetensors", "sottovoce.json", "README.md", "training.jsonl"
 
 

@@ -3,8 +3,8 @@
 Definitions. A multiply-accumulate (MAC) of a b-bit weight with an a-bit activation is b * a bit
 operations; attention multiplies two activations. A masked weight is skipped where its format lets a
 kernel skip it (2:4), and not otherwise. Memory traffic counts a weight, with its scales, zero points,
-mask and factors, once in each pass that uses it, and activations in and out of every product: keys
-and values are written once, by the products that make them, and read by each pass that attends to
+mask, outliers and factors, once in each pass that uses it, and activations in and out of every product:
+keys and values are written once, by the products that make them, and read by each pass that attends to
 them. Attention counts as fused: its scores never leave the core.
 """
 
@@ -52,7 +52,8 @@ class LayerCost:
     """What cost needs to know of one stored layer, from the artifact's table.
 
     bits is the width of a base weight (0 without a base); rank the low-rank term's; kept the share of
-    weights that a kernel must multiply (1/2 for 2:4); part_bytes what one pass reads.
+    weights that a kernel must multiply (1/2 for 2:4); part_bytes what one pass reads; outliers are
+    multiplied beside the base, whose own product runs over their places too.
     """
 
     rows: int
@@ -62,6 +63,8 @@ class LayerCost:
     rank: int
     factor_bits: int
     part_bytes: int
+    outliers: int = 0
+    outlier_bits: int = 0
 
     @property
     def weights(self) -> int:
@@ -100,12 +103,13 @@ def _cost(product: Product, layers: Mapping[str, LayerCost], workload: Workload)
         return Cost(0, 0, moved + -(-layer.part_bytes * product.lookups // layer.rows))
     base = round(product.vectors * layer.weights * layer.kept) if layer.bits else 0
     factors = product.vectors * layer.rank * (layer.rows + layer.columns)
-    operations = a * (base * layer.bits + factors * layer.factor_bits)
-    return Cost(base + factors, operations, moved + layer.part_bytes * product.passes)
+    outliers = product.vectors * layer.outliers
+    operations = a * (base * layer.bits + factors * layer.factor_bits + outliers * layer.outlier_bits)
+    return Cost(base + factors + outliers, operations, moved + layer.part_bytes * product.passes)
 
 
 def bits_per_weight(layers: Iterable[LayerCost]) -> float:
-    """The average bits that a weight takes on disk, with scales, zero points, masks and factors."""
+    """The average bits that a weight takes on disk, with scales, zero points, masks, outliers and factors."""
     listed = list(layers)
     return 8 * sum(layer.part_bytes for layer in listed) / sum(layer.weights for layer in listed)
 

@@ -1,14 +1,18 @@
 """A weight's parts as packed tensors, and back: bitwise, and without a wasted bit."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sottovoce.methods.options import grid_as_options, grid_of
+from sottovoce.numbers.coded import Coded
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.packing import is_two_of_four, pack, pack_two_of_four, unpack, unpack_two_of_four
+from sottovoce.numbers.palette import Palettized
+from sottovoce.numbers.scales import RoundedScales, Scales
+from sottovoce.numbers.sparse import Sparse
 from sottovoce.table import DTYPE_NAMES, Entry
 from sottovoce.weight import Layer, Weight
 
@@ -19,7 +23,7 @@ def entry_of(layer: Layer, tensor: str, shape: tuple[int, ...]) -> Entry:
     mask: Literal["2:4", "bitmap"] | None = None
     if weight.mask is not None:
         mask = "2:4" if is_two_of_four(weight.mask) else "bitmap"
-    common = {
+    common: dict[str, Any] = {
         "name": layer.name,
         "tensor": tensor,
         "kind": layer.kind,
@@ -31,14 +35,32 @@ def entry_of(layer: Layer, tensor: str, shape: tuple[int, ...]) -> Entry:
         "steps": tuple(layer.steps),
     }
     if isinstance(base, Quantized):
-        zero = None if base.zero_point is None else "integer" if base.zero_point.dtype == torch.uint8 else "fractional"
-        common |= {
-            **grid_as_options(base.grid),
-            "zero": zero,
-        }
-    elif base is not None:
+        common |= {**grid_as_options(base.grid), **_scale_fields(base)}
+    elif isinstance(base, Palettized):
+        common |= {"bits": base.bits, "palette": DTYPE_NAMES[base.table.dtype]}
+    elif isinstance(base, Tensor):
         common["dtype"] = DTYPE_NAMES[base.dtype]
-    return Entry(**common)  # type: ignore[arg-type]
+    if (outliers := _kept_outliers(weight)) is not None:
+        common |= {"outliers": len(outliers), "outlier_dtype": DTYPE_NAMES[outliers.values.dtype]}
+    return Entry(**common)
+
+
+def _scale_fields(base: Quantized) -> dict[str, Any]:
+    """How the zero points of a grid are stored, and how scales and zero points are rounded themselves."""
+    scale, zero = base.scale, base.zero_point
+    integer = isinstance(zero, Tensor) and zero.dtype == torch.uint8
+    rounded = [part for part in (scale, zero) if isinstance(part, RoundedScales)]
+    return {
+        "zero": None if zero is None else "integer" if integer else "fractional",
+        "scale_bits": scale.bits if isinstance(scale, RoundedScales) else None,
+        "zero_bits": zero.bits if isinstance(zero, RoundedScales) else None,
+        "scale_rows": rounded[0].size if rounded else None,
+    }
+
+
+def _kept_outliers(weight: Weight) -> Sparse | None:
+    """The outliers that are stored: a mask drops them as it drops a code."""
+    return None if weight.outliers is None else weight.outliers.under(weight.mask)
 
 
 def pack_weight(weight: Weight, entry: Entry) -> dict[str, Tensor]:
@@ -48,14 +70,20 @@ def pack_weight(weight: Weight, entry: Entry) -> dict[str, Tensor]:
         assert isinstance(base, Tensor)
         return {entry.tensor: base.reshape(entry.shape).cpu().contiguous()}
     found: dict[str, Tensor] = {}
-    if isinstance(base, Quantized):
-        codes, bits = base.codes.cpu(), base.grid.bits
-        found["codes"] = pack(codes, bits) if mask is None else pack(codes[mask.cpu()][None], bits)[0]
-        found["scale"] = base.scale
-        if base.zero_point is not None:
-            found["zero_point"] = pack(base.zero_point, bits) if entry.zero == "integer" else base.zero_point
-    elif base is not None:
+    if isinstance(base, Tensor):
         found["values"] = base if mask is None else base[mask]
+    elif base is not None:
+        codes = base.codes.cpu()
+        found["codes"] = pack(codes, base.bits) if mask is None else pack(codes[mask.cpu()][None], base.bits)[0]
+    if isinstance(base, Palettized):
+        found["table"] = base.table
+    if isinstance(base, Quantized):
+        found |= _pack_scales("scale", base.scale, base.bits)
+        found |= {} if base.zero_point is None else _pack_scales("zero_point", base.zero_point, base.bits)
+    if (outliers := _kept_outliers(weight)) is not None:
+        found["outlier_counts"] = outliers.counts.to(torch.uint16)
+        found["outlier_columns"] = outliers.columns.to(torch.uint16)
+        found["outlier_values"] = outliers.values
     if mask is not None:
         found["mask"] = pack_two_of_four(mask) if entry.mask == "2:4" else pack(mask, 1)
     if weight.low_rank is not None:
@@ -63,10 +91,17 @@ def pack_weight(weight: Weight, entry: Entry) -> dict[str, Tensor]:
     return {f"{entry.tensor}.{suffix}": tensor.cpu().contiguous() for suffix, tensor in found.items()}
 
 
+def _pack_scales(suffix: str, part: Scales, bits: int) -> dict[str, Tensor]:
+    """Scales or zero points, integer ones of `bits` bits."""
+    if isinstance(part, RoundedScales):
+        return {suffix: pack(part.codes, part.bits), f"{suffix}_start": part.start, f"{suffix}_step": part.step}
+    return {suffix: pack(part, bits) if part.dtype == torch.uint8 else part}
+
+
 def unpack_weight(entry: Entry, tensors: Mapping[str, Tensor]) -> Weight:
     """The inverse of `pack_weight`. Raises ValueError for a tensor that is absent, misshapen or not finite.
 
-    A dropped weight of a quantized base gets level 0 and of a float base 0: the mask hides both.
+    A dropped weight of a coded base gets code 0 and of a float base 0: the mask hides both.
     """
     parts = {}
     for spec in entry.parts():
@@ -85,7 +120,8 @@ def unpack_weight(entry: Entry, tensors: Mapping[str, Tensor]) -> Weight:
         return Weight(parts[""].reshape(entry.rows, entry.columns))
     mask = _unpack_mask(entry, parts["mask"]) if entry.mask else None
     low_rank = (parts["left"], parts["right"]) if entry.rank is not None else None
-    return Weight(_unpack_base(entry, parts, mask), mask, low_rank)
+    outliers = _unpack_outliers(entry, parts) if entry.outliers is not None else None
+    return Weight(_unpack_base(entry, parts, mask), mask, low_rank, outliers)
 
 
 def _unpack_mask(entry: Entry, packed: Tensor) -> Tensor:
@@ -95,19 +131,29 @@ def _unpack_mask(entry: Entry, packed: Tensor) -> Tensor:
     return mask
 
 
-def _unpack_base(entry: Entry, parts: Mapping[str, Tensor], mask: Tensor | None) -> Tensor | Quantized | None:
+def _unpack_outliers(entry: Entry, parts: Mapping[str, Tensor]) -> Sparse:
+    counts, columns = parts["outlier_counts"].long(), parts["outlier_columns"].long()
+    found = Sparse(counts, columns, parts["outlier_values"], entry.columns)
+    if int(counts.sum()) != entry.outliers:
+        raise ValueError(f"{entry.tensor}.outlier_counts counts {int(counts.sum())}; the table says {entry.outliers}")
+    places = found.rows * entry.columns + columns
+    if bool((columns >= entry.columns).any()) or bool((places.diff() <= 0).any()):
+        raise ValueError(f"{entry.tensor}.outlier_columns does not rise within each row up to {entry.columns - 1}")
+    return found
+
+
+def _unpack_base(entry: Entry, parts: Mapping[str, Tensor], mask: Tensor | None) -> Tensor | Coded | None:
     if entry.bits is None:
         return _spread(parts["values"], mask, entry) if entry.dtype else None
-    codes = parts["codes"]
-    levels = (
-        unpack(codes, entry.bits, entry.columns) if mask is None else unpack(codes[None], entry.bits, entry.kept)[0]
+    packed = parts["codes"]
+    codes = (
+        unpack(packed, entry.bits, entry.columns) if mask is None else unpack(packed[None], entry.bits, entry.kept)[0]
     )
-    if bool((parts["scale"] <= 0).any()):
-        raise ValueError(f"{entry.tensor}.scale holds values that are not positive")
-    zero = parts.get("zero_point")
-    if entry.zero == "integer":
-        assert zero is not None
-        zero = unpack(zero, entry.bits, entry.scale_shape()[1])
+    codes = _spread(codes, mask, entry)
+    if entry.palette is not None:
+        if bool((parts["table"].diff() < 0).any()):
+            raise ValueError(f"{entry.tensor}.table does not rise")
+        return Palettized(codes, parts["table"])
     grid = grid_of(
         {
             "bits": entry.bits,
@@ -116,7 +162,26 @@ def _unpack_base(entry: Entry, parts: Mapping[str, Tensor], mask: Tensor | None)
             "scale_dtype": entry.scale_dtype,
         }
     )
-    return Quantized(_spread(levels, mask, entry), parts["scale"], zero, grid)
+    scale = _unpack_scales(entry, parts, "scale", entry.scale_bits)
+    zero = _unpack_scales(entry, parts, "zero_point", entry.zero_bits) if entry.zero else None
+    found = Quantized(codes, scale, zero, grid)
+    if bool((found.scales() <= 0).any()):
+        raise ValueError(f"{entry.tensor}.scale holds values that are not positive")
+    return found
+
+
+def _unpack_scales(entry: Entry, parts: Mapping[str, Tensor], suffix: str, bits: int | None) -> Scales:
+    groups = entry.scale_shape()[1]
+    if bits is not None:
+        assert entry.scale_rows is not None
+        codes, start, step = (parts[f"{suffix}{part}"] for part in ("", "_start", "_step"))
+        if bool((step < 0).any()):
+            raise ValueError(f"{entry.tensor}.{suffix}_step holds values below 0")
+        return RoundedScales(unpack(codes, bits, groups), start, step, bits, entry.scale_rows)
+    if suffix == "zero_point" and entry.zero == "integer":
+        assert entry.bits is not None
+        return unpack(parts[suffix], entry.bits, groups)
+    return parts[suffix]
 
 
 def _spread(values: Tensor, mask: Tensor | None, entry: Entry) -> Tensor:

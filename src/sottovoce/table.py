@@ -16,8 +16,14 @@ from sottovoce.numbers.grid import SCALE_DTYPES
 from sottovoce.numbers.packing import packed_size
 from sottovoce.weight import Kind
 
-DTYPE_NAMES = {torch.uint8: "uint8"} | {dtype: name for name, dtype in SCALE_DTYPES.items()}
-_SAFETENSORS = {"uint8": ("U8", 1), "float16": ("F16", 2), "bfloat16": ("BF16", 2), "float32": ("F32", 4)}
+DTYPE_NAMES = {torch.uint8: "uint8", torch.uint16: "uint16"} | {dtype: name for name, dtype in SCALE_DTYPES.items()}
+_SAFETENSORS = {
+    "uint8": ("U8", 1),
+    "uint16": ("U16", 2),
+    "float16": ("F16", 2),
+    "bfloat16": ("BF16", 2),
+    "float32": ("F32", 4),
+}
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,14 @@ class Entry:
     """One layer of the table.
 
     shape      the module's weight shape; rows and columns are its matrix
-    dtype      of a float base; None where the base is on a grid or absent
+    dtype      of a float base; None where the base is coded or absent
     bits, group_size, symmetric, scale_dtype
                the grid; bits None where the base is float or absent
     zero       "integer" levels, "fractional" in scale_dtype, None on a symmetric grid
+    scale_bits, zero_bits, scale_rows
+               of scales and fractional zeros that are rounded themselves, on lines that scale_rows rows share
+    palette    the dtype of the table whose places the codes are, without a grid; None on a grid
+    outliers   values in the base's place that the mask keeps, None without, in outlier_dtype
     mask       "2:4", "bitmap" or None; kept counts the weights it keeps
     rank       of the low-rank term, None without one, in factor_dtype
     steps      what was done, in order
@@ -58,6 +68,12 @@ class Entry:
     symmetric: bool | None = None
     scale_dtype: str | None = None
     zero: Literal["integer", "fractional"] | None = None
+    scale_bits: int | None = None
+    zero_bits: int | None = None
+    scale_rows: int | None = None
+    palette: str | None = None
+    outliers: int | None = None
+    outlier_dtype: str | None = None
     mask: Literal["2:4", "bitmap"] | None = None
     kept: int = 0
     rank: int | None = None
@@ -82,7 +98,7 @@ class Entry:
     @property
     def plain(self) -> bool:
         """Whether the layer is one ordinary float tensor."""
-        return self.dtype is not None and self.mask is None and self.rank is None
+        return self.dtype is not None and all(part is None for part in (self.mask, self.rank, self.outliers))
 
     def scale_shape(self) -> tuple[int, int]:
         """(rows, groups) of the scales."""
@@ -106,17 +122,31 @@ class Entry:
             values = (self.kept,) if self.mask else (self.rows, self.columns)
             part("values", self.dtype, *values)
         if self.bits is not None:
-            assert self.scale_dtype is not None
             codes = (
                 (packed_size(self.kept, self.bits),) if self.mask else (self.rows, packed_size(self.columns, self.bits))
             )
             part("codes", "uint8", *codes)
+        if self.palette is not None:
+            assert self.bits is not None
+            part("table", self.palette, 2**self.bits)
+        elif self.bits is not None:
+            assert self.scale_dtype is not None
             rows, groups = self.scale_shape()
-            part("scale", self.scale_dtype, rows, groups)
-            if self.zero == "integer":
-                part("zero_point", "uint8", rows, packed_size(groups, self.bits))
-            elif self.zero == "fractional":
-                part("zero_point", self.scale_dtype, rows, groups)
+            for suffix, bits in (("scale", self.scale_bits), ("zero_point", self.zero_bits)):
+                if bits is not None:
+                    assert self.scale_rows is not None
+                    part(suffix, "uint8", rows, packed_size(groups, bits))
+                    part(f"{suffix}_start", self.scale_dtype, -(-rows // self.scale_rows), groups)
+                    part(f"{suffix}_step", self.scale_dtype, -(-rows // self.scale_rows), groups)
+                elif suffix == "scale" or self.zero == "fractional":
+                    part(suffix, self.scale_dtype, rows, groups)
+                elif self.zero == "integer":
+                    part(suffix, "uint8", rows, packed_size(groups, self.bits))
+        if self.outliers is not None:
+            assert self.outlier_dtype is not None
+            part("outlier_counts", "uint16", self.rows)
+            part("outlier_columns", "uint16", self.outliers)
+            part("outlier_values", self.outlier_dtype, self.outliers)
         if self.mask is not None:
             bits, places = (3, self.columns // 4) if self.mask == "2:4" else (1, self.columns)
             part("mask", "uint8", self.rows, packed_size(places, bits))
@@ -133,8 +163,8 @@ class Entry:
 
     @property
     def base_bits(self) -> int:
-        """The width of a base weight: of a level or of a float; 0 without a base."""
-        return self.bits or (8 * _SAFETENSORS[self.dtype][1] if self.dtype else 0)
+        """The width of what is multiplied for a base weight: a level, a float or a table's entry; 0 without a base."""
+        return _bits_of(self.palette) or self.bits or _bits_of(self.dtype)
 
     def as_cost(self) -> LayerCost:
         """What cost.py needs of it; only a 2:4 mask lets a kernel skip."""
@@ -144,8 +174,10 @@ class Entry:
             self.base_bits,
             0.5 if self.mask == "2:4" else 1.0,
             self.rank or 0,
-            8 * _SAFETENSORS[self.factor_dtype][1] if self.factor_dtype else 0,
+            _bits_of(self.factor_dtype),
             self.bytes,
+            self.outliers or 0,
+            _bits_of(self.outlier_dtype),
         )
 
     def as_document(self) -> dict[str, Any]:
@@ -159,6 +191,10 @@ class Entry:
             key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
         }
         return Entry(**fields)
+
+
+def _bits_of(dtype: str | None) -> int:
+    return 8 * _SAFETENSORS[dtype][1] if dtype else 0
 
 
 def file_size(specs: Iterable[TensorSpec]) -> int:

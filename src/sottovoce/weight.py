@@ -1,4 +1,4 @@
-"""What a layer will be when deployed: a mask on a base plus a low-rank term."""
+"""What a layer will be when deployed: a mask on a base, with outliers in their places, plus a low-rank term."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -6,7 +6,8 @@ from typing import Literal
 from torch import Tensor
 
 from sottovoce.input_path import InputPath
-from sottovoce.numbers.grid import Quantized
+from sottovoce.numbers.coded import Coded
+from sottovoce.numbers.sparse import Sparse
 
 Kind = Literal["linear", "embedding", "conv"]
 
@@ -25,21 +26,28 @@ class LayerShape:
 class Weight:
     """The deployed weight as a sum of parts; each method replaces one of them.
 
-    base      (out, in) in the checkpoint's dtype, or on a grid; None where the low-rank term is all
+    base      (out, in) in the checkpoint's dtype, or coded; None where the low-rank term is all
     mask      (out, in) bool, True = kept; None = all kept
     low_rank  left (out, r) and right (r, in), in their stored dtype
+    outliers  values that stand in the place of the base's own; whoever writes the base writes them too
     """
 
-    base: Tensor | Quantized | None
+    base: Tensor | Coded | None
     mask: Tensor | None = None
     low_rank: tuple[Tensor, Tensor] | None = None
+    outliers: Sparse | None = None
 
-    def masked_base(self) -> Tensor | None:
-        """(out, in) float32: the first term alone; a masked weight is exactly 0."""
+    def whole_base(self) -> Tensor | None:
+        """(out, in) float32: the base with the outliers in their places, before its mask."""
         if self.base is None:
             return None
-        base = self.base.dense() if isinstance(self.base, Quantized) else self.base.float()
-        return base if self.mask is None else base.masked_fill(~self.mask, 0.0)
+        base = self.base.float() if isinstance(self.base, Tensor) else self.base.dense()
+        return base if self.outliers is None else self.outliers.over(base)
+
+    def masked_base(self) -> Tensor | None:
+        """(out, in) float32: the first term alone; a masked weight is exactly 0, an outlier or not."""
+        base = self.whole_base()
+        return base if base is None or self.mask is None else base.masked_fill(~self.mask, 0.0)
 
     def low_rank_product(self) -> Tensor | None:
         """(out, in) float32: the second term alone."""
@@ -49,21 +57,18 @@ class Weight:
         return left.float() @ right.float()
 
     def dense(self) -> Tensor:
-        """(out, in) float32: mask * base + left @ right, from stored tensors only."""
+        """(out, in) float32: mask * (base, outliers in place) + left @ right, from stored tensors only."""
         terms = [term for term in (self.masked_base(), self.low_rank_product()) if term is not None]
         assert terms, "a weight has a base or a low-rank term"
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
     def to(self, device: str) -> "Weight":
         """The same weight with its tensors on a device."""
-        base = self.base
-        if isinstance(base, Quantized):
-            zero = None if base.zero_point is None else base.zero_point.to(device)
-            base = replace(base, codes=base.codes.to(device), scale=base.scale.to(device), zero_point=zero)
-        elif base is not None:
-            base = base.to(device)
+        base = None if self.base is None else self.base.to(device)
+        mask = None if self.mask is None else self.mask.to(device)
+        outliers = None if self.outliers is None else self.outliers.to(device)
         factors = None if self.low_rank is None else (self.low_rank[0].to(device), self.low_rank[1].to(device))
-        return Weight(base, None if self.mask is None else self.mask.to(device), factors)
+        return Weight(base, mask, factors, outliers)
 
 
 @dataclass
@@ -102,26 +107,26 @@ class Layer:
         return left if self.weight.mask is None else left.masked_fill(~self.weight.mask, 0.0)
 
     def float_base(self) -> Tensor:
-        """(out, in) float32: the base as it stands, before its mask: what a pruning score looks at."""
-        base = self.weight.base
+        """(out, in) float32: base and outliers as they stand, before the mask: what a pruning score looks at."""
+        base = self.weight.whole_base()
         if base is None:
             raise ValueError(f"{self.name} has no base to prune: its low-rank factors replaced it")
-        return base.dense() if isinstance(base, Quantized) else base.float()
+        return base
 
     def left_for_low_rank(self) -> Tensor:
         """(out, in) float32: the target less the masked base, which the low-rank term should imitate."""
         base = self.weight.masked_base()
         return self.target if base is None else self.target - base
 
-    def with_base(self, base: Tensor | Quantized) -> Weight:
-        """The weight with its base replaced; mask and low-rank term stay."""
-        return replace(self.weight, base=base)
+    def with_base(self, base: Tensor | Coded, outliers: Sparse | None = None) -> Weight:
+        """The weight with its base and outliers replaced; mask and low-rank term stay."""
+        return replace(self.weight, base=base, outliers=outliers)
 
     def settle(self) -> None:
         """End a segment: what the weight has become is the next target; a float base loses what is masked."""
         masked = self.weight.masked_base()
         if isinstance(self.weight.base, Tensor) and masked is not None:
-            self.weight = self.with_base(masked.to(self.weight.base.dtype))
+            self.weight = replace(self.weight, base=masked.to(self.weight.base.dtype))
         self.target = self.weight.dense()
 
     def change_target(self, target: Tensor) -> None:
@@ -129,10 +134,12 @@ class Layer:
 
         Raises ValueError if a mask or a rounded base is there already: both belong to the old basis.
         """
-        if not isinstance(self.weight.base, Tensor) or self.weight.mask is not None or self.weight.low_rank:
+        weight = self.weight
+        settled = any(part is not None for part in (weight.mask, weight.low_rank, weight.outliers))
+        if settled or not isinstance(weight.base, Tensor):
             raise ValueError(
                 f"the basis of {self.name} cannot change after it was masked, rounded or factored; put that step first"
             )
-        base = target.to(self.weight.base.dtype)
+        base = target.to(weight.base.dtype)
         self.weight = Weight(base)
         self.target = base.float()

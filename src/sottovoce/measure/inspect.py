@@ -29,7 +29,7 @@ class Inspection:
     """A model's table and totals.
 
     rest_bytes       norms, biases, the header: all that is no layer
-    bits_per_weight  of the layers, scales, zero points, masks and factors included
+    bits_per_weight  of the layers, scales, zero points, masks, outliers and factors included
     nonzeros         weights of the layers that no mask drops
     cost             of one utterance of `workload`
     """
@@ -105,12 +105,18 @@ def default_workload(model: SpeechModel) -> Workload:
 def parts_text(entry: Entry) -> str:
     """A layer's parts in a few words: "int4 group 32 + 2:4 + rank 12"."""
     words = []
-    if entry.bits is not None:
+    if entry.palette is not None:
+        words.append(f"{entry.bits}-bit palette")
+    elif entry.bits is not None:
         zero = {None: "", "integer": " + zero", "fractional": " + float zero"}[entry.zero]
         spread = f"group {entry.group_size}" if isinstance(entry.group_size, int) else f"per {entry.group_size}"
-        words.append(f"int{entry.bits} {spread}{zero}")
+        rounded = {"scales": entry.scale_bits, "zeros": entry.zero_bits}
+        finer = ", ".join(f"{name} int{bits}" for name, bits in rounded.items() if bits is not None)
+        words.append(f"int{entry.bits} {spread}{zero}" + (f" ({finer})" if finer else ""))
     elif entry.dtype is not None:
         words.append(entry.dtype)
+    if entry.outliers is not None:
+        words.append(f"outliers {100 * entry.outliers / entry.weights:.1f} %")
     if entry.mask == "2:4":
         words.append("2:4")
     elif entry.mask is not None:

@@ -102,9 +102,9 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
     for step in recipe.steps:
         options = step.options
         if step.method.owns == "base" and "bits" in options:
-            size = options["group_size"]
+            size = options.get("group_size", "")
             spread = f"g{size}" if isinstance(size, int) else size
-            words["quantization"].append(f"{step.method.name} {options['bits']}-bit {spread}")
+            words["quantization"].append(f"{step.method.name} {options['bits']}-bit {spread}".strip())
         elif step.method.owns in ("base", "basis"):
             words["quantization"].append(step.method.name)
         elif step.method.owns == "mask":

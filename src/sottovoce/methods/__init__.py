@@ -24,9 +24,11 @@ METHODS = {
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
+    "palettize": "sottovoce.methods.palettize:palettize",
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
+    "spqr": "sottovoce.methods.spqr:spqr",
     "wanda": "sottovoce.methods.wanda:wanda",
 }
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sottovoce.methods import method
 from sottovoce.numbers.clipping import Fit, fit_by_weights
+from sottovoce.numbers.columns import settle_columns
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale
 from sottovoce.numbers.linalg import inverse_factor
 from sottovoce.stats import InputStats
@@ -105,24 +106,20 @@ def round_by_columns(
     group_of = (order // size).tolist()
     codes = torch.empty_like(inputs, dtype=torch.uint8)
 
-    for start in range(0, columns, block_size):
-        stop = min(start + block_size, columns)
-        errors = torch.zeros_like(inputs[start:stop])
-        for i in range(start, stop):
-            group = group_of[i]
-            if grows and i % size == 0:
-                ahead = inputs[i : i + size].clone()
-                if i + size > stop:  # inputs beyond the block still lack the errors of this one
-                    ahead[stop - i :] -= factor[start:i, stop : i + size].T @ errors[: i - start]
-                _fit_group(scale, zero_point, group, ahead if kept is None else ahead * kept[i : i + size], grid, fit)
-            s = scale[:, group].float()
-            z = grid.middle if zero_point is None else zero_point[:, group].float()
-            level = (inputs[i] / s + z).round_().clamp_(grid.lowest, grid.levels - 1)
-            codes[i] = level
-            rounded = (level - z) * s
-            errors[i - start] = (inputs[i] - (rounded if kept is None else rounded * kept[i])) / factor[i, i]
-            inputs[i + 1 : stop].addr_(factor[i, i + 1 : stop], errors[i - start], alpha=-1)
-        inputs[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
+    def fit_group(i: int, ahead: Tensor) -> None:
+        ahead = ahead if kept is None else ahead * kept[i : i + size]
+        _fit_group(scale, zero_point, group_of[i], ahead, grid, fit)
+
+    def nearest(i: int, column: Tensor) -> Tensor:
+        s = scale[:, group_of[i]].float()
+        z = grid.middle if zero_point is None else zero_point[:, group_of[i]].float()
+        level = (column / s + z).round_().clamp_(grid.lowest, grid.levels - 1)
+        codes[i] = level
+        rounded = (level - z) * s
+        return rounded if kept is None else rounded * kept[i]
+
+    reach = fit_group if grows else None
+    settle_columns(inputs, factor, nearest, block_size=block_size, reach=reach, group_size=size)
     return Quantized(codes[place].T.contiguous(), scale, zero_point, grid)
 
 

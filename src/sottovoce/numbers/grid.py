@@ -7,11 +7,13 @@ zero level, and zero itself is always exactly representable, which masks rely on
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from sottovoce.numbers.scales import Scales, as_floats
 
 SCALE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -79,18 +81,55 @@ class Quantized:
     scale       (rows, groups) grid.scale_dtype, positive; rows is 1 for a grid per tensor
     zero_point  (rows, groups) uint8 levels, or grid.scale_dtype where the method fits a fractional
                 zero (HQQ); None if the grid is symmetric
+
+    Scales and fractional zeros may be rounded themselves (SpQR). `scales` and `zeros` are their numbers either way.
     """
 
     codes: Tensor
-    scale: Tensor
-    zero_point: Tensor | None
+    scale: Scales
+    zero_point: Scales | None
     grid: Grid
+
+    @property
+    def bits(self) -> int:
+        """Of a level."""
+        return self.grid.bits
+
+    def scales(self) -> Tensor:
+        """(rows, groups) float32."""
+        return as_floats(self.scale)
+
+    def zeros(self) -> Tensor | None:
+        """(rows, groups) float32; None if the grid is symmetric."""
+        return None if self.zero_point is None else as_floats(self.zero_point)
 
     def dense(self) -> Tensor:
         """(out, in) float32, from the stored tensors only."""
         levels = self.grid.grouped(self.codes.float())
-        zero = self.grid.middle if self.zero_point is None else self.zero_point.float()[..., None]
-        return ((levels - zero) * self.scale.float()[..., None]).reshape(self.codes.shape)
+        return ((levels - self.zero_levels()) * self.scales()[..., None]).reshape(self.codes.shape)
+
+    def zero_levels(self) -> Tensor | int:
+        """(rows, groups, 1) float32, or the one level of zero of a symmetric grid."""
+        zero = self.zeros()
+        return self.grid.middle if zero is None else zero[..., None]
+
+    def levels(self, w: Tensor) -> Tensor:
+        """(rows, groups, size): where the weights of `w` (out, in) lie on the grid before they are rounded."""
+        return self.grid.grouped(w) / self.scales()[..., None] + self.zero_levels()
+
+    def like(self, w: Tensor) -> "Quantized":
+        """The weight on the same grid that is nearest to `w` (out, in) float32."""
+        return replace(self, codes=to_codes(w, self.scales(), self.zeros(), self.grid))
+
+    def inside(self, w: Tensor) -> Tensor:
+        """(out, in) bool: where a weight of `w` lies within half a level of the grid's ends."""
+        levels = self.levels(w)
+        return ((levels > self.grid.lowest - 0.5) & (levels < self.grid.levels - 0.5)).reshape(w.shape)
+
+    def to(self, device: str) -> "Quantized":
+        """The same with its tensors on a device."""
+        zero = None if self.zero_point is None else self.zero_point.to(device)
+        return Quantized(self.codes.to(device), self.scale.to(device), zero, self.grid)
 
 
 def fit_scale(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:

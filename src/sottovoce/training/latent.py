@@ -1,8 +1,10 @@
 """What a training moves in place of a layer's weight, and how a weight's gradient reaches it.
 
-In every pass a weight is made of its parts, as it will be stored: masked, on its grid, in its dtype. The
-gradient passes straight through the rounding (Bengio, Leonard, Courville, 2013, arXiv:1308.3432), is 0
-where a mask drops a weight or a level is at the end of the grid, and so never moves what cannot move.
+In every pass a weight is made of its parts, as it will be stored: masked, on its grid or in its table, in its
+dtype. The gradient passes straight through the rounding (Bengio, Leonard, Courville, 2013, arXiv:1308.3432), is 0
+where a mask drops a weight or a level is at the end of the grid, and so never moves what cannot move. Outliers
+stay where they are: what is trained at their places is their values, as floats. Tables, zero points, and scales that
+are rounded themselves stay as they are.
 """
 
 from dataclasses import replace
@@ -12,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from sottovoce.numbers.grid import Quantized, stored_scale, to_codes
+from sottovoce.numbers.coded import Coded
+from sottovoce.numbers.grid import Quantized, stored_scale
 from sottovoce.weight import Layer, Weight
 
 
@@ -31,7 +34,7 @@ class Latent(Protocol):
 
 
 class PartsLatent:
-    """Every part of a weight but its mask: the base, its scales if they are learned, the low-rank factors.
+    """Every part of a weight but its mask: the base with its outliers, scales if learned, the low-rank factors.
 
     The parameters are copies: the optimizer writes in place, and the weight is what a scale may not leave far behind.
     """
@@ -42,7 +45,7 @@ class PartsLatent:
         self.parameters: dict[str, Parameter] = {}
         if base is not None:
             self.parameters["base"] = Parameter(layer.float_base().clone())
-        if isinstance(base, Quantized) and learned_scales:
+        if isinstance(base, Quantized) and isinstance(base.scale, Tensor) and learned_scales:
             self.parameters["scale"] = Parameter(base.scale.float().clone())
         if self.start.low_rank is not None:
             left, right = self.start.low_rank
@@ -50,13 +53,13 @@ class PartsLatent:
 
     def weight(self) -> Weight:
         """The parts, each rounded as it is stored."""
-        base, factors = self.start.base, self.start.low_rank
-        if base is not None:
-            base = rounded_like(base, self.parameters["base"].detach(), self.start.mask, self._scale())
+        weight, factors = self._rescaled(), self.start.low_rank
+        if "base" in self.parameters:
+            weight = stored_like(weight, self.parameters["base"].detach())
         if factors is not None:
             left, right = (self.parameters[side].detach().to(factors[0].dtype) for side in ("left", "right"))
-            factors = (left, right)
-        return Weight(base, self.start.mask, factors)
+            weight = replace(weight, low_rank=(left, right))
+        return weight
 
     def pull(self, gradient: Tensor) -> None:
         """Straight through the rounding; the product rule for factors."""
@@ -64,21 +67,23 @@ class PartsLatent:
             _pull_factors(self.parameters["left"], self.parameters["right"], gradient)
         if "base" not in self.parameters:
             return
-        latent = self.parameters["base"]
-        moving = masked(gradient, self.start.mask)
-        if isinstance(self.start.base, Quantized):
-            if "scale" in self.parameters:
-                _add(self.parameters["scale"], _scale_gradient(self.start.base, latent.detach(), self._scale(), moving))
-            moving = moving * inside_grid(self.start.base, latent.detach(), self._scale())
-        _add(latent, moving)
+        weight, latent = self._rescaled(), self.parameters["base"]
+        if "scale" in self.parameters:
+            assert isinstance(weight.base, Quantized)
+            on_grid = masked(gradient, weight.mask)
+            if weight.outliers is not None:
+                on_grid = on_grid.masked_fill(weight.outliers.positions(), 0.0)
+            _add(self.parameters["scale"], _scale_gradient(weight.base, latent.detach(), on_grid))
+        _add(latent, straight(weight, latent.detach(), gradient))
 
-    def _scale(self) -> Tensor | None:
-        if "scale" not in self.parameters or not isinstance(self.start.base, Quantized):
-            return None
-        learned = self.parameters["scale"].detach()
+    def _rescaled(self) -> Weight:
+        """The weight that training began with, on the scales of now."""
+        base = self.start.base
+        if "scale" not in self.parameters or not isinstance(base, Quantized) or not isinstance(base.scale, Tensor):
+            return self.start
         # a scale may shrink but not change its sign
-        floor = self.start.base.scale.float() * 0.1
-        return stored_scale(torch.maximum(learned, floor), self.start.base.scale.dtype)
+        learned = torch.maximum(self.parameters["scale"].detach(), base.scale.float() * 0.1)
+        return replace(self.start, base=replace(base, scale=stored_scale(learned, base.scale.dtype)))
 
 
 class AdapterLatent:
@@ -121,14 +126,11 @@ class MergedLatent:
 
     def weight(self) -> Weight:
         """The base with the factors in it."""
-        assert self.start.base is not None
-        return replace(self.start, base=rounded_like(self.start.base, self._sum(), self.start.mask, None))
+        return stored_like(self.start, self._sum())
 
     def pull(self, gradient: Tensor) -> None:
         """Straight through the rounding, then the product rule."""
-        moving = masked(gradient, self.start.mask)
-        if isinstance(self.start.base, Quantized):
-            moving = moving * inside_grid(self.start.base, self._sum(), None)
+        moving = straight(self.start, self._sum(), gradient)
         _pull_factors(self.parameters["left"], self.parameters["right"], moving)
 
     def _sum(self) -> Tensor:
@@ -151,42 +153,32 @@ def masked(tensor: Tensor, mask: Tensor | None) -> Tensor:
     return tensor if mask is None else tensor.masked_fill(~mask, 0.0)
 
 
-def rounded_like(
-    base: Tensor | Quantized, latent: Tensor, mask: Tensor | None, scale: Tensor | None
-) -> Tensor | Quantized:
-    """`latent` (out, in) float32 stored as `base` is: in its dtype, or on its grid with `scale` in place of its own."""
-    if not isinstance(base, Quantized):
-        return masked(latent, mask).to(base.dtype)
-    scale = base.scale if scale is None else scale
-    return replace(base, codes=to_codes(latent, scale, base.zero_point, base.grid), scale=scale)
+def stored_like(weight: Weight, latent: Tensor) -> Weight:
+    """`weight` with `latent` (out, in) float32 as its base and outliers, stored as they are."""
+    base: Tensor | Coded | None = weight.base
+    assert base is not None
+    base = masked(latent, weight.mask).to(base.dtype) if isinstance(base, Tensor) else base.like(latent)
+    return replace(weight, base=base, outliers=None if weight.outliers is None else weight.outliers.like(latent))
 
 
-def inside_grid(base: Quantized, latent: Tensor, scale: Tensor | None) -> Tensor:
-    """(out, in) bool: where a latent weight lies within half a level of the grid's ends."""
-    levels = _levels(base, latent, scale)
-    grid = base.grid
-    return ((levels > grid.lowest - 0.5) & (levels < grid.levels - 0.5)).reshape(latent.shape)
+def straight(weight: Weight, latent: Tensor, gradient: Tensor) -> Tensor:
+    """(out, in): the gradient of the weight that `stored_like` makes of `latent`, passed straight through rounding."""
+    gradient = masked(gradient, weight.mask)
+    if weight.base is None or isinstance(weight.base, Tensor):
+        return gradient
+    passes = weight.base.inside(latent)
+    return gradient * (passes if weight.outliers is None else passes | weight.outliers.positions())
 
 
-def _levels(base: Quantized, latent: Tensor, scale: Tensor | None) -> Tensor:
-    """(rows, groups, size): the levels of latent weights before they are rounded."""
-    step = (base.scale if scale is None else scale).float()[..., None]
-    return base.grid.grouped(latent) / step + _zero(base)
-
-
-def _zero(base: Quantized) -> Tensor | int:
-    return base.grid.middle if base.zero_point is None else base.zero_point.float()[..., None]
-
-
-def _scale_gradient(base: Quantized, latent: Tensor, scale: Tensor | None, gradient: Tensor) -> Tensor:
+def _scale_gradient(base: Quantized, latent: Tensor, gradient: Tensor) -> Tensor:
     """(rows, groups): the gradient of LSQ (Esser et al., 2019, arXiv:1902.08153, equation 3), with its scaling.
 
     Inside the grid a weight's share is what rounding did to its level, outside it is the end level itself.
     """
-    levels, grid = _levels(base, latent, scale), base.grid
+    levels, grid = base.levels(latent), base.grid
     nearest = levels.round().clamp(grid.lowest, grid.levels - 1)
     inside = (levels > grid.lowest - 0.5) & (levels < grid.levels - 0.5)
-    share = torch.where(inside, nearest - levels, nearest - _zero(base))
+    share = torch.where(inside, nearest - levels, nearest - base.zero_levels())
     balance = (share.shape[-1] * (grid.levels - 1) / 2) ** -0.5
     return (grid.grouped(gradient) * share).sum(-1) * balance
 

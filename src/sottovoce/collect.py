@@ -44,9 +44,7 @@ def collect(
 
 
 @fast_products()
-def memory_statistics(
-    model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str]
-) -> InputStats:
+def memory_statistics(model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str]) -> InputStats:
     """What cross-attention's keys and values read, once for all decoder blocks.
 
     A frame's attention is what it receives in the cross-attention of all blocks, the decoder as it stands.

@@ -4,6 +4,7 @@ To add a method: write methods/<name>.py with one function under `@method`, add 
 and run the tests; the contract tests find it. docs/adding-a-method.md walks through one.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,8 @@ METHODS = {
 Scope = Literal["layer", "block", "model"]
 Part = Literal["base", "mask", "low_rank", "basis", "input", "values"]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
+_PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
+_REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -76,6 +79,12 @@ class Method:
         own = (self.function.__doc__ or "").strip()
         shared = (module.__doc__ or "").strip()
         return shared if self.function.__name__ == module.__name__.rpartition(".")[2] else f"{own}\n\n{shared}"
+
+    @property
+    def paper(self) -> str:
+        """Where it comes from: the first paper, or else repository, that its text names; "" if it names none."""
+        named = _PAPER.search(self.text) or _REPOSITORY.search(self.text)
+        return named[0] if named else ""
 
 
 def method(

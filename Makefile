@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench docs clean
 
 setup: $(READY)
 
@@ -28,6 +28,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m bench.run
+
+docs: setup
+	$(BIN)/python -m sottovoce.manual > docs/methods.md
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

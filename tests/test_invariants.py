@@ -450,10 +450,10 @@ class Watch:
             self.forwards[unit.name] += 1
             return plain_run(model, unit, state)
 
-        def counted_add(stats, x, needs):
+        def counted_add(stats, x, needs, received=None):
             self.objects.append(stats)  # kept alive, so that an id stands for one object
             self.adds[id(stats)] += 1
-            return plain_add(stats, x, needs)
+            return plain_add(stats, x, needs, received)
 
         monkeypatch.setattr("sottovoce.loop.run", counted_run)
         monkeypatch.setattr("sottovoce.collect.run", counted_run)

@@ -3,7 +3,7 @@ import torch
 
 from sottovoce.stats import InputStats
 
-ALL = {"gram", "square", "absmax", "absolute"}
+ALL = {"gram", "square", "absmax", "absolute", "attended"}
 
 
 def noise(*shape, seed=0):
@@ -62,11 +62,12 @@ def test_the_squares_do_not_change_with_the_gram_matrix():
     assert torch.equal(stats.square, before)
 
 
-@pytest.mark.parametrize("needs", [ALL, {"square"}, {"absmax"}, {"absolute"}])
+@pytest.mark.parametrize("needs", [ALL, {"square"}, {"absmax"}, {"absolute"}, {"attended"}])
 def test_scaled_statistics_are_those_of_the_scaled_vectors(needs):
     x, s = noise(50, 9), torch.logspace(-2, 2, 9)
     found, expected = summed(x, needs=needs).scaled(s), summed(x / s, needs=needs)
     assert found.count == expected.count
+    assert found.attention == expected.attention
     for name in ALL:
         one, other = getattr(found, name), getattr(expected, name)
         assert (one is None) == (other is None)
@@ -81,3 +82,30 @@ def test_a_looked_up_table_weighs_all_its_entries_alone_and_alike():
     assert torch.equal(stats.square, torch.ones(5))
     assert torch.equal(stats.absmax, torch.ones(5))
     assert torch.equal(stats.absolute, torch.ones(5))
+    assert torch.equal(stats.attended, torch.eye(5))
+    assert stats.attention == 1
+
+
+@pytest.mark.parametrize("columns", [1, 3, 30])
+def test_attention_weighs_the_vectors_of_a_clip_by_one_on_average(columns):
+    clips = [(noise(n, columns, seed=n), noise(n, seed=n + 1).exp()) for n in (1, 2, 40)]
+    stats, wanted = InputStats(), torch.zeros(columns, columns, dtype=torch.float64)
+    for x, received in clips:
+        stats.add(x, {"attended"}, received)
+        u = (received - received.min()) / (received.max() - received.min()) if len(x) > 1 else torch.ones(1)
+        wanted += (x.double() * (u / u.mean()).double()[:, None]).T @ x.double()
+    found = stats.finish().attended
+    torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=1e-4)
+    assert torch.equal(found, found.T)
+    assert stats.gram is None
+
+
+@pytest.mark.parametrize(
+    "received", [None, torch.full((6,), 0.2), torch.full((6,), 3.0) + 1e-6 * noise(6), torch.zeros(6)]
+)
+def test_vectors_that_received_the_same_count_alike(received):
+    stats = InputStats()
+    stats.add(noise(6, 5), {"gram", "attended"}, received)
+    stats.finish()
+    assert torch.equal(stats.attended, stats.gram)
+    assert stats.attention == stats.count

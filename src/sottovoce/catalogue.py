@@ -11,7 +11,14 @@ def catalogue() -> dict[str, Any]:
     """Every method and every built-in recipe, a line each."""
     return {
         "methods": [
-            {"name": name, "scope": find(name).scope, "owns": find(name).owns, "summary": find(name).summary}
+            {
+                "name": name,
+                "scope": find(name).scope,
+                "owns": find(name).owns,
+                "summary": find(name).summary,
+                "paper": find(name).paper,
+                "options": find(name).options.headings(),
+            }
             for name in METHODS
         ],
         "recipes": [{"name": name, "summary": text} for name, text in built_in_recipes().items()],
@@ -22,13 +29,15 @@ def describe(name: str) -> dict[str, Any]:
     """One method with its text and options, or one recipe with its steps. Raises ValueError for another name."""
     if name in METHODS:
         method = find(name)
-        needs = ["what its options say"] if callable(method.needs_of) else sorted(method.needs_of)
+        defaults = method.options.fill(name, {})
         return {
             "name": name,
             "kind": "method",
             "scope": method.scope,
             "owns": method.owns,
-            "needs": needs,
+            "paper": method.paper,
+            "needs": sorted(method.needs(defaults)),
+            "needs_follow_options": callable(method.needs_of),
             "text": method.text,
             "options": method.options.rows(),
         }

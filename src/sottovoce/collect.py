@@ -1,7 +1,7 @@
 """One pass over the inputs of a unit's layers: what its sites saw, padding left out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sottovoce.arithmetic import fast_products
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Context, Site, Stack, Unit
+from sottovoce.received import Attention, watched_attention
 from sottovoce.stats import InputStats
 
 Asked = Mapping[str, frozenset[str]]  # a site's name -> the statistics that some step uses of it
@@ -39,17 +40,37 @@ def collect(
             columns = model.shapes[site.readers[0]].columns
             stats[site.name] = InputStats.of_lookup(columns, model.module.device)
     here = [site for site in unit.sites if site.collected == "here" and asked.get(site.name)]
-    return stats | _watch(model, here, asked, states, unit.run)
+    return stats | _watch(model, unit, here, asked, states)
 
 
 @fast_products()
-def memory_statistics(model: SpeechModel, states: Sequence[State], needs: frozenset[str]) -> InputStats:
-    """What cross-attention's keys and values read, once for all decoder blocks."""
+def memory_statistics(model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str]) -> InputStats:
+    """What cross-attention's keys and values read, once for all decoder blocks.
+
+    A frame's attention is what it receives in the cross-attention of all blocks, the decoder as it stands.
+    """
     stats = InputStats()
     for state in states:
         assert state.context.memory is not None
-        stats.add(state.context.memory[0, : state.context.valid["frames"]].to(model.module.device), needs)
+        frames = state.context.valid["frames"]
+        received = _received_from_tokens(model, decoder, state)[:frames] if "attended" in needs else None
+        stats.add(state.context.memory[0, :frames].to(model.module.device), needs, received)
     return stats.finish()
+
+
+def _received_from_tokens(model: SpeechModel, decoder: Stack, state: State) -> Tensor:
+    """(frames,) float32: the attention that one clip's frames receive from its tokens."""
+    total: list[Tensor] = []
+
+    def see(module: nn.Module, attention: Attention) -> None:
+        total.append(attention.received(state.context.valid["tokens"]))
+
+    crossing = [model.find(unit.cross_attention) for unit in decoder.units if unit.cross_attention]
+    hidden = state.hidden
+    with watched_attention(model.module, crossing, see):
+        for unit in decoder.units[:-1]:
+            hidden = run(model, unit, State(hidden, state.context))
+    return torch.stack(total).sum(0)
 
 
 @fast_products()
@@ -75,35 +96,52 @@ def run(model: SpeechModel, unit: Unit, state: State) -> Tensor:
 
 
 def _watch(
-    model: SpeechModel,
-    sites: Sequence[Site],
-    asked: Asked,
-    states: Sequence[State],
-    forward: Callable[[Tensor, Context], Tensor],
+    model: SpeechModel, unit: Unit, sites: Sequence[Site], asked: Asked, states: Sequence[State]
 ) -> dict[str, InputStats]:
     stats = {site.name: InputStats() for site in sites}
     if not sites:
         return stats
+    attention = unit.self_attention if any("attended" in asked[site.name] for site in sites) else None
     seen: set[str] = set()
+    clip: list[tuple[Site, Tensor]] = []  # what a clip's attention, not known yet, will weigh
+    received: list[Tensor] = []
     current: list[Context] = []
 
+    def stop_at_the_last() -> None:
+        if len(seen) == len(sites) and (received or not attention):
+            raise _EnoughError
+
     def watcher(site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        weighed = attention and "attended" in asked[site.name]
+
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            vectors = input_vectors(module, inputs[0])
-            stats[site.name].add(vectors[: current[-1].valid[site.over]], asked[site.name])
+            vectors = input_vectors(module, inputs[0])[: current[-1].valid[site.over]]
+            if weighed:
+                clip.append((site, vectors))
+            else:
+                stats[site.name].add(vectors, asked[site.name])
             seen.add(site.name)
-            if len(seen) == len(sites):
-                raise _EnoughError
+            stop_at_the_last()
 
         return hook
 
+    def see(module: nn.Module, attention: Attention) -> None:
+        positions = current[-1].valid[sites[0].over]
+        received.append(attention.received(positions)[:positions])
+        stop_at_the_last()
+
     handles = [model.find(site.readers[0]).register_forward_pre_hook(watcher(site)) for site in sites]
+    watching = watched_attention(model.module, [model.find(attention)], see) if attention else nullcontext()
     try:
-        for state in states:
-            seen.clear()
-            current.append(state.context)
-            with suppress(_EnoughError):
-                run(model, Unit("watched", (), forward), state)
+        with watching:
+            for state in states:
+                for of_one_clip in (seen, clip, received):
+                    of_one_clip.clear()
+                current.append(state.context)
+                with suppress(_EnoughError):
+                    run(model, unit, state)
+                for site, vectors in clip:
+                    stats[site.name].add(vectors, asked[site.name], received[0])
     finally:
         for handle in handles:
             handle.remove()

@@ -131,7 +131,7 @@ def _shared(model: SpeechModel, stack: Stack, states: Sequence[State], asked: As
         if site.name in shared or not asked.get(site.name):
             continue
         if site.collected == "memory":
-            shared[site.name] = memory_statistics(model, states, asked[site.name])
+            shared[site.name] = memory_statistics(model, stack, states, asked[site.name])
         elif site.collected == "head":
             shared[site.name] = head_statistics(model, stack, states, asked[site.name])
     return shared

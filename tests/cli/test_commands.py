@@ -145,6 +145,16 @@ def test_json_is_one_document_and_nothing_else(words, keys, command, run, plan, 
     assert set(document(told.out)) >= keys
 
 
+def test_methods_are_listed_with_the_part_that_they_replace_their_paper_and_their_options(command):
+    told = command("methods").out
+    for method in document(command("methods", "--json").out)["methods"]:
+        row = next(line for line in told.splitlines() if line.split()[:1] == [method["name"]])
+        assert row.split()[1] == method["owns"]
+        assert row.split()[-1] == method["paper"]
+        assert all(option in told for option in method["options"])
+    assert "arXiv:2210.17323" in command("methods", "gptq").out
+
+
 def test_inspect_takes_a_workload_from_its_options(command, made):
     told = command("inspect", made, "--seconds", 1, "--tokens", 7, "--beam", 2, "--json")
     assert document(told.out)["workload"] == {"seconds": 1.0, "tokens": 7, "beam": 2, "activation_bits": 32}

@@ -30,7 +30,7 @@ def layer_of(w, kind="linear", mask=None, name="encoder.layers.0.fc1"):
 
 def seen(x):
     stats = InputStats()
-    stats.add(x, {"gram", "absmax", "absolute"})
+    stats.add(x, {"gram", "absmax", "absolute", "attended"})
     return stats.finish()
 
 

@@ -19,7 +19,8 @@ def test_every_method_loads_under_its_name_and_says_what_it_does(name):
     assert len(method.summary) > 20
     assert "\n" in method.text
     needs = method.needs(method.options.fill(name, {}))
-    assert needs <= {"gram", "square", "absmax", "absolute", "data"} or needs in ({"audio"}, {"transcripts"})
+    statistics = {"gram", "square", "absmax", "absolute", "attended"}
+    assert needs <= {*statistics, "data"} or needs in ({"audio"}, {"transcripts"})
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -117,12 +117,15 @@ def inspection_view(seen: Inspection, width: int) -> Iterator[RenderableType]:
 
 
 def catalogue_view(listed: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """Methods, then recipes."""
+    """Methods, each with the part that it replaces, its paper and its options; then recipes."""
     table = Table(box=None, pad_edge=False, header_style="bold", title="methods", title_justify="left")
-    for title in ("name", "scope", "owns", "what it does"):
-        table.add_column(title, overflow="fold")
+    table.add_column("name", no_wrap=True)
+    table.add_column("replaces", no_wrap=True)
+    table.add_column("what it does, and its options", overflow="fold")
+    table.add_column("paper", no_wrap=True)
     for method in listed["methods"]:
-        table.add_row(method["name"], method["scope"], method["owns"], escape(method["summary"]))
+        options = Text(f"[{' '.join(method['options'])}]" if method["options"] else "", style="dim")
+        table.add_row(method["name"], method["owns"], Group(Text(method["summary"]), options), Text(method["paper"]))
     yield table
     recipes = Table(box=None, pad_edge=False, header_style="bold", title="recipes", title_justify="left")
     for title in ("name", "what it does"):
@@ -130,7 +133,7 @@ def catalogue_view(listed: Mapping[str, Any]) -> Iterator[RenderableType]:
     for recipe in listed["recipes"]:
         recipes.add_row(recipe["name"], escape(recipe["summary"]))
     yield recipes
-    yield Text("sottovoce methods NAME shows one with its options", style="dim")
+    yield Text("sottovoce methods NAME shows one with its options; grid stands for bits, group_size, ...", style="dim")
 
 
 def description_view(described: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -141,7 +144,10 @@ def description_view(described: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text(yaml.safe_dump({"steps": described["steps"]}, sort_keys=False, default_flow_style=None, width=100))
         return
     needs = " and ".join(described["needs"]) or "no data"
-    yield Text(f"scope {described['scope']}, owns {described['owns']}, needs {needs}\n", style="dim")
+    if described["needs_follow_options"]:
+        needs += " (with these defaults)"
+    facts = f"scope {described['scope']}, replaces {described['owns']}, needs {needs}, from {described['paper']}"
+    yield Text(f"{facts}\n", style="dim")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("option", "type", "default", "what it means"):
         table.add_column(title, overflow="fold")

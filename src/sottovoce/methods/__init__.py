@@ -4,6 +4,7 @@ To add a method: write methods/<name>.py with one function under `@method`, add 
 and run the tests; the contract tests find it. docs/adding-a-method.md walks through one.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ METHODS = {
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
     "palettize": "sottovoce.methods.palettize:palettize",
+    "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
@@ -35,6 +37,8 @@ METHODS = {
 Scope = Literal["layer", "block", "model"]
 Part = Literal["base", "mask", "low_rank", "basis", "input", "values"]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
+_PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
+_REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -46,8 +50,8 @@ class Method:
             "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None
     owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
             them and leaves masks and grids as they are
-    needs   which of "gram", "square", "absmax", "absolute", "data" (calibration) and "audio",
-            "transcripts" (training) it uses; may depend on the options
+    needs   which of "gram", "square", "absmax", "absolute", "attended", "data" (calibration) and
+            "audio", "transcripts" (training) it uses; may depend on the options
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     """
@@ -77,6 +81,12 @@ class Method:
         own = (self.function.__doc__ or "").strip()
         shared = (module.__doc__ or "").strip()
         return shared if self.function.__name__ == module.__name__.rpartition(".")[2] else f"{own}\n\n{shared}"
+
+    @property
+    def paper(self) -> str:
+        """Where it comes from: the first paper, or else repository, that its text names; "" if it names none."""
+        named = _PAPER.search(self.text) or _REPOSITORY.search(self.text)
+        return named[0] if named else ""
 
 
 def method(

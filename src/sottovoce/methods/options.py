@@ -123,6 +123,11 @@ class OptionTable:
         """The names that a recipe may set."""
         return list(self.schema.model_fields)
 
+    def headings(self) -> list[str]:
+        """The names for a short list: a group's own name stands for all of its options."""
+        grouped = {name for group in self.groups.values() for name in group.schema.model_fields}
+        return [*self.groups, *(name for name in self.names() if name not in grouped)]
+
     def fill(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given` with defaults filled in. Raises ValueError for an unknown option or a value out of range."""
         for name in given:

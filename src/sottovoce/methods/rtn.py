@@ -1,6 +1,7 @@
 """Round to nearest: each weight takes the closest level of its group's range.
 
-The baseline that every other quantizer must beat. A symmetric grid spans the largest magnitude of
+Nagel et al., "A White Paper on Neural Network Quantization", 2021, arXiv:2106.08295, section 2: uniform
+quantization, the baseline that every other quantizer must beat. A symmetric grid spans the largest magnitude of
 its group, an asymmetric one the smallest to the largest weight, zero included; no data. With `clip` it spans
 less where that is better: for the weights ("mse", as GPTQ and LLMC search), or for what the layer puts out
 ("output": Lin et al., "AWQ", 2023, arXiv:2306.00978, whose clipping this is, in closed form by the Gram matrix).

@@ -76,7 +76,7 @@ class Moonshine(SpeechModel):
             Site(f"{name}.mlp_in", (f"{name}.mlp.fc1",), f"{name}.post_attention_layernorm", component="mlp"),
             Site(f"{name}.mlp_out", (f"{name}.mlp.fc2",), component="mlp"),
         )
-        return Unit(name, sites, lambda hidden, context: module(hidden, **context.block))
+        return Unit(name, sites, lambda hidden, context: module(hidden, **context.block), f"{name}.self_attn")
 
     def decoder_stem(self) -> Unit:
         """The look-up, masks and rotary tables."""
@@ -127,7 +127,7 @@ class Moonshine(SpeechModel):
             mask = keywords.pop("attention_mask")
             return module(hidden, mask, context.memory, past_key_values=None, use_cache=False, **keywords)
 
-        return Unit(name, sites, run)
+        return Unit(name, sites, run, f"{name}.self_attn", f"{name}.encoder_attn")
 
     def products(self, workload: Workload) -> list[Product]:
         """Every product of one utterance; cost follows the audio's length."""

@@ -51,11 +51,17 @@ class Context:
 
 @dataclass(frozen=True)
 class Unit:
-    """Stem, block, exit (the last norm) or head: a step of the sweep."""
+    """Stem, block, exit (the last norm) or head: a step of the sweep.
+
+    self_attention   the module in which the unit's positions attend to each other; None if none does
+    cross_attention  the module in which they attend to the encoder's output
+    """
 
     name: str
     sites: tuple[Site, ...]
     run: Callable[[Tensor, Context], Tensor]
+    self_attention: str | None = None
+    cross_attention: str | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:

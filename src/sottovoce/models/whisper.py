@@ -50,7 +50,8 @@ class Whisper(SpeechModel):
     def encoder_block(self, name: str) -> Unit:
         """Self-attention over the whole window, and a plain MLP."""
         module = self.find(name)
-        return Unit(name, _block_sites(name, "frames"), lambda hidden, context: module(hidden, None))
+        attention = f"{name}.self_attn"
+        return Unit(name, _block_sites(name, "frames"), lambda hidden, context: module(hidden, None), attention)
 
     def decoder_stem(self) -> Unit:
         """The look-up, a table of positions and the causal mask."""
@@ -88,7 +89,7 @@ class Whisper(SpeechModel):
                 use_cache=False,
             )
 
-        return Unit(name, _block_sites(name, "tokens") + cross, run)
+        return Unit(name, _block_sites(name, "tokens") + cross, run, f"{name}.self_attn", f"{name}.encoder_attn")
 
     def products(self, workload: Workload) -> list[Product]:
         """Every product of one utterance; the encoder always hears its whole window."""

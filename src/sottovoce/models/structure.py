@@ -40,12 +40,36 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """One attention by its layers: scores of queries with keys mix the values, which `out` reads head by head.
+
+    head_width  channels of a head, neighbours in every layer
+    rotary      whether queries and keys are turned by their positions before they meet
+    """
+
+    query: str
+    key: str
+    value: str
+    out: str
+    head_width: int
+    rotary: bool
+
+
+@dataclass(frozen=True)
 class Unit:
-    """Stem, block, exit (the last norm) or head: a step of the sweep."""
+    """Stem, block, exit (the last norm) or head: a step of the sweep. A block has the name of its module.
+
+    writers     layers of a block whose outputs are added to its stack's residual stream
+    attentions  the attentions of a block
+    norm        the norm of an exit
+    """
 
     name: str
     sites: tuple[Site, ...]
     run: Callable[[Tensor, Context], Tensor]
+    writers: tuple[str, ...] = ()
+    attentions: tuple[Attention, ...] = ()
+    norm: str | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sottovoce.input_path import InputPath, Turn
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Attention, Site, Unit
+from sottovoce.models.structure import Attention, Site, Unit, indifferent_layers
 from sottovoce.numbers.hadamard import has_hadamard
 from sottovoce.weight import Layer
 
@@ -120,7 +120,7 @@ def folded(model: SpeechModel, layers: Mapping[str, Layer]) -> Folded:
         raise ValueError(
             f"what {busy[0]} reads is turned, divided or rounded already, in the old basis; turn the stream first"
         )
-    keys = {attention.key for attention in attentions(model) if not attention.rotary}
+    keys = indifferent_layers(model.stacks)
     weights = {name: layers[name].target for name in turned_layers(model)}
     biases = {name: bias.detach().clone() for name in weights if (bias := bias_of(model.find(name))) is not None}
     read = _norm_readers(model)

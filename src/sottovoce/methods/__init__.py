@@ -25,6 +25,7 @@ METHODS = {
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
     "quarot": "sottovoce.methods.quarot:quarot",
+    "osplus": "sottovoce.methods.osplus:osplus",
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
@@ -46,8 +47,8 @@ class Method:
             "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None
     owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
             them and leaves masks and grids as they are
-    needs   which of "gram", "square", "absmax", "absolute", "data" (calibration) and "audio",
-            "transcripts" (training) it uses; may depend on the options
+    needs   which of "gram", "square", "absmax", "absolute", "total", "low", "high", "sample", "data" (calibration)
+            and "audio", "transcripts" (training) it uses; may depend on the options
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     refuse_model  the same of all its layers at once: (the model without weights, their names, options) -> str | None

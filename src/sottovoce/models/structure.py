@@ -1,6 +1,6 @@
 """How a model is seen by the sweep: stacks of units, the sites in each, what the units of one clip share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -75,6 +75,20 @@ class Unit:
     def layers(self) -> tuple[str, ...]:
         """The layers that are compressed when the sweep passes here."""
         return tuple(name for site in self.sites for name in site.readers)
+
+
+def indifferent_layers(stacks: Iterable["Stack"]) -> frozenset[str]:
+    """Layers to whose outputs any constant may be added: keys that no position turns.
+
+    It adds the same to all scores of a query, which the softmax does not see.
+    """
+    return frozenset(
+        attention.key
+        for stack in stacks
+        for unit in stack.units
+        for attention in unit.attentions
+        if not attention.rotary
+    )
 
 
 @dataclass(frozen=True)

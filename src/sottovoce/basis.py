@@ -1,10 +1,10 @@
-"""A change of basis: dividing an activation's channels and multiplying the weights that read them.
+"""A change of basis: an activation's channels divided and shifted, and the weights and biases that read them.
 
 The float model computes the same as before (design invariant 6); what changes is how hard its
 weights and activations are to round.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Set
 from dataclasses import dataclass
 
 import torch
@@ -20,13 +20,14 @@ class Block:
     """What a block-scope method works on: one unit's selected sites and all that they touch.
 
     stats maps a site's name to its statistics and follows each change of basis; module finds a norm
-    or a linear by name.
+    or a linear by name. indifferent are the layers to whose outputs a constant may be added unseen.
     """
 
     sites: list[Site]
     layers: Mapping[str, Layer]
     stats: dict[str, InputStats]
     module: Callable[[str], nn.Module]
+    indifferent: Set[str] = frozenset()
 
     def rescale(self, site: Site, s: Tensor) -> None:
         """Divide the activation of `site` by s (in,), positive: in its writer, its readers and its statistics."""
@@ -45,6 +46,38 @@ class Block:
         if getattr(writer, "bias", None) is not None:
             _divide(writer.bias, rows, s)
         self.stats[site.name] = self.stats[site.name].scaled(s)
+
+    def can_shift(self, site: Site) -> bool:
+        """Whether `shift` can move the activation of `site`."""
+        return not biases_missing(site, self.layers, self.module, self.indifferent)
+
+    @torch.no_grad()
+    def shift(self, site: Site, z: Tensor) -> None:
+        """Subtract z (in,) from the activation of `site`: in its norm's bias, its readers' biases, its statistics.
+
+        Its statistics need `total`, `low`, `high` and `sample`. What a reader without a bias would add is a constant,
+        which only an indifferent one may lose.
+        """
+        assert self.can_shift(site)
+        assert site.writer is not None
+        for name in site.readers:
+            bias = getattr(self.module(name), "bias", None)
+            if isinstance(bias, Tensor):
+                bias += (self.layers[name].target @ z).to(bias.device)
+        bias = self.module(site.writer).bias
+        assert isinstance(bias, Tensor)
+        bias -= z.to(bias.device)
+        self.stats[site.name] = self.stats[site.name].shifted(z)
+
+
+def biases_missing(
+    site: Site, layers: Container[str], module: Callable[[str], nn.Module], indifferent: Set[str]
+) -> tuple[str, ...]:
+    """The norm that writes `site` and the layers that read it, as far as they lack a bias that a shift could go to."""
+    assert site.writer is not None
+    assert site.writer not in layers
+    names = (site.writer, *(name for name in site.readers if name not in indifferent))
+    return tuple(name for name in names if getattr(module(name), "bias", None) is None)
 
 
 @torch.no_grad()

@@ -65,7 +65,8 @@ def _received_from_tokens(model: SpeechModel, decoder: Stack, state: State) -> T
     def see(module: nn.Module, attention: Attention) -> None:
         total.append(attention.received(state.context.valid["tokens"]))
 
-    crossing = [model.find(unit.cross_attention) for unit in decoder.units if unit.cross_attention]
+    attentions = [attention for unit in decoder.units for attention in unit.attentions]
+    crossing = [model.find(attention.module) for attention in attentions if attention.across]
     hidden = state.hidden
     with watched_attention(model.module, crossing, see):
         for unit in decoder.units[:-1]:
@@ -101,7 +102,8 @@ def _watch(
     stats = {site.name: InputStats() for site in sites}
     if not sites:
         return stats
-    attention = unit.self_attention if any("attended" in asked[site.name] for site in sites) else None
+    within = next((each.module for each in unit.attentions if not each.across), None)
+    attention = within if any("attended" in asked[site.name] for site in sites) else None
     seen: set[str] = set()
     clip: list[tuple[Site, Tensor]] = []  # what a clip's attention, not known yet, will weigh
     received: list[Tensor] = []

@@ -15,7 +15,7 @@ from sottovoce.basis import Block
 from sottovoce.collect import Asked, State, collect, head_statistics, memory_statistics, run
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Clip, Stack, Unit
+from sottovoce.models.structure import Clip, Stack, Unit, indifferent_layers
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Selection, Step
 from sottovoce.stats import InputStats
@@ -150,7 +150,7 @@ def _apply(
         sites = [site for site in unit.sites if site.collected == "here" and set(site.readers) <= set(names)]
         before = {name: layers[name].weight for name in unit.layers}
         options = step.method.options.arguments(step.options)
-        step.method.function(Block(sites, layers, stats, model.find), **options)
+        step.method.function(Block(sites, layers, stats, model.find, indifferent_layers(model.stacks)), **options)
         return {name: layers[name] for name, weight in before.items() if layers[name].weight is not weight}
     site_of = {name: site.name for site in unit.sites for name in site.readers}
     for name in names:

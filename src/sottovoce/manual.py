@@ -1,7 +1,7 @@
 """docs/methods.md, written from the methods themselves: `python -m sottovoce.manual > docs/methods.md`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sottovoce.catalogue import catalogue, describe
@@ -25,6 +25,10 @@ NEEDS = {
     "absmax": "calibration audio: the largest magnitude of each input",
     "absolute": "calibration audio: the mean magnitude of each input",
     "attended": "calibration audio: the attention that each position receives",
+    "total": "calibration audio: the mean of each input",
+    "low": "calibration audio: the smallest value of each input",
+    "high": "calibration audio: the largest value of each input",
+    "sample": "calibration audio: some inputs as they are",
     "data": "calibration audio",
     "audio": "training audio; no texts",
     "transcripts": "training audio with its texts",
@@ -79,7 +83,7 @@ def _link(paper: str) -> str:
     return f"[{paper}](https://{address})"
 
 
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     yield f"| {' | '.join(titles)} |"
     yield f"|{'---|' * len(titles)}"
     for row in rows:

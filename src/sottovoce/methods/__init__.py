@@ -5,7 +5,7 @@ and run the tests; the contract tests find it. docs/adding-a-method.md walks thr
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -25,7 +25,9 @@ METHODS = {
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
+    "osplus": "sottovoce.methods.osplus:osplus",
     "palettize": "sottovoce.methods.palettize:palettize",
+    "quarot": "sottovoce.methods.quarot:quarot",
     "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
@@ -39,6 +41,7 @@ Part = Literal["base", "mask", "low_rank", "basis", "input", "values"]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
+RefuseModel = Callable[[Any, Sequence[str], Mapping[str, Any]], str | None]
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -50,10 +53,11 @@ class Method:
             "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None
     owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
             them and leaves masks and grids as they are
-    needs   which of "gram", "square", "absmax", "absolute", "attended", "data" (calibration) and
-            "audio", "transcripts" (training) it uses; may depend on the options
+    needs   which of "gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample", "data"
+            (calibration) and "audio", "transcripts" (training) it uses; may depend on the options
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
+    refuse_model  the same of all its layers at once: (the model without weights, their names, options) -> str | None
     """
 
     name: str
@@ -64,6 +68,7 @@ class Method:
     needs_of: Needs
     after_norms: bool
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None]
+    refuse_model: RefuseModel
 
     def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
         """The statistics that it uses under these options."""
@@ -96,12 +101,13 @@ def method(
     needs: Needs = frozenset(),
     after_norms: bool = False,
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None] = lambda shape, options: None,
+    refuse_model: RefuseModel = lambda model, names, options: None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         options = OptionTable.of(function)
-        declared = Method(function.__name__, scope, owns, function, options, needs, after_norms, refuse)
+        declared = Method(function.__name__, scope, owns, function, options, needs, after_norms, refuse, refuse_model)
         function.declared = declared  # type: ignore[attr-defined]
         return function
 

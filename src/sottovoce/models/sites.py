@@ -1,6 +1,6 @@
 """The sites that encoder-decoder transformers share, made from the names of their modules."""
 
-from sottovoce.models.structure import Collected, Site
+from sottovoce.models.structure import Attention, Collected, Site
 
 
 def self_attention_sites(block: str, *, norm: str, out: str, over: str) -> tuple[Site, ...]:
@@ -13,6 +13,13 @@ def self_attention_sites(block: str, *, norm: str, out: str, over: str) -> tuple
             f"{block}.attn_out", (f"{attention}.{out}",), f"{attention}.v_proj", over=over, component="self_attention"
         ),
     )
+
+
+def attention_of(block: str, part: str, *, out: str, head_width: int, rotary: bool) -> Attention:
+    """The attention `part` of a block, by the layers that its sites name too."""
+    query, key, value = (f"{block}.{part}.{name}_proj" for name in ("q", "k", "v"))
+    module = f"{block}.{part}"
+    return Attention(module, part == "encoder_attn", query, key, value, f"{module}.{out}", head_width, rotary)
 
 
 def cross_attention_sites(block: str, *, norm: str, out: str) -> tuple[Site, ...]:

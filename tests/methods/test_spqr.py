@@ -16,7 +16,6 @@ from sottovoce.methods.spqr import (
     spqr,
 )
 from sottovoce.numbers.grid import Grid
-from sottovoce.numbers.linalg import inverse_factor
 from sottovoce.numbers.sparsity import keep_fraction
 from sottovoce.weight import LayerShape
 from tests.methods.samples import layer_of, noise, output_error, seen, some_inputs, some_weights

@@ -38,6 +38,12 @@ def test_a_low_rank_term_adds_two_thin_products():
     assert of(product, alone) == Cost(macs=50, bit_operations=50 * 128, memory_bytes=18)
 
 
+def test_outliers_are_multiplied_beside_the_base():
+    layer = dataclasses.replace(INT4, outliers=2, outlier_bits=16)
+    product = Product("layer", "layer", vectors=5, passes=1)
+    assert of(product, layer) == Cost(macs=30 + 10, bit_operations=30 * 32 + 10 * 128, memory_bytes=9)
+
+
 def test_two_of_four_halves_the_products_and_scattered_zeros_none():
     product = Product("layer", "layer", vectors=4, passes=1)
     assert of(product, dataclasses.replace(INT4, kept=0.5)) == Cost(12, 12 * 32, 9)

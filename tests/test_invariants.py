@@ -21,6 +21,8 @@ from sottovoce.methods import METHODS
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip
 from sottovoce.numbers.grid import Quantized
+from sottovoce.numbers.palette import Palettized
+from sottovoce.numbers.scales import RoundedScales
 from sottovoce.recipe import Recipe, read_recipe, select
 from sottovoce.speech.audio import read as read_audio
 from sottovoce.speech.datasets import read_corpus
@@ -30,6 +32,7 @@ from sottovoce.training.data import Material, TrainingData
 from tests.conftest import TOYS
 
 # What a method needs before it, and options without which it refuses; one that needs neither is not named.
+BLOCKS = "*.layers.*"
 LESSONS = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.01}
 BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"]}
 OPTIONS = {
@@ -38,8 +41,8 @@ OPTIONS = {
     "hqq": {"symmetric": False},
     "lora": {**LESSONS, "rank": 2},
     "low_rank": {"rank": 3},
+    "spqr": {"where": BLOCKS},
 }
-BLOCKS = "*.layers.*"
 RECIPES = {
     **{name: [*BEFORE.get(name, []), {name: OPTIONS.get(name, {})}] for name in METHODS},
     "3 bits in groups": [{"gptq": {"where": BLOCKS, "bits": 3, "group_size": 16, "symmetric": False}}],
@@ -80,6 +83,30 @@ RECIPES = {
     ],
     "adapters behind factors": ["rtn", {"low_rank": {"rank": 2}}, {"lora": {**LESSONS, "rank": 2}}],
     "masked, trained, rounded, trained": ["wanda", {"distill": LESSONS}, "gptq", {"distill": LESSONS}],
+    "outliers under a mask": [
+        {"wanda": {"where": BLOCKS}},
+        {"spqr": {"where": BLOCKS, "bits": 3, "outlier_threshold": 0.02, "scale_rows": 24}},
+    ],
+    "outliers that a mask drops": [
+        {"spqr": {"where": BLOCKS, "bits": 2, "symmetric": True, "zero_bits": "none"}},
+        {"palettize": {"where": "!*.layers.*", "bits": 5, "sigma": 1}},
+        {"magnitude": {"where": BLOCKS, "sparsity": "2:4"}},
+    ],
+    "outliers, then adapters": [
+        {"spqr": {"where": BLOCKS, "scale_bits": "none", "zero_bits": 5}},
+        {"lora": {**LESSONS, "rank": 2, "where": BLOCKS}},
+    ],
+    "a table and factors": [
+        {"palettize": {"bits": 2, "weigh_inputs": True, "dtype": "bfloat16"}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+    ],
+    "a table, trained": [{"palettize": {"bits": 1, "sigma": 2}}, {"finetune": LESSONS}],
+    "outliers, trained with scales": [{"spqr": {"where": BLOCKS}}, {"finetune": {**LESSONS, "learned_scales": True}}],
+    "adapters merged into masked tables": [
+        "magnitude",
+        {"palettize": {"sigma": "none", "dtype": "float32"}},
+        {"lora": {**LESSONS, "rank": 2, "merge": True, "where": BLOCKS, "learning_rate": 0.1}},
+    ],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
@@ -248,24 +275,46 @@ def by_hand(entry, parts):
             levels[kept] = torch.tensor(numbers(codes, entry.bits, entry.kept)).float()
         else:
             levels = torch.tensor([numbers(row, entry.bits, entry.columns) for row in codes]).float()
-        rows, groups = entry.scale_shape()
-        scale = parts[".scale"].float()
-        if entry.zero == "integer":
-            zero = torch.tensor([numbers(row, entry.bits, groups) for row in parts[".zero_point"]]).float()
-        elif entry.zero == "fractional":
-            zero = parts[".zero_point"].float()
+        if entry.palette:
+            dense = parts[".table"].float()[levels.long()]
         else:
-            zero = torch.full((rows, groups), 2.0 ** (entry.bits - 1))
-        for i in range(entry.columns):
-            group = i * groups // entry.columns
-            dense[:, i] = (levels[:, i] - zero[:, group]) * scale[:, group]
+            scale, zero = scales_by_hand(entry, parts)
+            for i in range(entry.columns):
+                group = i * scale.shape[1] // entry.columns
+                dense[:, i] = (levels[:, i] - zero[:, group]) * scale[:, group]
     elif entry.dtype:
         dense[kept] = parts[".values"].float().flatten()
+    if entry.outliers:
+        found = iter(zip(parts[".outlier_columns"].tolist(), parts[".outlier_values"].tolist(), strict=True))
+        for row, count in enumerate(parts[".outlier_counts"].tolist()):
+            for column, value in (next(found) for _ in range(count)):
+                assert kept[row, column]
+                dense[row, column] = value
+        assert next(found, None) is None
     dense[~kept] = 0
     if not entry.rank:
         return dense
     product = parts[".left"].float() @ parts[".right"].float()
     return product if entry.base_bits == 0 else dense + product
+
+
+def scales_by_hand(entry, parts):
+    """The scales and zero points (rows, groups) float32 of a base on a grid."""
+    rows, groups = entry.scale_shape()
+
+    def on_lines(suffix, bits):
+        codes = torch.tensor([numbers(row, bits, groups) for row in parts[suffix]]).float()
+        runs = [row // entry.scale_rows for row in range(rows)]
+        return parts[f"{suffix}_start"].float()[runs] + codes * parts[f"{suffix}_step"].float()[runs]
+
+    scale = on_lines(".scale", entry.scale_bits) if entry.scale_bits else parts[".scale"].float()
+    if entry.zero == "integer":
+        zero = torch.tensor([numbers(row, entry.bits, groups) for row in parts[".zero_point"]]).float()
+    elif entry.zero == "fractional":
+        zero = on_lines(".zero_point", entry.zero_bits) if entry.zero_bits else parts[".zero_point"].float()
+    else:
+        zero = torch.full((rows, groups), 2.0 ** (entry.bits - 1))
+    return scale, zero
 
 
 def numbers(packed, bits, count):
@@ -303,12 +352,23 @@ def assert_same_weight(one, other):
     assert type(one.base) is type(other.base)
     if isinstance(one.base, Quantized):
         assert one.base.grid == other.base.grid
-        pairs = [(one.base.codes[kept], other.base.codes[kept]), (one.base.scale, other.base.scale)]
-        if one.base.zero_point is not None:
-            pairs.append((one.base.zero_point, other.base.zero_point))
+        pairs = [(one.base.codes[kept], other.base.codes[kept])]
+        for mine, theirs in ((one.base.scale, other.base.scale), (one.base.zero_point, other.base.zero_point)):
+            assert type(mine) is type(theirs)
+            if isinstance(mine, RoundedScales):
+                assert (mine.bits, mine.size) == (theirs.bits, theirs.size)
+                pairs += [(getattr(mine, part), getattr(theirs, part)) for part in ("codes", "start", "step")]
+            elif mine is not None:
+                pairs.append((mine, theirs))
+    elif isinstance(one.base, Palettized):
+        pairs = [(one.base.codes[kept], other.base.codes[kept]), (one.base.table, other.base.table)]
     else:
         pairs = [] if one.base is None else [(one.base[kept], other.base[kept])]
     pairs += list(zip(one.low_rank or (), other.low_rank or (), strict=True))
+    far = [None if weight.outliers is None else weight.outliers.under(weight.mask) for weight in (one, other)]
+    assert (far[0] is None) == (far[1] is None)
+    if far[0] is not None:
+        pairs += [tuple(getattr(values, part) for values in far) for part in ("counts", "columns", "values")]
     for mine, theirs in pairs:
         assert mine.dtype == theirs.dtype
         assert torch.equal(mine, theirs)

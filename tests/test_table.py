@@ -13,7 +13,13 @@ from sottovoce.table import Entry, TensorSpec, file_size
 from sottovoce.target import find_target
 from tests.conftest import TOYS
 
-DTYPES = {"uint8": torch.uint8, "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPES = {
+    "uint8": torch.uint8,
+    "uint16": torch.uint16,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
 NAMES = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=["Cs"]), min_size=1)
 SPECS = st.builds(
     TensorSpec,
@@ -93,6 +99,31 @@ def parts(entry):
             {".values": ("float32", (8, 64)), ".left": ("float16", (8, 3)), ".right": ("float16", (3, 64))},
             2048 + 432,
         ),
+        (
+            {**GROUPED, "symmetric": True, "outliers": 5, "outlier_dtype": "float16"},
+            {".codes": ("uint8", (8, 32)), ".scale": ("float16", (8, 2)), ".outlier_counts": ("uint16", (8,)),
+             ".outlier_columns": ("uint16", (5,)), ".outlier_values": ("float16", (5,))},
+            256 + 32 + 16 + 20,
+        ),
+        (
+            {"dtype": "float16", "outliers": 5, "outlier_dtype": "float32"},
+            {".values": ("float16", (8, 64)), ".outlier_counts": ("uint16", (8,)),
+             ".outlier_columns": ("uint16", (5,)), ".outlier_values": ("float32", (5,))},
+            1024 + 16 + 30,
+        ),
+        (
+            {"bits": 3, "group_size": 16, "scale_dtype": "float16", "symmetric": False, "zero": "fractional",
+             "scale_bits": 3, "zero_bits": 2, "scale_rows": 5},
+            {".codes": ("uint8", (8, 24)), ".scale": ("uint8", (8, 2)), ".scale_start": ("float16", (2, 4)),
+             ".scale_step": ("float16", (2, 4)), ".zero_point": ("uint8", (8, 1)),
+             ".zero_point_start": ("float16", (2, 4)), ".zero_point_step": ("float16", (2, 4))},
+            192 + 16 + 32 + 8 + 32,  # 4 numbers of 3 bits a row, of 2 bits; two lines for 8 rows
+        ),
+        (
+            {"bits": 3, "palette": "float16", "mask": "bitmap", "kept": 101},
+            {".codes": ("uint8", (38,)), ".table": ("float16", (8,)), ".mask": ("uint8", (8, 8))},
+            38 + 16 + 64,
+        ),
     ],
 )  # fmt: skip
 def test_a_layer_is_stored_as_these_parts(changes, expected, size):
@@ -109,10 +140,27 @@ def test_four_bits_in_groups_of_32_with_scale_and_zero_take_4_point_625_bits():
     )
 
 
+def test_spqr_of_three_bits_takes_3_625_bits_and_32_more_for_each_outlier():
+    square = Entry("layer", "model.layer.weight", "linear", (256, 256), kept=256 * 256)
+    entry = dataclasses.replace(
+        square, bits=3, group_size=16, symmetric=False, scale_dtype="float16", zero="fractional", scale_bits=3,
+        zero_bits=3, scale_rows=16,
+    )  # fmt: skip
+    assert bits_per_weight([entry.as_cost()]) == 3 + 2 * 3 / 16 + 2 * 2 * 16 / (16 * 16) == 3.625
+    outlying = dataclasses.replace(entry, outliers=655, outlier_dtype="float16")
+    assert bits_per_weight([outlying.as_cost()]) == pytest.approx(3.625 + 0.01 * 32 + 16 / 256, rel=1e-4)
+
+
+def test_an_outlier_and_an_entry_of_a_table_are_multiplied_as_floats():
+    entry = dataclasses.replace(LINEAR, bits=3, palette="float16", outliers=5, outlier_dtype="bfloat16").as_cost()
+    assert (entry.bits, entry.outliers, entry.outlier_bits) == (16, 5, 16)
+
+
 @pytest.mark.parametrize("name", TOYS)
 def test_an_entry_comes_back_from_json_as_it_was(name, toy, tmp_path):
     steps = [{"magnitude": {"where": "*fc1"}}, {"rtn": {"where": "*fc1", "symmetric": False}}]
     steps += [{"low_rank": {"where": "*fc2", "replace": True, "metric": "plain"}}]
+    steps += [{"palettize": {"where": "*k_proj", "sigma": 2}}]
     artifact = sottovoce.compress(toy(name), recipe={"steps": steps}, output=tmp_path / "a")
     for entry in artifact.entries:
         assert Entry.of_document(json.loads(json.dumps(entry.as_document()))) == entry

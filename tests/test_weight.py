@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from sottovoce.numbers.grid import Grid, round_to_grid
+from sottovoce.numbers.palette import Palettized
+from sottovoce.numbers.sparse import Sparse
 from sottovoce.weight import Layer, Weight
 
 
@@ -19,8 +21,11 @@ BASES = {
     "float16": W.half(),
     "symmetric": round_to_grid(W, Grid(3, 4)),
     "asymmetric": round_to_grid(W, Grid(3, 4, symmetric=False)),
+    "palette": Palettized(torch.arange(48).reshape(6, 8).to(torch.uint8) % 4, torch.tensor([-1.0, 0.1, 0.5, 2]).half()),
     "none": None,
 }
+FAR = noise(6, 8, seed=4) > 0.7
+OUTLIERS = Sparse.at(FAR, 10 * W, torch.float16)
 
 
 def plain(base):
@@ -53,6 +58,33 @@ def test_a_masked_weight_is_exactly_zero_whatever_its_base_holds(base):
     assert (broken.dense()[~MASK] == 0).all()
 
 
+@pytest.mark.parametrize("factors", [None, FACTORS], ids=["alone", "with factors"])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["dense", "masked"])
+@pytest.mark.parametrize("base", [base for base in BASES if base != "none"])
+def test_where_there_is_an_outlier_the_base_does_not_count_and_where_the_mask_drops_it_nothing_does(
+    base, mask, factors
+):
+    weight = Weight(BASES[base], mask, factors, OUTLIERS)
+    dense, product = weight.dense(), factors[0].float() @ factors[1].float() if factors else torch.zeros(6, 8)
+    whole = torch.where(FAR, (10 * W).half().float(), plain(BASES[base]))
+    kept = torch.ones_like(FAR) if mask is None else mask
+    assert torch.equal(weight.whole_base(), whole)
+    assert torch.equal(weight.masked_base(), torch.where(kept, whole, 0.0))
+    torch.testing.assert_close(dense, torch.where(kept, whole, 0.0) + product, rtol=0, atol=1e-6)
+    assert factors is not None or (dense[~kept] == 0).all()
+    assert FAR[kept].any()
+    assert mask is None or FAR[~kept].any()
+
+
+def test_what_is_fitted_around_outliers_sees_them_as_the_base():
+    layer = Layer("fc1", "linear", Weight(BASES["symmetric"], None, None, OUTLIERS), W.clone())
+    assert torch.equal(layer.float_base()[FAR], (10 * W).half().float()[FAR])
+    assert torch.equal(layer.left_for_low_rank(), W - layer.weight.masked_base())
+    assert torch.equal(layer.left_for_base(), W)
+    assert layer.with_base(W).outliers is None
+    assert layer.with_base(BASES["palette"], OUTLIERS).outliers is OUTLIERS
+
+
 def layer_of(base="float32", mask=None, factors=None):
     return Layer("fc1", "linear", Weight(BASES[base], mask, factors), W.clone())
 
@@ -76,7 +108,7 @@ def test_a_new_base_leaves_mask_and_factors():
 
 @pytest.mark.parametrize("factors", [None, FACTORS], ids=["alone", "with factors"])
 @pytest.mark.parametrize("mask", [None, MASK], ids=["dense", "masked"])
-@pytest.mark.parametrize("base", ["float32", "float16", "symmetric", "asymmetric"])
+@pytest.mark.parametrize("base", ["float32", "float16", "symmetric", "asymmetric", "palette"])
 def test_settling_makes_what_the_weight_is_the_target_and_changes_no_value(base, mask, factors):
     layer = layer_of(base, mask, factors)
     before = layer.weight.dense()
@@ -98,6 +130,16 @@ def test_settling_a_weight_of_factors_alone_keeps_it():
     assert torch.equal(layer.target, FACTORS[0].float() @ FACTORS[1].float())
 
 
+@pytest.mark.parametrize("base", ["float32", "symmetric", "palette"])
+def test_settling_keeps_outliers_and_what_they_are(base):
+    layer = Layer("fc1", "linear", Weight(BASES[base], MASK, FACTORS, OUTLIERS), W.clone())
+    before = layer.weight.dense()
+    layer.settle()
+    assert torch.equal(layer.weight.dense(), before)
+    assert torch.equal(layer.target, before)
+    assert layer.weight.outliers is OUTLIERS
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_changed_target_is_what_the_stored_base_can_hold(dtype):
     layer = Layer("fc1", "linear", Weight(W.to(dtype)), W.to(dtype).float())
@@ -114,8 +156,10 @@ def test_a_changed_target_is_what_the_stored_base_can_hold(dtype):
         Weight(BASES["symmetric"]),
         Weight(W, None, FACTORS),
         Weight(None, None, FACTORS),
+        Weight(BASES["palette"]),
+        Weight(W, None, None, OUTLIERS),
     ],
-    ids=["masked", "rounded", "corrected", "factored"],
+    ids=["masked", "rounded", "corrected", "factored", "in a table", "with outliers"],
 )
 def test_the_basis_cannot_change_under_a_mask_a_grid_or_factors(weight):
     layer = replace(layer_of(), weight=weight)
@@ -135,6 +179,8 @@ def test_moving_to_a_device_keeps_every_part(base):
         parts += [layer.weight.base.codes, layer.weight.base.scale]
         assert (layer.weight.base.zero_point is None) == (base == "symmetric")
         parts += [] if base == "symmetric" else [layer.weight.base.zero_point]
+    elif base == "palette":
+        parts += [layer.weight.base.codes, layer.weight.base.table]
     elif base != "none":
         parts.append(layer.weight.base)
     assert {part.device.type for part in parts} == {"meta"}

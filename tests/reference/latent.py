@@ -45,6 +45,24 @@ def rounded(latent, scale, zero, bits, group_size, symmetric):
     return torch.stack([torch.stack([values[r, c] for c in range(columns)]) for r in range(rows)])
 
 
+def in_table(latent, table):
+    """(rows, columns) of a table's nearest entries; straight up to half the outermost gap beyond its ends."""
+    low, high = (3 * table[0] - table[1]) / 2, (3 * table[-1] - table[-2]) / 2
+    rows = []
+    for row in latent:
+        found = [min(table, key=lambda entry, value=value: abs(entry - value)) for value in row.tolist()]
+        rows.append([
+            value - value.detach() + entry if low <= value <= high else entry + 0 * value
+            for value, entry in zip(row, found, strict=True)
+        ])  # fmt: skip
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def with_outliers(base, latent, places, values):
+    """A base whose values at `places` are those of the latent, as they are stored: rounded, passed straight."""
+    return torch.where(places, latent + (values - latent).detach(), base)
+
+
 def dense(base, mask, left, right):
     """mask * base + left @ right, of what there is."""
     terms = []

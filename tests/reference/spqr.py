@@ -16,6 +16,13 @@ def line(numbers, bits, dtype):
     return [start + min(max(round((number - start) / step), 0), 2**bits - 1) * step for number in numbers]
 
 
+def in_lines(numbers, bits, rows, dtype):
+    """Numbers on a line for each run of `rows` of them, or as they are stored if there are no bits."""
+    if bits is None:
+        return [stored(number, dtype) for number in numbers]
+    return [found for i in range(0, len(numbers), rows) for found in line(numbers[i : i + rows], bits, dtype)]
+
+
 def fit(values, bits, symmetric):
     """The scale and the zero point, no level yet, of a range that holds zero."""
     high, low = max(0.0, *values), min(0.0, *values)
@@ -71,28 +78,19 @@ def spqr(w, h, bits, size, symmetric, dtype, second, relative, *, order, mask=No
         g = c // size
         if i % size == 0:
             here = order[i : i + size]
-            firsts, fitted = [], []
+            firsts, starts = [], []
             for r in range(rows):
                 judged = [k for k in here if kept[r, k]]
                 values, weights = [w[r, k].item() for k in judged], [diagonal[k] for k in judged]
                 saved = savings(values, weights, bits, symmetric)
-                fitted.append([v for v, s in zip(values, saved, strict=True) if s <= threshold])
-                scale = stored(fit([0.0, *fitted[r]], bits, symmetric)[0], dtype)
-                firsts.append(scale if scale > 0 else torch.finfo(dtype).tiny)
-            in_runs = [firsts[r : r + second[2]] for r in range(0, rows, second[2])]
-            found = firsts if second[0] is None else [s for run in in_runs for s in line(run, second[0], dtype)]
-            scales[:, g] = torch.tensor(found, dtype=torch.float64)
-            starts = [
-                2.0 ** (bits - 1) if symmetric else min(-min(0.0, *fitted[r], 0.0) / scales[r, g].item(), 2.0**bits - 1)
-                for r in range(rows)
-            ]
-            if not symmetric:
-                in_runs = [starts[r : r + second[2]] for r in range(0, rows, second[2])]
-                starts = (
-                    [stored(z, dtype) for z in starts]
-                    if second[1] is None
-                    else [z for run in in_runs for z in line(run, second[1], dtype)]
+                scale, zero = fit(
+                    [0.0, *(v for v, s in zip(values, saved, strict=True) if s <= threshold)], bits, symmetric
                 )
+                firsts.append(stored(scale, dtype) or torch.finfo(dtype).tiny)
+                starts.append(zero)
+            scales[:, g] = torch.tensor(in_lines(firsts, second[0], second[2], dtype), dtype=torch.float64)
+            if not symmetric:
+                starts = in_lines(starts, second[1], second[2], dtype)
             zeros[:, g] = torch.tensor(starts, dtype=torch.float64)
         error = torch.zeros(rows, dtype=torch.float64)
         for r in range(rows):

@@ -3,6 +3,9 @@
 import torch
 
 from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
+from sottovoce.numbers.palette import Palettized, k_means, nearest_entry
+from sottovoce.numbers.scales import RoundedScales, round_scales
+from sottovoce.numbers.sparse import Sparse
 from sottovoce.weight import Layer, Weight
 from tests.methods.samples import noise, some_weights
 
@@ -15,11 +18,20 @@ GRIDS = {
     "8 bits, one scale": Grid(8, "tensor"),
     "fractional zero": Grid(3, 12, symmetric=False),
 }
-BASES = ("float32", "float16", *GRIDS)
+SECOND = "3 bits, rounded scales"
+PALETTE = "a table"
+BASES = ("float32", "float16", *GRIDS, SECOND, PALETTE)
 
 
 def base_of(kind, w):
     """`w` as a base of that kind."""
+    if kind == PALETTE:
+        table = k_means(w.flatten(), 8).half()
+        return Palettized(nearest_entry(w, table), table)
+    if kind == SECOND:
+        plain = round_to_grid(w, Grid(3, 8, symmetric=False))
+        scale, zero = (round_scales(part, 3, 2, torch.float16) for part in (plain.scales(), plain.zeros()))
+        return Quantized(plain.codes, scale, zero, plain.grid).like(w)
     if kind not in GRIDS:
         return w.to(getattr(torch, kind))
     base = round_to_grid(w, GRIDS[kind])
@@ -29,12 +41,14 @@ def base_of(kind, w):
     return base
 
 
-def some_layer(kind, mask=False, factors=False, name="encoder.layers.0.fc1"):
+def some_layer(kind, mask=False, factors=False, name="encoder.layers.0.fc1", outliers=False):
     """A layer of that kind of base; None for a base that its factors replaced."""
     w = some_weights(ROWS, COLUMNS)
+    far = Sparse.at(noise(ROWS, COLUMNS, seed=6) > 1.3, 3 * w, torch.float16) if outliers else None
     kept = noise(ROWS, COLUMNS, seed=3) > -0.3 if mask else None
     low_rank = (noise(ROWS, 2, seed=4).half(), noise(2, COLUMNS, seed=5).half()) if factors else None
-    weight = Weight(None if kind is None else base_of(kind, w), kept, low_rank)
+    base = None if kind is None else base_of(kind, w if far is None else far.over(w))
+    weight = Weight(base, kept, low_rank, far)
     return Layer(name, "linear", weight, weight.dense())
 
 
@@ -44,8 +58,14 @@ def parts_of(weight):
     parts = {"mask": weight.mask, "left": factors[0], "right": factors[1]}
     if isinstance(base, Quantized):
         parts |= {"codes": base.codes, "scale": base.scale, "zero": base.zero_point}
+        parts = {name: part for name, part in parts.items() if not isinstance(part, RoundedScales)}
+        parts |= {"scales": base.scales(), "zeros": base.zeros()}
+    elif isinstance(base, Palettized):
+        parts |= {"codes": base.codes, "table": base.table}
     else:
         parts["base"] = base
+    if weight.outliers is not None:
+        parts |= {"columns": weight.outliers.columns, "outliers": weight.outliers.values}
     return {name: part.clone() for name, part in parts.items() if part is not None}
 
 

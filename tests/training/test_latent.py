@@ -8,11 +8,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
+from sottovoce.numbers.palette import Palettized
 from sottovoce.training.latent import AdapterLatent, MergedLatent, PartsLatent
 from sottovoce.weight import Layer, Weight
 from tests.methods.samples import noise
 from tests.reference import latent as slow
-from tests.training.samples import BASES, COLUMNS, GRIDS, ROWS, assert_same_parts, parts_of, some_layer
+from tests.training.samples import BASES, COLUMNS, GRIDS, ROWS, SECOND, assert_same_parts, parts_of, some_layer
 
 every_base = pytest.mark.parametrize("kind", BASES)
 masked_or_not = pytest.mark.parametrize("mask", [False, True], ids=["whole", "masked"])
@@ -40,10 +41,18 @@ def leaf(tensor):
 def slow_base(start, latent, scale):
     """The base of a latent as a graph; scales are those it is stored with."""
     base = start.base
-    if not isinstance(base, Quantized):
-        return latent
-    zero = torch.full(base.scale.shape, float(base.grid.middle)) if base.zero_point is None else base.zero_point
-    return slow.rounded(latent, scale, zero.double(), base.grid.bits, base.grid.group_size, base.grid.symmetric)
+    if isinstance(base, Palettized):
+        found = slow.in_table(latent, base.table.double().tolist())
+    elif isinstance(base, Quantized):
+        scale = base.scales().double() if scale is None else scale
+        zero = torch.full(scale.shape, float(base.grid.middle)) if base.zero_point is None else base.zeros()
+        found = slow.rounded(latent, scale, zero.double(), base.grid.bits, base.grid.group_size, base.grid.symmetric)
+    else:
+        found = latent
+    if start.outliers is None:
+        return found
+    stored = latent.detach().to(start.outliers.values.dtype).double()
+    return slow.with_outliers(found, latent, start.outliers.positions(), stored)
 
 
 def assert_gradients(latent, dense, leaves):
@@ -61,11 +70,12 @@ def assert_gradients(latent, dense, leaves):
 # --- gradients against autograd -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("outliers", [False, True], ids=["alone", "outliers"])
 @pytest.mark.parametrize("factors", [False, True], ids=["plain", "factors"])
 @masked_or_not
 @every_base
-def test_the_gradients_of_parts_are_those_of_rounding_passed_straight(kind, mask, factors):
-    layer = some_layer(kind, mask, factors)
+def test_the_gradients_of_parts_are_those_of_rounding_passed_straight(kind, mask, factors, outliers):
+    layer = some_layer(kind, mask, factors, outliers=outliers)
     start, learned = layer.weight, kind in GRIDS
     latent = moved(PartsLatent(layer, learned_scales=learned), 0.3)
     leaves = {name: leaf(parameter) for name, parameter in latent.parameters.items()}
@@ -108,10 +118,11 @@ def test_the_gradients_of_adapters_are_those_of_their_product_beside_a_still_bas
     assert_gradients(latent, slow.dense(still, None, leaves["left"], leaves["right"]), leaves)
 
 
+@pytest.mark.parametrize("outliers", [False, True], ids=["alone", "outliers"])
 @masked_or_not
 @every_base
-def test_the_gradients_of_merged_adapters_pass_the_rounding_and_the_mask(kind, mask):
-    layer = some_layer(kind, mask, factors=True)
+def test_the_gradients_of_merged_adapters_pass_the_rounding_and_the_mask(kind, mask, outliers):
+    layer = some_layer(kind, mask, factors=True, outliers=outliers)
     latent = moved(MergedLatent(layer, 3, seeded()), 0.3)
     leaves = {name: leaf(parameter) for name, parameter in latent.parameters.items()}
     scale = layer.weight.base.scale.double() if kind in GRIDS else None
@@ -123,12 +134,13 @@ def test_the_gradients_of_merged_adapters_pass_the_rounding_and_the_mask(kind, m
 # --- what is stored -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("outliers", [False, True], ids=["alone", "outliers"])
 @pytest.mark.parametrize("factors", [False, True], ids=["plain", "factors"])
 @masked_or_not
 @every_base
-def test_an_untouched_latent_is_the_weight_it_was_made_of(kind, mask, factors):
-    layer = some_layer(kind, mask, factors)
-    if kind not in GRIDS:
+def test_an_untouched_latent_is_the_weight_it_was_made_of(kind, mask, factors, outliers):
+    layer = some_layer(kind, mask, factors, outliers=outliers)
+    if isinstance(layer.weight.base, torch.Tensor):
         layer.settle()  # a float base under a mask holds zeros from its segment's end on
     before = parts_of(layer.weight)
     for latent in (PartsLatent(layer), PartsLatent(layer, learned_scales=True), MergedLatent(layer, 2, seeded())):
@@ -136,7 +148,8 @@ def test_an_untouched_latent_is_the_weight_it_was_made_of(kind, mask, factors):
     adapted = AdapterLatent(layer, 2, torch.float16, seeded()).weight()
     assert torch.allclose(adapted.dense(), layer.weight.dense(), rtol=0, atol=1e-6)
     for name, part in parts_of(adapted).items():
-        first = {"left": part[:, :2], "right": part[:2]}.get(name, part) if factors else part
+        cut = {"left": (slice(None), slice(2)), "right": (slice(2),)}.get(name, ()) if factors else ()
+        first = part[cut]
         assert (name in ("left", "right") and not factors) or torch.equal(first, before[name])
 
 
@@ -177,8 +190,16 @@ def test_after_many_updates_dropped_weights_are_zero_and_codes_on_the_grid(kind,
             assert weight.mask is start.mask
             assert torch.isfinite(weight.dense()).all()
             assert start.mask is None or (weight.dense()[~start.mask] == 0).all()
-            if kind not in GRIDS:
+            if isinstance(start.base, torch.Tensor):
                 assert weight.base.dtype == start.base.dtype
+                continue
+            if isinstance(start.base, Palettized):
+                assert weight.base.table is start.base.table
+                assert int(weight.base.codes.max()) < len(start.base.table)
+                continue
+            if kind == SECOND:
+                assert weight.base.scale is start.base.scale
+                assert weight.base.zero_point is start.base.zero_point
                 continue
             grid = start.base.grid
             assert (weight.base.codes.dtype, weight.base.scale.dtype) == (torch.uint8, grid.scale_dtype)
@@ -197,6 +218,25 @@ def test_a_dropped_weight_has_no_gradient(mask):
         latent.pull(torch.ones(ROWS, COLUMNS))
         moving = latent.parameters["base"].grad != 0
         assert torch.equal(moving, torch.ones_like(moving) if layer.weight.mask is None else layer.weight.mask), kind
+
+
+@masked_or_not
+@every_base
+def test_outliers_stay_where_they_are_and_learn_their_values(kind, mask):
+    layer = some_layer(kind, mask, outliers=True)
+    start = layer.weight.outliers
+    latent = PartsLatent(layer, learned_scales=True)
+    assert "outliers" not in latent.parameters
+    with torch.no_grad():
+        latent.parameters["base"] += 0.5
+    found = latent.weight()
+    assert found.outliers.columns is start.columns
+    assert found.outliers.values.dtype == torch.float16
+    kept = start.positions() if layer.weight.mask is None else start.positions() & layer.weight.mask
+    moved_by = (found.dense() - layer.weight.dense())[kept]
+    torch.testing.assert_close(moved_by, torch.full_like(moved_by, 0.5), rtol=0, atol=2e-3)
+    adapted = AdapterLatent(layer, 2, torch.float16, seeded()).weight()
+    assert adapted.outliers is start
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

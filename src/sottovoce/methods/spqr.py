@@ -191,12 +191,12 @@ def savings(group: Tensor, kept: Tensor, diagonal: Tensor, grid: Grid) -> Tensor
 
 def fit_group(group: Tensor, grid: Grid, second: SecondOrder) -> tuple[Scales, Scales | None]:
     """The scale and zero point (out, 1) of the inputs `group` (size, out), as they are stored."""
-    first, _ = _range(group, grid)
-    stored, line = stored_scale(first[:, None], grid.scale_dtype), second.scale_bits
+    first, zero = (part[:, None] for part in _range(group, grid))
+    stored, line = stored_scale(first, grid.scale_dtype), second.scale_bits
     scale = stored if line is None else round_scales(stored.float(), line, second.rows, grid.scale_dtype)
     if grid.symmetric:
         return scale, None
-    zero = (-group.amin(0).clamp(max=0)[:, None] / as_floats(scale)).clamp(max=grid.levels - 1)
+    # a level of the range itself, whatever its scale became: both ends lose the same share
     if second.zero_bits is None:
         return scale, zero.to(grid.scale_dtype)
     return scale, round_scales(zero.float(), second.zero_bits, second.rows, grid.scale_dtype)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.arithmetic import fast_products
+from sottovoce.input_path import InputPath
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Context, Site, Stack, Unit
 from sottovoce.stats import InputStats
@@ -43,24 +44,29 @@ def collect(
 
 
 @fast_products()
-def memory_statistics(model: SpeechModel, states: Sequence[State], needs: frozenset[str]) -> InputStats:
-    """What cross-attention's keys and values read, once for all decoder blocks."""
+def memory_statistics(
+    model: SpeechModel, states: Sequence[State], needs: frozenset[str], path: InputPath
+) -> InputStats:
+    """What cross-attention's keys and values multiply after the `path` of their input, once for all decoder blocks."""
     stats = InputStats()
     for state in states:
         assert state.context.memory is not None
-        stats.add(state.context.memory[0, : state.context.valid["frames"]].to(model.module.device), needs)
+        heard = state.context.memory[0, : state.context.valid["frames"]].to(model.module.device)
+        stats.add(path(heard), needs)
     return stats.finish()
 
 
 @fast_products()
-def head_statistics(model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str]) -> InputStats:
-    """What the tied head reads, from a pass through the decoder as it stands."""
+def head_statistics(
+    model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str], path: InputPath
+) -> InputStats:
+    """What the tied head multiplies after the `path` of its input, from a pass through the decoder as it stands."""
     stats = InputStats()
     for state in states:
         hidden = state.hidden
         for unit in decoder.units[:-1]:
             hidden = run(model, unit, State(hidden, state.context))
-        stats.add(hidden[0, : state.context.valid["tokens"]], needs)
+        stats.add(path(hidden[0, : state.context.valid["tokens"]]), needs)
     return stats.finish()
 
 

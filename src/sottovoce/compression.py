@@ -142,7 +142,7 @@ class _Compression:
         return artifact
 
     def _opened(self, model: SpeechModel, layers: dict[str, Layer]) -> tuple[SpeechModel, dict[str, Layer]]:
-        model.module.to(self.device)
+        model.to(self.device)
         for layer in layers.values():
             layer.to(self.device)
         return model, layers

@@ -13,6 +13,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sottovoce.basis import Block
 from sottovoce.collect import Asked, State, collect, head_statistics, memory_statistics, run
+from sottovoce.input_path import InputPath
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip, Stack, Unit
@@ -130,10 +131,11 @@ def _shared(model: SpeechModel, stack: Stack, states: Sequence[State], asked: As
     for site in (site for unit in stack.units for site in unit.sites):
         if site.name in shared or not asked.get(site.name):
             continue
+        path = model.paths.paths.get(site.readers[0], InputPath())
         if site.collected == "memory":
-            shared[site.name] = memory_statistics(model, states, asked[site.name])
+            shared[site.name] = memory_statistics(model, states, asked[site.name], path)
         elif site.collected == "head":
-            shared[site.name] = head_statistics(model, stack, states, asked[site.name])
+            shared[site.name] = head_statistics(model, stack, states, asked[site.name], path)
     return shared
 
 

@@ -218,7 +218,7 @@ class _Worker:
             plan = job.calibration
             model, _ = job.target.open()
             corpus = read_calibration(plan.data, plan.limit, plan.seed, model)
-            model.module.to(self.device)
+            model.to(self.device)
             tokens = plan.tokens
             assert tokens in ("own", "transcript")
             made = calibrate(model, corpus, tokens=tokens, seed=plan.seed, language=self.plan.language)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@ import torch
 
 from sottovoce.stats import InputStats
 
-ALL = {"gram", "square", "absmax", "absolute"}
+ALL = {"gram", "square", "absmax", "absolute", "low", "high", "sample"}
 
 
 def noise(*shape, seed=0):
@@ -27,6 +27,9 @@ def test_the_gram_matrix_is_the_sum_of_outer_products_at_any_width(columns, adds
     assert torch.equal(stats.gram, stats.gram.T)
     assert torch.equal(stats.square, stats.gram.diagonal())
     assert torch.equal(stats.absmax, torch.cat(parts).abs().amax(0))
+    assert torch.equal(stats.low, torch.cat(parts).amin(0))
+    assert torch.equal(stats.high, torch.cat(parts).amax(0))
+    assert torch.equal(stats.sample, torch.cat(parts))
     torch.testing.assert_close(stats.absolute, torch.cat(parts).abs().sum(0))
     assert stats.count == sum(map(len, parts))
 
@@ -81,3 +84,18 @@ def test_a_looked_up_table_weighs_all_its_entries_alone_and_alike():
     assert torch.equal(stats.square, torch.ones(5))
     assert torch.equal(stats.absmax, torch.ones(5))
     assert torch.equal(stats.absolute, torch.ones(5))
+    assert torch.equal(stats.low, torch.zeros(5))
+    assert torch.equal(stats.high, torch.ones(5))
+    assert torch.equal(stats.sample, torch.eye(5))
+
+
+@pytest.mark.parametrize("count", [1, 1024, 1025, 2048, 2049, 5000, 70_000])
+def test_a_sample_is_evenly_spaced_from_the_first_vector_however_they_come(count):
+    x = torch.arange(count).float()[:, None]
+    whole = summed(x, needs={"sample"}).sample[:, 0]
+    stride = int(whole[1] - whole[0]) if count > 1 else 1
+    assert torch.equal(whole, x[::stride, 0])
+    assert (count <= 1024 and stride == 1) or 512 <= len(whole) <= 1024
+    for cuts in ([1, 5, 300], [1000, 1, 1, 2000]):
+        parts = torch.split(x, [*cuts, count - sum(cuts)]) if count > sum(cuts) else [x]
+        assert torch.equal(summed(*parts, needs={"sample"}).sample[:, 0], whole)

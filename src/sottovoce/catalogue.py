@@ -11,8 +11,8 @@ def catalogue() -> dict[str, Any]:
     """Every method and every built-in recipe, a line each."""
     return {
         "methods": [
-            {"name": name, "scope": find(name).scope, "owns": find(name).owns, "summary": find(name).summary}
-            for name in METHODS
+            {"name": name, "scope": method.scope, "owns": " and ".join(method.parts), "summary": method.summary}
+            for name, method in ((name, find(name)) for name in METHODS)
         ],
         "recipes": [{"name": name, "summary": text} for name, text in built_in_recipes().items()],
     }
@@ -27,10 +27,11 @@ def describe(name: str) -> dict[str, Any]:
             "name": name,
             "kind": "method",
             "scope": method.scope,
-            "owns": method.owns,
+            "owns": " and ".join(method.parts),
             "needs": needs,
             "text": method.text,
             "options": method.options.rows(),
+            "where": list(method.where),
         }
     if name in built_in_recipes():
         return {"name": name, "kind": "recipe", "text": built_in_recipes()[name], **read_recipe(name).as_document()}

@@ -218,7 +218,13 @@ def draw_calibration(data: str | Path, limit: int | None, seed: int) -> Corpus:
 def _written(entry: Entry) -> dict[str, str]:
     """Which parts of a layer an earlier compression settled."""
     by = "an earlier compression"
-    settled = {"mask": entry.mask, "base": entry.bits or entry.dtype is None or None, "low_rank": entry.rank}
+    settled = {
+        "mask": entry.mask,
+        "base": entry.bits or entry.dtype is None or None,
+        "low_rank": entry.rank,
+        "input": entry.input and entry.input.rounding,
+        "output": entry.output,
+    }
     return {part: by for part, value in settled.items() if value is not None}
 
 

@@ -23,6 +23,8 @@ from sottovoce.stats import InputStats
 from sottovoce.training.data import Material
 from sottovoce.weight import Layer, Weight
 
+_PLACES = {"input": "input", "output": "output"}  # of a layer; every other part is the weight's
+
 Work = Sequence[tuple[Step, tuple[str, ...]]]
 After = Callable[[Step, Mapping[str, Layer]], None]
 Before = Callable[[int, SpeechModel, Mapping[str, Layer]], None]
@@ -161,10 +163,9 @@ def _apply(
             found = step.method.function(layers[name], seen, **options)
         except (ValueError, LinAlgError) as error:
             raise ValueError(f"{step.method.name} on {name}: {error}") from error
-        if step.method.owns == "input":
-            layers[name].input = found
-        else:
-            layers[name].weight = found
+        made = (found,) if len(step.method.parts) == 1 else found
+        for part, value in zip(step.method.parts, made, strict=True):
+            setattr(layers[name], _PLACES.get(part, "weight"), value)
     return {name: layers[name] for name in names}
 
 

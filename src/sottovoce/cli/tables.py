@@ -147,5 +147,6 @@ def description_view(described: Mapping[str, Any]) -> Iterator[RenderableType]:
         table.add_column(title, overflow="fold")
     for option in described["options"]:
         table.add_row(*(escape(option[key]) for key in ("option", "type", "default", "text")))
-    table.add_row("where", "pattern | list", "*", "layers it works on; ! takes out, ~ may match nothing")
+    usual = escape(" ".join(described["where"]))
+    table.add_row("where", "pattern | list", usual, "layers it works on; ! takes out, ~ may match nothing")
     yield table

@@ -15,6 +15,7 @@ from sottovoce.nearest import unknown
 from sottovoce.weight import LayerShape
 
 METHODS = {
+    "activations": "sottovoce.methods.activations:activations",
     "awq": "sottovoce.methods.awq:awq",
     "distill": "sottovoce.methods.distill:distill",
     "finetune": "sottovoce.methods.finetune:finetune",
@@ -31,7 +32,7 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "input", "values"]
+Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output"]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
@@ -40,24 +41,32 @@ Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 class Method:
     """One method: its function, what it works on, what it owns and what it must see.
 
-    scope   "layer": (layer, stats, **options) -> Weight, or InputPath if it owns "input";
+    scope   "layer": (layer, stats, **options) -> what it owns: a Weight, or an InputPath if it owns "input", or a
+            Rounding if it owns "output", or one of each in the order of `parts`;
             "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None
-    owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
-            them and leaves masks and grids as they are
-    needs   which of "gram", "square", "absmax", "absolute", "data" (calibration) and "audio",
-            "transcripts" (training) it uses; may depend on the options
+    parts   what it replaces: parts of a weight, the input path or the output's rounding; or the basis, or the values
+            of the parts that are there: it moves them and leaves masks and grids as they are
+    needs   which of "gram", "square", "absmax", "absolute", "low", "high", "sample", "data" (calibration) and
+            "audio", "transcripts" (training) it uses; may depend on the options
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
+    where   the patterns of the layers that it works on where a recipe names none
     """
 
     name: str
     scope: Scope
-    owns: Part
+    parts: tuple[Part, ...]
     function: Callable[..., Any]
     options: OptionTable
     needs_of: Needs
     after_norms: bool
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None]
+    where: tuple[str, ...]
+
+    @property
+    def owns(self) -> Part:
+        """The first of its parts, which tells what kind of method it is."""
+        return self.parts[0]
 
     def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
         """The statistics that it uses under these options."""
@@ -80,16 +89,18 @@ class Method:
 def method(
     *,
     scope: Scope,
-    owns: Part,
+    owns: Part | tuple[Part, ...],
     needs: Needs = frozenset(),
     after_norms: bool = False,
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None] = lambda shape, options: None,
+    where: tuple[str, ...] = ("*",),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         options = OptionTable.of(function)
-        declared = Method(function.__name__, scope, owns, function, options, needs, after_norms, refuse)
+        parts = (owns,) if isinstance(owns, str) else owns
+        declared = Method(function.__name__, scope, parts, function, options, needs, after_norms, refuse, where)
         function.declared = declared  # type: ignore[attr-defined]
         return function
 

@@ -299,10 +299,8 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
     settled = [part for part in ("mask", "base", "low_rank", "input") if part in written]
     if owns == "basis" and settled:
-        what = "inputs" if settled == ["input"] else "weights"
-        raise ValueError(
-            f"{method} changes the basis of {what} that {written[settled[0]]} has already settled ({name}); put it first"
-        )
+        what, by = "inputs" if settled == ["input"] else "weights", written[settled[0]]
+        raise ValueError(f"{method} changes the basis of {what} that {by} has already settled ({name}); put it first")
     if owns == "values":
         return
     overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else step.method.parts

@@ -22,6 +22,7 @@ METHODS = {
     "gptq": "sottovoce.methods.gptq:gptq",
     "global_magnitude": "sottovoce.methods.magnitude:global_magnitude",
     "hqq": "sottovoce.methods.hqq:hqq",
+    "kv_cache": "sottovoce.methods.kv_cache:kv_cache",
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",

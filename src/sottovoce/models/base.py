@@ -164,6 +164,18 @@ class SpeechModel(ABC):
         self.module.to(device)
         self.paths.to(device)
 
+    def cache(self) -> Any:
+        """An empty cache for the decoder, which rounds what it holds; None where nothing is rounded."""
+        if not self.cached_roundings:
+            return None
+        from sottovoce.models.cache import pairs_of, rounded_cache
+
+        blocks = len(self.module.model.decoder.layers)
+        return rounded_cache(
+            pairs_of(self.cached_roundings, blocks, "self_attn"),
+            pairs_of(self.cached_roundings, blocks, "encoder_attn"),
+        )
+
     def _is_head(self, module: nn.Module) -> bool:
         return self.module.proj_out.weight is module.weight
 

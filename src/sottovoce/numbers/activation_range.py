@@ -1,4 +1,4 @@
-"""The range that an activation's grid should span, from values that were seen: all of them, most, or what costs least."""
+"""The range that an activation's grid should span, from values that were seen: most of them, or what costs least."""
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ def percentile_range(x: Tensor, percentile: float, symmetric: bool) -> tuple[Ten
 
 
 def least_squares_range(x: Tensor, low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """The share of the range from `low` to `high` (c,) that leaves the least squared error of `x` (n, c), each channel alone.
+    """The share of the range from `low` to `high` (c,) that leaves the least squared error of `x` (n, c), by channel.
 
     Of equal shares the largest. Of more than some 2^18 values, vectors evenly spaced are looked at.
     """

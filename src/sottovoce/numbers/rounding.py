@@ -46,7 +46,7 @@ class Rounding:
         return ((levels - zero) * scale).to(x.dtype)
 
     def levels(self, x: Tensor) -> tuple[Tensor, Tensor | float, Tensor]:
-        """The level of each value, a whole number in float32, with the zero level and the scale that give it its value."""
+        """The level of each value, a whole number in float32, and the zero level and scale that give it its value."""
         x = x.float()
         if self.per in ("token", "clip"):
             over = -1 if self.per == "token" else tuple(range(1, x.ndim))

@@ -23,6 +23,7 @@ METHODS = {
     "global_magnitude": "sottovoce.methods.magnitude:global_magnitude",
     "hqq": "sottovoce.methods.hqq:hqq",
     "kv_cache": "sottovoce.methods.kv_cache:kv_cache",
+    "llm_int8": "sottovoce.methods.llm_int8:llm_int8",
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",

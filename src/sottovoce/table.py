@@ -14,7 +14,7 @@ import torch
 from sottovoce.cost import LayerCost
 from sottovoce.numbers.grid import SCALE_DTYPES
 from sottovoce.numbers.packing import packed_size
-from sottovoce.path_table import InputEntry, Part, RoundingEntry, TurnEntry, rounding_document
+from sottovoce.path_table import FactorEntry, InputEntry, Part, RoundingEntry, TurnEntry, rounding_document
 from sottovoce.weight import Kind
 
 DTYPE_NAMES = {torch.uint8: "uint8"} | {dtype: name for name, dtype in SCALE_DTYPES.items()}
@@ -161,6 +161,9 @@ class Entry:
             self.rank or 0,
             8 * _SAFETENSORS[self.factor_dtype][1] if self.factor_dtype else 0,
             self.bytes,
+            self.input.rounding.bits if self.input and self.input.rounding else None,
+            self.output.bits if self.output else None,
+            turn_cost(self.input.turn) if self.input else (),
         )
 
     def as_document(self) -> dict[str, Any]:
@@ -181,6 +184,17 @@ class Entry:
         if "output" in fields:
             fields["output"] = RoundingEntry(**fields["output"])
         return Entry(**fields)
+
+
+def turn_cost(factors: Iterable[FactorEntry]) -> tuple[tuple[int, int], ...]:
+    """The order and the bits of each factor, as cost.py counts them."""
+    return tuple((factor.order, factor.bits) for factor in factors)
+
+
+def turn_as_cost(entry: TurnEntry) -> LayerCost:
+    """What cost.py needs of a turn that belongs to no layer: a layer without a weight."""
+    stored = sum(spec.bytes for spec in turn_parts(entry, entry.name))
+    return LayerCost(entry.width, entry.width, 0, 1.0, 0, 0, stored, turn=turn_cost(entry.turn))
 
 
 def turn_parts(entry: TurnEntry, module: str) -> list[TensorSpec]:

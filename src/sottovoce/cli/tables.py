@@ -90,15 +90,20 @@ def inspection_view(seen: Inspection, width: int) -> Iterator[RenderableType]:
     table.add_column("layer", no_wrap=width >= _WIDE, overflow="fold")
     table.add_column("shape", no_wrap=True)
     table.add_column("parts", overflow="fold", min_width=18)
+    integer = any(row.activations != "-" for row in seen.rows)
+    if integer:
+        table.add_column("activations", overflow="fold", min_width=12)
     for title in ("bits", "bytes", "%"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in seen.rows:
         shape = " x ".join(map(str, row.shape))
-        table.add_row(row.name, shape, row.parts, f"{row.bits:.2f}", f"{row.bytes:,}", f"{100 * row.share:.1f}")
+        words = [row.name, shape, row.parts, *([row.activations] if integer else [])]
+        table.add_row(*words, f"{row.bits:.2f}", f"{row.bytes:,}", f"{100 * row.share:.1f}")
     table.add_row(
         "everything else",
         "",
         "norms, biases, header",
+        *([""] if integer else []),
         "",
         f"{seen.rest_bytes:,}",
         f"{100 * seen.rest_bytes / seen.bytes:.1f}",

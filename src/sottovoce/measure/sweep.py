@@ -143,7 +143,7 @@ class _Worker:
 
     def row(self, job: Job) -> Row:
         """The row of a job, with its error if it failed."""
-        words: dict[str, Any] = dict.fromkeys(("quantization", "sparsity", "low_rank", "recovery"), "-")
+        words: dict[str, Any] = dict.fromkeys(("quantization", "activations", "sparsity", "low_rank", "recovery"), "-")
         if job.recipe:
             words |= recipe_words(job.recipe)
             if job.recipe.trains:

@@ -1,9 +1,10 @@
 """Integer keys and values: the decoder's cache holds them on a grid, with a scale for each head and token.
 
-Ashkboos et al., "QuaRot: Outlier-Free 4-Bit Inference in Rotated LLMs", 2024, arXiv:2404.00456, section 4, has this grid
-too: asymmetric, for each token and head, found at run time. (A scale for each channel of the keys, as in Liu et al., "KIVI",
-2024, arXiv:2402.02750, waits for 32 tokens to share it, and a transcript is often shorter.) Rounded is what the cache holds: keys after rotary positions, cross-attention's once for a clip. So a
-transcript does not depend on its batch, nor on how many tokens were fed at once.
+Ashkboos et al., "QuaRot: Outlier-Free 4-Bit Inference in Rotated LLMs", 2024, arXiv:2404.00456, section 4, has this
+grid too: asymmetric, for each token and head, found at run time. (A scale for each channel of the keys, as in Liu et
+al., "KIVI", 2024, arXiv:2402.02750, waits for 32 tokens to share it, and a transcript is often shorter.) Rounded is
+what the cache holds: keys after rotary positions, cross-attention's once for a clip. So a transcript does not depend
+on its batch, nor on how many tokens were fed at once.
 """
 
 from collections.abc import Mapping

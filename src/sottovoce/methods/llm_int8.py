@@ -2,12 +2,12 @@
 
 Dettmers, Lewis, Belkada, Zettlemoyer, "LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale", 2022,
 arXiv:2208.07339, sections 3.1 and 3.2. A scale for each output row of the weight and for each vector of the
-activation; a value of at least `threshold` is left out of both its vector's scale and the integer product, and meets the
-dequantized weight in a second one. No calibration.
+activation; a value of at least `threshold` is left out of both its vector's scale and the integer product, and
+meets the dequantized weight in a second one. No calibration.
 
-The paper and bitsandbytes keep a whole input channel in floats as soon as one vector of the batch has an outlier there, so
-what else is in the batch changes a result. Here each vector decides for itself, which is what bitsandbytes does with a batch
-of one vector. bitsandbytes' module has the threshold 0 (no outliers) by default; 6 is the paper's.
+The paper and bitsandbytes keep a whole input channel in floats as soon as one vector of the batch has an outlier
+there, so what else is in the batch changes a result. Here each vector decides for itself, which is what bitsandbytes
+does with a batch of one vector. bitsandbytes' module has the threshold 0 (no outliers) by default; 6 is the paper's.
 """
 
 from collections.abc import Mapping

@@ -2,12 +2,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import sottovoce
+from sottovoce.artifact import save
 from sottovoce.cost import Cost, LayerCost, Product, Workload, attention, bits_per_weight, cost
+from sottovoce.input_path import Turn
 from sottovoce.models import open_layout
 from sottovoce.models.checkpoint import resolve
+from sottovoce.models.moonshine import stem_lengths
+from sottovoce.numbers.hadamard import random_hadamard
 from sottovoce.target import find_target
 from tests import toys
 from tests.reference.cost import count
@@ -65,6 +70,34 @@ def test_attention_multiplies_activations_with_activations():
     assert of(product, workload=Workload(activation_bits=16)) == Cost(120, 120 * 256, 128)
 
 
+def test_a_rounded_input_is_multiplied_and_read_at_its_bits():
+    # as above: 30 MACs of 4 x 5 bits; 10 values of 5 bits in, 15 of 8 bits out
+    product = Product("layer", "layer", vectors=5, passes=2, moved=5 * (2 + 3), read=10)
+    narrow = dataclasses.replace(INT4, input_bits=5)
+    assert of(product) == Cost(macs=30, bit_operations=30 * 32, memory_bytes=25 + 18)
+    assert of(product, narrow) == Cost(macs=30, bit_operations=30 * 20, memory_bytes=(10 * 5 + 15 * 8) // 8 + 18)
+
+
+def test_a_turn_multiplies_every_vector_by_each_factor_before_the_rounding():
+    # 5 vectors of 6 inputs: a factor of 2 in signs and one of 3 in floats, 5 x 6 x (2 + 3) MACs at 8 bits
+    layer = LayerCost(3, 6, 4, 1.0, 0, 0, part_bytes=9, input_bits=5, turn=((2, 1), (3, 32)))
+    product = Product("layer", "layer", vectors=5, passes=1, moved=30, read=30)
+    assert of(product, layer) == Cost(90 + 150, 90 * 20 + 8 * 30 * (2 * 1 + 3 * 32), 30 * 5 // 8 + 9)
+
+
+def test_keys_and_values_in_the_cache_move_and_multiply_at_their_bits():
+    layers = {"k": dataclasses.replace(INT4, held_bits=4), "v": dataclasses.replace(INT4, held_bits=2)}
+    # 3 queries, 5 keys, width 4: 60 MACs of 8 x 4 bits, 60 of 8 x 2; 24 values at 8 bits, 20 at 4, 20 at 2
+    product = attention("attention", queries=3, keys=5, width=4, cached=40, held=("k", "v"))
+    found = cost([product], layers, A8)
+    assert found == Cost(120, 60 * 32 + 60 * 16, (24 * 8 + 20 * 4 + 20 * 2) // 8)
+    plain = cost([product], {"k": INT4, "v": INT4}, A8)
+    assert plain == of(attention("attention", queries=3, keys=5, width=4, cached=40))
+    # what makes the keys writes them at their bits
+    made = Product("k", "k", vectors=5, moved=25, read=10, held=(("k", 15),))
+    assert cost([made], layers, A8).memory_bytes == (10 * 8 + 15 * 4) // 8
+
+
 def test_costs_add_up_and_bits_per_weight_weighs_layers_by_their_weights():
     product = Product("layer", "layer", vectors=1, passes=1)
     assert cost([product, product], {"layer": INT4}, A8) == of(product) + of(product)
@@ -101,7 +134,7 @@ VARIANTS = {
 def test_the_cost_of_a_model_is_what_a_run_of_it_multiplies_and_reads(variant, tokens, tmp_path):
     write, options = VARIANTS[variant]
     folder = write(tmp_path / "toy", **options)
-    artifact = sottovoce.compress(folder, recipe={"steps": [{"rtn": {"bits": 3}}]}, output=tmp_path / "a")
+    artifact = sottovoce.compress(folder, recipe={"steps": [{"rtn": {"bits": 3, "frontend_bits": None}}]}, output=tmp_path / "a")
     model = sottovoce.load(artifact.folder).model
     seconds = 1.3
     counted = count(model, np.zeros(round(seconds * 16_000), np.float32), tokens)
@@ -122,6 +155,46 @@ def test_the_cost_of_a_model_is_what_a_run_of_it_multiplies_and_reads(variant, t
     looked_up = sum(-(-stored[name] * n // rows[name]) for name, n in counted.lookups.items())
     streamed = sum(stored[name] * n for name, n in counted.passes.items())
     assert found.memory_bytes == 2 * counted.moved + streamed + looked_up
+
+
+ROUNDED = [{"rtn": {"bits": 3, "frontend_bits": None}}, {"activations": {"bits": 8}}, {"kv_cache": {"bits": 4}}]
+
+
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_the_cost_of_integer_activations_is_what_a_run_multiplies_and_reads_at_their_bits(name, toy, tmp_path):
+    artifact = sottovoce.compress(toy(name), recipe={"steps": ROUNDED}, output=tmp_path / "a")
+    counted = count(sottovoce.load(artifact.folder).model, np.zeros(20_800, np.float32), 6)
+    workload = Workload(seconds=1.3, tokens=6, activation_bits=16)
+    found = sottovoce.inspect(artifact.folder, workload=workload).cost
+    a = {layer: 8 if ".layers." in layer else 16 for layer in counted.macs}
+    encoder = counted.attention_macs - counted.attended
+    assert found.macs == sum(counted.macs.values()) + counted.attention_macs
+    assert found.bit_operations == (
+        sum(macs * 3 * a[layer] for layer, macs in counted.macs.items()) + encoder * 16**2 + counted.attended * 16 * 4
+    )
+    stored = {entry.name: entry.bytes for entry in artifact.entries}
+    rows = {entry.name: entry.rows for entry in artifact.entries}
+    weights = sum(stored[layer] * n for layer, n in counted.passes.items())
+    weights += sum(-(-stored[layer] * n // rows[layer]) for layer, n in counted.lookups.items())
+    read = sum(values for layer, values in counted.reads.items() if a[layer] == 8)
+    others = counted.moved - read - counted.held
+    assert found.memory_bytes == weights + (read * 8 + counted.held * 4 + others * 16) // 8
+
+
+def test_a_turn_at_the_entry_of_a_block_is_counted_for_every_position(toy, tmp_path):
+    target = find_target(toy("moonshine"))
+    plain = sottovoce.inspect(toy("moonshine"))
+    model, layers = target.open()
+    model.set_turn("decoder.layers.1", Turn((random_hadamard(32, 0),)))
+    model.set_turn("encoder.layers.1", Turn((random_hadamard(8, 0), torch.linalg.qr(torch.randn(4, 4))[0])))
+    save(tmp_path / "a", model, layers, target.base, [], [])
+    turned = sottovoce.inspect(tmp_path / "a")
+    frames = stem_lengths(160_000)[2]
+    tokens = turned.workload.tokens
+    assert turned.cost.macs - plain.cost.macs == 32 * (32 * tokens + (8 + 4) * frames)
+    assert turned.cost.bit_operations - plain.cost.bit_operations == 32 * 32 * (32 * tokens + (8 + 4 * 32) * frames)
+    stored = (32 // 8) * tokens + (8 // 8 + 4 * 4 * 4)
+    assert turned.cost.memory_bytes - plain.cost.memory_bytes == 2 * 32 * 4 * (tokens + frames) + stored
 
 
 def test_beams_share_weights_and_the_memory_and_nothing_else(toy):

@@ -24,6 +24,7 @@ import sottovoce
 import sottovoce.methods
 import tests.methods
 import tests.reference
+from sottovoce.artifact import save
 from sottovoce.calibration import CalibrationRecord
 from sottovoce.measure.row import Row
 from sottovoce.measure.run import Run
@@ -35,10 +36,12 @@ from sottovoce.models import FAMILIES, open_layout
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import IDENTITY, resolve
 from sottovoce.numbers.packing import pack, pack_two_of_four, unpack_two_of_four
+from sottovoce.path_table import FactorEntry, InputEntry, RoundingEntry
 from sottovoce.recipe import read_recipe
 from sottovoce.table import Entry, TensorSpec
 from sottovoce.target import find_target
 from tests import toys
+from tests.test_input_path import with_paths
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("adding-a-method", "adding-a-model", "formats")
@@ -157,8 +160,8 @@ def test_methods_are_listed_under_their_scopes():
     assert set(by_scope) == {"layer", "block", "model"}
     for scope, methods in by_scope.items():
         assert methods <= {name for name in METHODS if find(name).scope == scope}
-    owned = set(re.findall(r'^\| `"(\w+)"` \| .*`(?:Weight|Block)\.', DOCS["adding-a-method"], re.MULTILINE))
-    assert owned == {find(name).owns for name in METHODS}
+    owned = set(re.findall(r'^\| `"(\w+)"` \| .*`(?:Weight|Block|Layer)\.', DOCS["adding-a-method"], re.MULTILINE))
+    assert owned == {part for name in METHODS for part in find(name).parts}
 
 
 def test_families_are_those_of_the_table():
@@ -271,6 +274,9 @@ def test_fields_of_an_artifact_are_those_of_its_document(example):
     assert names(FORMATS, "fields: calibration") == list(document["calibrations"][0])
     assert names(FORMATS, "fields: calibration") == names_of(CalibrationRecord)
     assert names(FORMATS, "fields: rest") == list(document["rest"][0]) == names_of(TensorSpec)
+    assert names(FORMATS, "fields: input") == names_of(InputEntry)
+    assert names(FORMATS, "fields: factor") == names_of(FactorEntry)
+    assert names(FORMATS, "fields: rounding") == names_of(RoundingEntry)
     stated = names(FORMATS, "fields: layer")
     assert stated == names_of(Entry)
     assert set().union(*document["layers"]) == set(stated)
@@ -316,8 +322,13 @@ def test_the_sizes_of_the_example_are_those_of_its_parts(example):
 
 def read_weights(folder):
     """Every layer's weight (R, C) float32 by its name, and every other tensor by its own."""
+    return read(folder)[0]
+
+
+def read(folder):
+    """The weights and other tensors, and the path of every layer's input: a function of (positions, N), by its name."""
     document = json.loads((folder / "sottovoce.json").read_text("utf-8"))
-    assert document["format"] <= 2
+    assert document["format"] <= 3
     content = (folder / "model.safetensors").read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
@@ -339,8 +350,73 @@ def read_weights(folder):
 
     weights = {layer["name"]: read_layer(layer, tensor) for layer in document["layers"]}
     weights |= {spec["name"]: tensor(spec["name"]) for spec in document["rest"]}
+    paths = {
+        layer["name"]: read_path(layer["input"], layer["tensor"] + ".input", tensor)
+        for layer in document["layers"]
+        if "input" in layer
+    }
+    for turn in document.get("turns", ()):
+        paths[turn["name"]] = read_path(turn, f"model.{turn['name']}", tensor)
     assert not homeless
-    return weights
+    return weights, paths
+
+
+def read_path(path, stem, tensor):
+    matrix = np.ones((1, 1), np.float32)
+    for i, factor in enumerate(path.get("turn", ())):
+        matrix = np.kron(matrix, read_factor(factor, tensor(f"{stem}.turn.{i}")))
+    divisor = tensor(f"{stem}.divisor") if path.get("divisor") else np.float32(1)
+    rounding = path.get("rounding")
+    fixed = rounding is not None and rounding["per"] in ("tensor", "channel")
+    scale = tensor(f"{stem}.scale") if fixed else None
+    zero = tensor(f"{stem}.zero_point").astype(np.float32) if fixed and not rounding["symmetric"] else np.float32(0)
+
+    def apply(x):
+        x = (x @ matrix if "turn" in path else x) / divisor
+        if rounding is None:
+            return x
+        return rounded(x, rounding, scale, zero)
+
+    return apply
+
+
+def rounded(x, rounding, scale, zero):
+    bits, symmetric = rounding["bits"], rounding["symmetric"]
+    outlier = np.abs(x) >= rounding.get("threshold", np.inf)
+    inside = np.where(outlier, np.float32(0), x)
+    most = np.float32(2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)
+    if scale is None:
+        axes = {"token": -1, "clip": None}[rounding["per"]]
+        low, high = inside.min(axes, keepdims=True), inside.max(axes, keepdims=True)
+        low, high = (low, high) if symmetric else (np.minimum(low, 0), np.maximum(high, 0))
+        scale = np.maximum((np.maximum(high, -low) if symmetric else high - low) / most, np.float32(2.0**-126))
+        zero = np.float32(0) if symmetric else np.clip(np.round(-low / scale), 0, most)
+    levels = np.clip(np.round(inside / scale + zero), -most if symmetric else 0, most)
+    return np.where(outlier, x, (levels - zero) * scale)
+
+
+def read_factor(factor, stored):
+    order = factor["order"]
+    if factor["kind"] == "orthogonal":
+        return stored
+    signs = 1 - 2 * unpacked(stored, 1, order).astype(np.float32)
+    found = hadamard(order) * signs / np.float32(order**0.5)
+    return found if factor["kind"] == "hadamard" else found.T
+
+
+def hadamard(order):
+    """Of the orders whose fields have a prime number of elements, which the toys' widths need."""
+    two = np.array([[1, 1], [1, -1]], np.float32)
+    if order <= 2:
+        return two[:order, :order]
+    prime = all((order - 1) % p for p in range(2, order - 1))
+    if order % 8 == 0 or order == 4:
+        return np.kron(two, hadamard(order // 2))
+    assert prime, "not needed here"
+    q = order - 1
+    squares = {x * x % q for x in range(1, q)}
+    corner = np.array([[0 if x == y else 1 if (x - y) % q in squares else -1 for y in range(q)] for x in range(q)])
+    return np.eye(order) + np.block([[np.zeros((1, 1)), np.ones((1, q))], [-np.ones((q, 1)), corner]])
 
 
 def read_layer(layer, tensor):
@@ -433,6 +509,22 @@ def test_a_reader_written_from_formats_md_computes_every_weight_bit_for_bit(name
     state = model.module.state_dict()
     assert all(np.array_equal(found[other], state[other].numpy()) for other in found)
     assert len(layers) + len(found) + model.tied == len(state)
+
+
+@pytest.mark.parametrize("name", ["whisper", "moonshine untied"])
+def test_a_reader_written_from_formats_md_moves_every_input_as_the_model_does(name, toy, tmp_path):
+    target, model, layers = with_paths(toy(name))
+    save(tmp_path / "a", model, layers, target.base, [], [])
+    _, paths = read(tmp_path / "a")
+    assert len(paths) > 8
+    for at, ours in model.paths.paths.items():
+        width = layers[at].inputs if at in layers else 32
+        x = 3 * torch.randn(5, width, generator=torch.Generator().manual_seed(1))
+        moved = ours(x[None])[0].numpy()
+        step = 0 if ours.rounding is None else np.abs(moved).max() / 2**ours.rounding.bits * 4
+        off = np.abs(paths[at](x.numpy()) - moved)
+        assert (off <= 1e-4 * np.abs(moved).max()).mean() > 0.98, at  # a tie may fall otherwise
+        assert (off <= 1e-4 * np.abs(moved).max() + step).all(), at
 
 
 def test_a_reader_agrees_to_rounding_where_the_rank_is_above_one(example):

@@ -107,6 +107,17 @@ RECIPES = {
         {"palettize": {"sigma": "none", "dtype": "float32"}},
         {"lora": {**LESSONS, "rank": 2, "merge": True, "where": BLOCKS, "learning_rate": 0.1}},
     ],
+    "every input rounded": [
+        {"activations": {"where": ["*", "!~*embed_positions", "!~decoder.embed_tokens"], "bits": 5}},
+        "gptq",
+    ],
+    "inputs of fixed scales": [
+        "smoothquant",
+        {"activations": {"where": "encoder.*.fc?", "per": "channel", "range": "mse", "bits": 4}},
+        {"activations": {"where": "*.*_proj", "per": "tensor", "range": "percentile", "symmetric": False}},
+        "rtn",
+    ],
+    "trained with rounded inputs": ["activations", "rtn", {"finetune": {**LESSONS, "learned_scales": True}}],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
@@ -184,14 +195,15 @@ def test_after_every_step_the_module_holds_what_its_parts_say(name, recipe, toy,
 @one_of_each
 def test_a_layer_lists_a_step_only_if_the_step_changed_it(name, recipe, toy, material):
     _, before = find_target(toy(name)).open()
-    known = {layer: kept.weight for layer, kept in before.items()}
+    known = {layer: (kept.weight, kept.input, kept.output) for layer, kept in before.items()}
 
     def after(model, layers, step, changed):
         for layer in changed.values():
-            old, new = known[layer.name], layer.weight
+            (old, *paths), new = known[layer.name], layer.weight
             same = old.base is new.base or (isinstance(new.base, torch.Tensor) and torch.equal(old.base, new.base))
+            same &= paths[0] is layer.input and paths[1] is layer.output
             assert not (same and old.mask is new.mask and old.low_rank is new.low_rank), (step.label, layer.name)
-            known[layer.name] = new
+            known[layer.name] = new, layer.input, layer.output
 
     _, layers = compressed(toy(name), RECIPES[recipe], material(name), after)
     for layer in layers.values():
@@ -237,6 +249,8 @@ def test_what_is_loaded_is_bitwise_what_was_saved(name, recipe, toy, material, t
     assert_same_module(loaded.module, model.module)
     for layer in found.values():
         assert_same_weight(layer.weight, layers[layer.name].weight)
+        assert_same_path(layer.input, layers[layer.name].input)
+        assert layer.output == layers[layer.name].output
         assert layer.steps == layers[layer.name].steps
         if layer.weight.mask is not None and layer.weight.low_rank is None:
             assert (weight_of(loaded, layer)[~layer.weight.mask] == 0).all()
@@ -372,6 +386,15 @@ def assert_same_weight(one, other):
     for mine, theirs in pairs:
         assert mine.dtype == theirs.dtype
         assert torch.equal(mine, theirs)
+
+
+def assert_same_path(one, other):
+    assert (one.turn, one.divisor) == (other.turn, other.divisor) == (None, None)  # test_input_path.py has the others
+    assert (one.rounding is None) == (other.rounding is None)
+    for name in ("bits", "per", "symmetric", "threshold", "scale", "zero_point") if one.rounding else ():
+        mine, theirs = getattr(one.rounding, name), getattr(other.rounding, name)
+        same = torch.equal(mine, theirs) if isinstance(mine, torch.Tensor) else mine == theirs
+        assert same, name
 
 
 @every_toy

@@ -3,7 +3,7 @@ import torch
 
 from sottovoce.stats import InputStats
 
-ALL = {"gram", "square", "absmax", "absolute", "attended"}
+ALL = {"gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample"}
 
 
 def noise(*shape, seed=0):
@@ -27,6 +27,9 @@ def test_the_gram_matrix_is_the_sum_of_outer_products_at_any_width(columns, adds
     assert torch.equal(stats.gram, stats.gram.T)
     assert torch.equal(stats.square, stats.gram.diagonal())
     assert torch.equal(stats.absmax, torch.cat(parts).abs().amax(0))
+    assert torch.equal(stats.low, torch.cat(parts).amin(0))
+    assert torch.equal(stats.high, torch.cat(parts).amax(0))
+    assert torch.equal(stats.sample, torch.cat(parts))
     torch.testing.assert_close(stats.absolute, torch.cat(parts).abs().sum(0))
     assert stats.count == sum(map(len, parts))
 
@@ -84,6 +87,9 @@ def test_a_looked_up_table_weighs_all_its_entries_alone_and_alike():
     assert torch.equal(stats.absolute, torch.ones(5))
     assert torch.equal(stats.attended, torch.eye(5))
     assert stats.attention == 1
+    assert torch.equal(stats.low, torch.zeros(5))
+    assert torch.equal(stats.high, torch.ones(5))
+    assert torch.equal(stats.sample, torch.eye(5))
 
 
 @pytest.mark.parametrize("columns", [1, 3, 30])
@@ -111,15 +117,6 @@ def test_vectors_that_received_the_same_count_alike(received):
     assert stats.attention == stats.count
 
 
-@pytest.mark.parametrize("vectors", [1, 1000, 1024, 1025, 5000])
-def test_a_sample_is_evenly_spaced_from_the_first_on_and_never_large(vectors):
-    x = torch.arange(vectors, dtype=torch.float32)[:, None].expand(-1, 3)
-    sample = summed(*x.split([1, *[7] * ((vectors - 1) // 7), (vectors - 1) % 7]), needs={"sample"}).sample
-    apart = int(sample[1, 0]) if len(sample) > 1 else 1
-    assert torch.equal(sample, x[::apart])
-    assert min(vectors, 512) <= len(sample) <= 1024
-
-
 def test_sums_and_ranges_are_those_of_all_vectors():
     parts = [noise(5, 4, seed=i) for i in range(3)]
     stats, x = summed(*parts, needs={"total", "low", "high"}), torch.cat(parts)
@@ -129,3 +126,15 @@ def test_sums_and_ranges_are_those_of_all_vectors():
     assert stats.sample is None
     halved = stats.scaled(torch.full((4,), 2.0))
     torch.testing.assert_close(halved.low, x.amin(0) / 2)
+
+
+@pytest.mark.parametrize("count", [1, 1024, 1025, 2048, 2049, 5000, 70_000])
+def test_a_sample_is_evenly_spaced_from_the_first_vector_however_they_come(count):
+    x = torch.arange(count).float()[:, None]
+    whole = summed(x, needs={"sample"}).sample[:, 0]
+    stride = int(whole[1] - whole[0]) if count > 1 else 1
+    assert torch.equal(whole, x[::stride, 0])
+    assert (count <= 1024 and stride == 1) or 512 <= len(whole) <= 1024
+    for cuts in ([1, 5, 300], [1000, 1, 1, 2000]):
+        parts = torch.split(x, [*cuts, count - sum(cuts)]) if count > sum(cuts) else [x]
+        assert torch.equal(summed(*parts, needs={"sample"}).sample[:, 0], whole)

@@ -6,7 +6,7 @@
     README.md           what this is, for a person
     training.jsonl      the curves of what was trained, a line each step
 
-Every tensor has exactly one home: a part of one layer, or the rest. docs/formats.md says all of it.
+Every tensor has exactly one home: a part of one layer, a turn, or the rest. docs/formats.md says all of it.
 """
 
 import hashlib
@@ -27,8 +27,10 @@ from sottovoce.model_card import model_card
 from sottovoce.models import family
 from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.models.checkpoint import Checkpoint
-from sottovoce.parts import entry_of, pack_weight, unpack_weight
-from sottovoce.table import DTYPE_NAMES, Entry, TensorSpec, file_size
+from sottovoce.parts import checked_parts, entry_of, pack_layer, unpack_layer
+from sottovoce.path_parts import pack_turn, turn_entry, unpack_turn
+from sottovoce.path_table import TurnEntry
+from sottovoce.table import DTYPE_NAMES, Entry, TensorSpec, file_size, turn_parts
 from sottovoce.weight import Layer
 
 FORMAT = 3
@@ -56,6 +58,7 @@ class Artifact:
     trainings: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
     entries: tuple[Entry, ...]
+    turns: tuple[TurnEntry, ...]
     rest: tuple[TensorSpec, ...]
     files: Mapping[str, str]
     digest: str = field(default="")
@@ -77,7 +80,8 @@ class Artifact:
 
     def predicted_bytes(self) -> int:
         """The bytes of model.safetensors from the table alone."""
-        return file_size([*(part for entry in self.entries for part in entry.parts()), *self.rest])
+        turned = (part for turn in self.turns for part in turn_parts(turn, full_name(turn.name)))
+        return file_size([*(part for entry in self.entries for part in entry.parts()), *turned, *self.rest])
 
     def as_document(self) -> dict[str, Any]:
         """The content of sottovoce.json without its own digest."""
@@ -89,6 +93,7 @@ class Artifact:
             "trainings": list(self.trainings),
             "versions": dict(self.versions),
             "layers": [entry.as_document() for entry in self.entries],
+            "turns": [asdict(turn) for turn in self.turns],
             "rest": [asdict(spec) for spec in self.rest],
             "files": dict(self.files),
         }
@@ -133,7 +138,10 @@ def save(
     rest = _rest(model, {entry.tensor for entry in entries})
     tensors = dict(rest)
     for entry in entries:
-        tensors |= pack_weight(layers[entry.name].weight, entry)
+        tensors |= pack_layer(layers[entry.name], entry)
+    turns = tuple(TurnEntry(name, turn_entry(turn)) for name, turn in model.turns.items())
+    for entered in turns:
+        tensors |= pack_turn(model.turns[entered.name], entered.turn, f"{full_name(entered.name)}.turn")
     with new_folder(output) as folder:
         try:
             save_file(tensors, folder / WEIGHTS)
@@ -150,6 +158,7 @@ def save(
             tuple(trainings),
             {name: version(name) for name in ("sottovoce", "torch", "transformers", "safetensors")},
             entries,
+            turns,
             tuple(TensorSpec(name, DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in rest.items()),
             {},
         )
@@ -220,6 +229,7 @@ def read_artifact(folder: str | Path) -> Artifact:
         tuple(document.get("trainings", ())),
         document["versions"],
         tuple(Entry.of_document(entry) for entry in document["layers"]),
+        tuple(TurnEntry.of_document(turn) for turn in document.get("turns", ())),
         tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in document["rest"]),
         document["files"],
         digest,
@@ -255,12 +265,18 @@ def load_layers(artifact: Artifact) -> tuple[SpeechModel, dict[str, Layer]]:
     homeless = set(model.module.state_dict()) - ({"proj_out.weight"} if model.tied else set())
     for entry in artifact.entries:
         try:
-            weight = unpack_weight(entry, tensors)
+            layers[entry.name] = unpack_layer(entry, tensors)
         except ValueError as error:
             raise ValueError(f"{artifact.folder / WEIGHTS}: {error}; compress the model again") from None
-        layers[entry.name] = Layer(entry.name, entry.kind, weight, weight.dense(), list(entry.steps))
         model.assign(layers[entry.name])
         homeless.discard(entry.tensor)
+    for entered in artifact.turns:
+        module = full_name(entered.name)
+        try:
+            parts = checked_parts(turn_parts(entered, module), tensors, module)
+        except ValueError as error:
+            raise ValueError(f"{artifact.folder / WEIGHTS}: {error}; compress the model again") from None
+        model.set_turn(entered.name, unpack_turn(entered.turn, parts, "turn"))
     state = model.module.state_dict()
     for spec in artifact.rest:
         _fill(state, spec, tensors, artifact.folder / WEIGHTS)

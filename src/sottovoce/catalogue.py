@@ -13,13 +13,13 @@ def catalogue() -> dict[str, Any]:
         "methods": [
             {
                 "name": name,
-                "scope": find(name).scope,
-                "owns": find(name).owns,
-                "summary": find(name).summary,
-                "paper": find(name).paper,
-                "options": find(name).options.headings(),
+                "scope": method.scope,
+                "owns": list(method.parts),
+                "summary": method.summary,
+                "paper": method.paper,
+                "options": method.options.headings(),
             }
-            for name in METHODS
+            for name, method in ((name, find(name)) for name in METHODS)
         ],
         "recipes": [{"name": name, "summary": text} for name, text in built_in_recipes().items()],
     }
@@ -34,12 +34,13 @@ def describe(name: str) -> dict[str, Any]:
             "name": name,
             "kind": "method",
             "scope": method.scope,
-            "owns": method.owns,
+            "owns": list(method.parts),
             "paper": method.paper,
             "needs": sorted(method.needs(defaults)),
             "needs_follow_options": callable(method.needs_of),
             "text": method.text,
             "options": method.options.rows(),
+            "where": list(method.where),
         }
     if name in built_in_recipes():
         return {"name": name, "kind": "recipe", "text": built_in_recipes()[name], **read_recipe(name).as_document()}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.arithmetic import fast_products
+from sottovoce.input_path import InputPath
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Context, Site, Stack, Unit
 from sottovoce.received import Attention, watched_attention
@@ -44,8 +45,10 @@ def collect(
 
 
 @fast_products()
-def memory_statistics(model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str]) -> InputStats:
-    """What cross-attention's keys and values read, once for all decoder blocks.
+def memory_statistics(
+    model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str], path: InputPath
+) -> InputStats:
+    """What cross-attention's keys and values multiply after the `path` of their input, once for all decoder blocks.
 
     A frame's attention is what it receives in the cross-attention of all blocks, the decoder as it stands.
     """
@@ -54,7 +57,7 @@ def memory_statistics(model: SpeechModel, decoder: Stack, states: Sequence[State
         assert state.context.memory is not None
         frames = state.context.valid["frames"]
         received = _received_from_tokens(model, decoder, state)[:frames] if "attended" in needs else None
-        stats.add(state.context.memory[0, :frames].to(model.module.device), needs, received)
+        stats.add(path(state.context.memory[0, :frames].to(model.module.device)), needs, received)
     return stats.finish()
 
 
@@ -75,14 +78,16 @@ def _received_from_tokens(model: SpeechModel, decoder: Stack, state: State) -> T
 
 
 @fast_products()
-def head_statistics(model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str]) -> InputStats:
-    """What the tied head reads, from a pass through the decoder as it stands."""
+def head_statistics(
+    model: SpeechModel, decoder: Stack, states: Sequence[State], needs: frozenset[str], path: InputPath
+) -> InputStats:
+    """What the tied head multiplies after the `path` of its input, from a pass through the decoder as it stands."""
     stats = InputStats()
     for state in states:
         hidden = state.hidden
         for unit in decoder.units[:-1]:
             hidden = run(model, unit, State(hidden, state.context))
-        stats.add(hidden[0, : state.context.valid["tokens"]], needs)
+        stats.add(path(hidden[0, : state.context.valid["tokens"]]), needs)
     return stats.finish()
 
 

@@ -142,7 +142,7 @@ class _Compression:
         return artifact
 
     def _opened(self, model: SpeechModel, layers: dict[str, Layer]) -> tuple[SpeechModel, dict[str, Layer]]:
-        model.module.to(self.device)
+        model.to(self.device)
         for layer in layers.values():
             layer.to(self.device)
         return model, layers
@@ -222,6 +222,8 @@ def _written(entry: Entry) -> dict[str, str]:
         "mask": entry.mask,
         "base": entry.bits or entry.outliers or entry.dtype is None or None,
         "low_rank": entry.rank,
+        "input": entry.input and entry.input.rounding,
+        "output": entry.output,
     }
     return {part: by for part, value in settled.items() if value is not None}
 

@@ -6,9 +6,14 @@ kernel skip it (2:4), and not otherwise. Memory traffic counts a weight, with it
 mask, outliers and factors, once in each pass that uses it, and activations in and out of every product:
 keys and values are written once, by the products that make them, and read by each pass that attends to
 them. Attention counts as fused: its scores never leave the core.
+
+An activation has the workload's bits, but for what a layer reads if its input is rounded, and for keys
+and values if the cache holds them rounded; scales that are found at run time are not counted, nor are the
+few values that stay floats under a threshold. A turn of an input multiplies every vector by each of its
+factors, before the rounding, for every layer that has it: by signs of 1 bit where it is a Hadamard matrix.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -36,6 +41,8 @@ class Product:
     lookups   rows looked up in a table
     macs      multiply-accumulates of two activations
     moved     activation values read and written, keys and values read included
+    read      those of them that are the layer's input
+    held      those of them that are in the decoder's cache, by the layer that puts them there
     """
 
     name: str
@@ -45,6 +52,8 @@ class Product:
     lookups: int = 0
     macs: int = 0
     moved: int = 0
+    read: int = 0
+    held: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,9 @@ class LayerCost:
 
     bits is the width of a base weight (0 without a base); rank the low-rank term's; kept the share of
     weights that a kernel must multiply (1/2 for 2:4); part_bytes what one pass reads; outliers are
-    multiplied beside the base, whose own product runs over their places too.
+    multiplied beside the base, whose own product runs over their places too. input_bits is the width of a
+    rounded input, held_bits of an output in the cache; None where they are floats. turn has the order and the
+    bits of each factor that its input is multiplied by.
     """
 
     rows: int
@@ -65,6 +76,9 @@ class LayerCost:
     part_bytes: int
     outliers: int = 0
     outlier_bits: int = 0
+    input_bits: int | None = None
+    held_bits: int | None = None
+    turn: tuple[tuple[int, int], ...] = ()
 
     @property
     def weights(self) -> int:
@@ -95,17 +109,24 @@ def cost(products: Iterable[Product], layers: Mapping[str, LayerCost], workload:
 
 def _cost(product: Product, layers: Mapping[str, LayerCost], workload: Workload) -> Cost:
     a = workload.activation_bits
-    moved = product.moved * a // 8
+    held = [(values, layers[name].held_bits or a) for name, values in product.held]
+    narrow = sum(values * bits for values, bits in held)
+    others = product.moved - product.read - sum(values for values, _ in held)
     if product.layer is None:
-        return Cost(product.macs, product.macs * a * a, moved)
+        kept = narrow / sum(values for values, _ in held) if held else a  # bits of a key or value, on average
+        return Cost(product.macs, round(product.macs * a * kept), (others * a + narrow) // 8)
     layer = layers[product.layer]
+    b = layer.input_bits or a
+    moved = (others * a + product.read * b + narrow) // 8
     if product.lookups:
         return Cost(0, 0, moved + -(-layer.part_bytes * product.lookups // layer.rows))
     base = round(product.vectors * layer.weights * layer.kept) if layer.bits else 0
     factors = product.vectors * layer.rank * (layer.rows + layer.columns)
     outliers = product.vectors * layer.outliers
-    operations = a * (base * layer.bits + factors * layer.factor_bits + outliers * layer.outlier_bits)
-    return Cost(base + factors + outliers, operations, moved + layer.part_bytes * product.passes)
+    turned = product.read * sum(order for order, _ in layer.turn)
+    operations = b * (base * layer.bits + factors * layer.factor_bits + outliers * layer.outlier_bits)
+    operations += a * product.read * sum(order * bits for order, bits in layer.turn)
+    return Cost(base + factors + outliers + turned, operations, moved + layer.part_bytes * product.passes)
 
 
 def bits_per_weight(layers: Iterable[LayerCost]) -> float:
@@ -114,6 +135,15 @@ def bits_per_weight(layers: Iterable[LayerCost]) -> float:
     return 8 * sum(layer.part_bytes for layer in listed) / sum(layer.weights for layer in listed)
 
 
-def attention(name: str, queries: int, keys: int, width: int, cached: int) -> Product:
-    """Fused attention: queries x keys score and value products of `width`; `cached` values of cache traffic."""
-    return Product(name, None, macs=2 * queries * keys * width, moved=2 * queries * width + cached)
+def attention(name: str, queries: int, keys: int, width: int, cached: int, held: Sequence[str] = ()) -> Product:
+    """Fused attention: queries x keys score and value products of `width`; `cached` values of cache traffic.
+
+    held  the layers that put them into the cache, each as many: of keys and of values
+    """
+    return Product(
+        name,
+        None,
+        macs=2 * queries * keys * width,
+        moved=2 * queries * width + cached,
+        held=tuple((layer, cached // len(held)) for layer in held),
+    )

@@ -86,15 +86,22 @@ class InputPaths:
     def __init__(self) -> None:
         self.paths: dict[str, InputPath] = {}
         self._handles: dict[str, Any] = {}
+        self._modules: dict[str, nn.Module] = {}
 
     def set(self, name: str, module: nn.Module, path: InputPath) -> None:
         """Replace the path of a module; one that does nothing is taken away."""
         if name in self._handles:
             self._handles.pop(name).remove()
-            del self.paths[name]
+            del self.paths[name], self._modules[name]
         if path:
             self.paths[name] = path
             self._handles[name] = module.register_forward_pre_hook(_hook(path), with_kwargs=True)
+            self._modules[name] = module
+
+    def to(self, device: str) -> None:
+        """Move every path to a device, where its module is moved too."""
+        for name, path in list(self.paths.items()):
+            self.set(name, self._modules[name], path.to(device))
 
 
 def _hook(path: InputPath) -> Any:

@@ -13,6 +13,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sottovoce.basis import Block
 from sottovoce.collect import Asked, State, collect, head_statistics, memory_statistics, run
+from sottovoce.input_path import InputPath
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip, Stack, Unit, indifferent_layers
@@ -21,6 +22,8 @@ from sottovoce.recipe import Selection, Step
 from sottovoce.stats import InputStats
 from sottovoce.training.data import Material
 from sottovoce.weight import Layer, Weight
+
+_PLACES = {"input": "input", "output": "output"}  # of a layer; every other part is the weight's
 
 Work = Sequence[tuple[Step, tuple[str, ...]]]
 After = Callable[[Step, Mapping[str, Layer]], None]
@@ -130,10 +133,11 @@ def _shared(model: SpeechModel, stack: Stack, states: Sequence[State], asked: As
     for site in (site for unit in stack.units for site in unit.sites):
         if site.name in shared or not asked.get(site.name):
             continue
+        path = model.paths.paths.get(site.readers[0], InputPath())
         if site.collected == "memory":
-            shared[site.name] = memory_statistics(model, stack, states, asked[site.name])
+            shared[site.name] = memory_statistics(model, stack, states, asked[site.name], path)
         elif site.collected == "head":
-            shared[site.name] = head_statistics(model, stack, states, asked[site.name])
+            shared[site.name] = head_statistics(model, stack, states, asked[site.name], path)
     return shared
 
 
@@ -160,10 +164,9 @@ def _apply(
             found = step.method.function(layers[name], seen, **options)
         except (ValueError, LinAlgError) as error:
             raise ValueError(f"{step.method.name} on {name}: {error}") from error
-        if step.method.owns == "input":
-            layers[name].input = found
-        else:
-            layers[name].weight = found
+        made = (found,) if len(step.method.parts) == 1 else found
+        for part, value in zip(step.method.parts, made, strict=True):
+            setattr(layers[name], _PLACES.get(part, "weight"), value)
     return {name: layers[name] for name in names}
 
 

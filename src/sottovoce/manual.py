@@ -17,6 +17,7 @@ PARTS = {
     "low_rank": "two thin factors whose product is added to the masked base",
     "basis": "the channels in which weights and activations are written; the float model computes the same as before",
     "input": "what happens to a layer's input at run time",
+    "output": "the grid on which the decoder's cache holds what a layer puts out",
     "values": "the numbers in the parts that are there, through training",
 }
 NEEDS = {
@@ -52,10 +53,10 @@ def methods_page() -> str:
 def _page() -> Iterator[str]:
     yield _HEAD
     listed = catalogue()["methods"]
-    owned = {method["owns"] for method in listed}
+    owned = {part for method in listed for part in method["owns"]}
     yield from _table(("part", "what it is"), [(f"`{part}`", PARTS[part]) for part in PARTS if part in owned])
     yield ""
-    rows = [(f"[{m['name']}](#{m['name']})", f"`{m['owns']}`", m["summary"], _link(m["paper"])) for m in listed]
+    rows = [(f"[{m['name']}](#{m['name']})", _quoted(m["owns"]), m["summary"], _link(m["paper"])) for m in listed]
     yield from _table(("method", "replaces", "what it does", "paper"), rows)
     for method in listed:
         yield from _section(describe(method["name"]))
@@ -67,14 +68,19 @@ def _section(method: dict[str, Any]) -> Iterator[str]:
         yield f"{' '.join(paragraph.split())}\n"
     needs = "; ".join(f"`{need}`, {NEEDS[need]}" for need in method["needs"]) or "no audio"
     yield f"- paper: {_link(method['paper'])}"
-    yield f"- replaces: `{method['owns']}`, {PARTS[method['owns']]}"
-    yield f"- works on: {SCOPES[method['scope']]}"
+    yield f"- replaces: {'; '.join(f'`{part}`, {PARTS[part]}' for part in method['owns'])}"
+    yield f"- works on: `where: {' '.join(method['where'])}` unless a recipe says otherwise"
+    yield f"- sees: {SCOPES[method['scope']]}"
     yield f"- needs: {needs}{' (with these defaults)' if method['needs_follow_options'] else ''}\n"
     rows = [
         (f"`{option['option']}`", option["type"], f"`{option['default']}`", option["text"])
         for option in method["options"]
     ]
     yield from _table(("option", "type", "default", "what it means"), rows)
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def _link(paper: str) -> str:

@@ -1,6 +1,7 @@
-"""A weight's parts as packed tensors, and back: bitwise, and without a wasted bit."""
+"""A layer's parts as packed tensors, and back: bitwise, and without a wasted bit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -11,9 +12,11 @@ from sottovoce.numbers.coded import Coded
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.packing import is_two_of_four, pack, pack_two_of_four, unpack, unpack_two_of_four
 from sottovoce.numbers.palette import Palettized
+from sottovoce.numbers.rounding import Rounding
 from sottovoce.numbers.scales import RoundedScales, Scales
 from sottovoce.numbers.sparse import Sparse
-from sottovoce.table import DTYPE_NAMES, Entry
+from sottovoce.path_parts import input_entry, pack_path, rounding_entry, unpack_path
+from sottovoce.table import DTYPE_NAMES, Entry, TensorSpec
 from sottovoce.weight import Layer, Weight
 
 
@@ -32,6 +35,8 @@ def entry_of(layer: Layer, tensor: str, shape: tuple[int, ...]) -> Entry:
         "kept": int(weight.mask.sum()) if weight.mask is not None else layer.target.numel(),
         "rank": weight.low_rank[0].shape[1] if weight.low_rank else None,
         "factor_dtype": DTYPE_NAMES[weight.low_rank[0].dtype] if weight.low_rank else None,
+        "input": input_entry(layer.input),
+        "output": None if layer.output is None else rounding_entry(layer.output),
         "steps": tuple(layer.steps),
     }
     if isinstance(base, Quantized):
@@ -63,8 +68,28 @@ def _kept_outliers(weight: Weight) -> Sparse | None:
     return None if weight.outliers is None else weight.outliers.under(weight.mask)
 
 
-def pack_weight(weight: Weight, entry: Entry) -> dict[str, Tensor]:
+def pack_layer(layer: Layer, entry: Entry) -> dict[str, Tensor]:
     """The tensors of `entry.parts()`, by name."""
+    path = pack_path(layer.input, entry.input) if entry.input else {}
+    named = {f"{entry.tensor}.{suffix}": tensor for suffix, tensor in path.items()}
+    return pack_weight(layer.weight, entry) | named
+
+
+def unpack_layer(entry: Entry, tensors: Mapping[str, Tensor]) -> Layer:
+    """The inverse of `pack_layer`; its target is its weight. Raises ValueError as `unpack_weight` does."""
+    weight = unpack_weight(entry, tensors)
+    layer = Layer(entry.name, entry.kind, weight, weight.dense(), list(entry.steps), kernel=prod(entry.shape[2:]))
+    if entry.input:
+        parts = checked_parts(entry.parts(), tensors, entry.tensor)
+        layer.input = unpack_path(entry.input, parts)
+    if entry.output:
+        words = entry.output
+        layer.output = Rounding(words.bits, words.per, words.symmetric, threshold=words.threshold)
+    return layer
+
+
+def pack_weight(weight: Weight, entry: Entry) -> dict[str, Tensor]:
+    """The tensors of `entry.weight_parts()`, by name."""
     base, mask = weight.base, weight.mask
     if entry.plain:
         assert isinstance(base, Tensor)
@@ -98,13 +123,13 @@ def _pack_scales(suffix: str, part: Scales, bits: int) -> dict[str, Tensor]:
     return {suffix: pack(part, bits) if part.dtype == torch.uint8 else part}
 
 
-def unpack_weight(entry: Entry, tensors: Mapping[str, Tensor]) -> Weight:
-    """The inverse of `pack_weight`. Raises ValueError for a tensor that is absent, misshapen or not finite.
+def checked_parts(specs: Sequence[TensorSpec], tensors: Mapping[str, Tensor], stem: str) -> dict[str, Tensor]:
+    """The stored tensors of `specs`, by what follows `stem` in their names.
 
-    A dropped weight of a coded base gets code 0 and of a float base 0: the mask hides both.
+    Raises ValueError for one that is absent, misshapen or not finite.
     """
     parts = {}
-    for spec in entry.parts():
+    for spec in specs:
         tensor = tensors.get(spec.name)
         if tensor is None:
             raise ValueError(f"{spec.name} is absent")
@@ -115,7 +140,16 @@ def unpack_weight(entry: Entry, tensors: Mapping[str, Tensor]) -> Weight:
             )
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{spec.name} holds values that are not finite")
-        parts[spec.name.removeprefix(entry.tensor).removeprefix(".")] = tensor
+        parts[spec.name.removeprefix(stem).removeprefix(".")] = tensor
+    return parts
+
+
+def unpack_weight(entry: Entry, tensors: Mapping[str, Tensor]) -> Weight:
+    """The inverse of `pack_weight`. Raises ValueError for a tensor that is absent, misshapen or not finite.
+
+    A dropped weight of a coded base gets code 0 and of a float base 0: the mask hides both.
+    """
+    parts = checked_parts(entry.weight_parts(), tensors, entry.tensor)
     if entry.plain:
         return Weight(parts[""].reshape(entry.rows, entry.columns))
     mask = _unpack_mask(entry, parts["mask"]) if entry.mask else None

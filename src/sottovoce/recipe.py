@@ -219,12 +219,12 @@ def _step(step: Mapping[str, Mapping[str, Any]], grid: Mapping[str, Any]) -> Ste
     [(name, given)] = step.items()
     method = find(name)
     given = dict(given)
-    where = given.pop("where", "*")
+    where = given.pop("where", list(method.where))
     patterns = (where,) if isinstance(where, str) else tuple(where) if isinstance(where, list) else ()
     if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise ValueError(f'{name}: where={where!r} is no pattern; write "encoder.*" or a list of patterns')
     if patterns[0].startswith("!"):
-        patterns = ("*", *patterns)
+        patterns = (*method.where, *patterns)
     defaults = dict(grid) if method.options.takes_grid else {}
     options = method.options.fill(name, defaults | given)
     if method.options.takes_grid:
@@ -330,6 +330,10 @@ def _check_layer(step: Step, model: "SpeechModel", name: str) -> None:
     shape = model.shapes[name]
     if step.method.options.takes_grid:
         grid_of(step.options).check_columns(shape.columns, name)
+    if "input" in step.method.parts and not shape.multiplies:
+        raise ValueError(
+            f"{step.method.name} works on what a layer reads, and {name} is only looked up; take it out with where"
+        )
     if reason := step.method.refuse(shape, step.options):
         raise ValueError(reason)
 
@@ -341,21 +345,22 @@ def _written_by(step: Step) -> tuple[str, ...]:
     if step.method.owns == "basis" and step.method.scope == "model":
         return ("basis", "turn")
     return (step.method.owns, "base") if step.options.get("replace") else (step.method.owns,)
+    if step.method.owns == "basis" and step.method.scope == "model":
+        return ("basis", "turn")
+    return (*step.method.parts, "base") if step.options.get("replace") else step.method.parts
 
 
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
-    if owns == "basis" and (
-        earlier := next((written[part] for part in ("mask", "base", "low_rank", "input") if part in written), None)
-    ):
-        raise ValueError(
-            f"{method} changes the basis of weights that {earlier} has already settled ({name}); put it first"
-        )
+    settled = [part for part in ("mask", "base", "low_rank", "input") if part in written]
+    if owns == "basis" and settled:
+        what, by = "inputs" if settled == ["input"] else "weights", written[settled[0]]
+        raise ValueError(f"{method} changes the basis of {what} that {by} has already settled ({name}); put it first")
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
         raise ValueError(f"{method} would turn the stream that {earlier} has turned; drop one of the two")
     if owns == "values":
         return
-    overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else (owns,)
+    overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else step.method.parts
     if owns != "basis" and (earlier := next((written[part] for part in overwritten if part in written), None)):
         raise ValueError(
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "

@@ -14,6 +14,7 @@ import torch
 from sottovoce.cost import LayerCost
 from sottovoce.numbers.grid import SCALE_DTYPES
 from sottovoce.numbers.packing import packed_size
+from sottovoce.path_table import FactorEntry, InputEntry, Part, RoundingEntry, TurnEntry, rounding_document
 from sottovoce.weight import Kind
 
 DTYPE_NAMES = {torch.uint8: "uint8", torch.uint16: "uint16"} | {dtype: name for name, dtype in SCALE_DTYPES.items()}
@@ -55,6 +56,8 @@ class Entry:
     outliers   values in the base's place that the mask keeps, None without, in outlier_dtype
     mask       "2:4", "bitmap" or None; kept counts the weights it keeps
     rank       of the low-rank term, None without one, in factor_dtype
+    input      what happens at run time to what it reads; None where nothing does
+    output     the grid on which the cache holds what it puts out
     steps      what was done, in order
     """
 
@@ -78,6 +81,8 @@ class Entry:
     kept: int = 0
     rank: int | None = None
     factor_dtype: str | None = None
+    input: InputEntry | None = None
+    output: RoundingEntry | None = None
     steps: tuple[str, ...] = ()
 
     @property
@@ -96,6 +101,11 @@ class Entry:
         return prod(self.shape)
 
     @property
+    def inputs(self) -> int:
+        """Channels of what it reads: a convolution's columns are these times its kernel."""
+        return self.shape[1]
+
+    @property
     def plain(self) -> bool:
         """Whether the layer is one ordinary float tensor."""
         return self.dtype is not None and all(part is None for part in (self.mask, self.rank, self.outliers))
@@ -109,7 +119,12 @@ class Entry:
         return self.rows, 1
 
     def parts(self) -> list[TensorSpec]:
-        """The tensors that it is stored as."""
+        """The tensors that it is stored as: its weight's and its input path's."""
+        path = self.input.parts(self.inputs) if self.input else []
+        return self.weight_parts() + _specs(self.tensor, path)
+
+    def weight_parts(self) -> list[TensorSpec]:
+        """The tensors that its weight is stored as."""
         if self.plain:
             assert self.dtype is not None
             return [TensorSpec(self.tensor, self.dtype, self.shape)]
@@ -178,11 +193,17 @@ class Entry:
             self.bytes,
             self.outliers or 0,
             _bits_of(self.outlier_dtype),
+            self.input.rounding.bits if self.input and self.input.rounding else None,
+            self.output.bits if self.output else None,
+            turn_cost(self.input.turn) if self.input else (),
         )
 
     def as_document(self) -> dict[str, Any]:
         """The entry for JSON, without what is absent."""
-        return {key: value for key, value in asdict(self).items() if value is not None and value != ()}
+        found = asdict(self)
+        found["input"] = self.input.as_document() if self.input else None
+        found["output"] = rounding_document(self.output) if self.output else None
+        return {key: value for key, value in found.items() if value is not None and value != ()}
 
     @staticmethod
     def of_document(document: Mapping[str, Any]) -> "Entry":
@@ -190,11 +211,35 @@ class Entry:
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
         }
+        if "input" in fields:
+            fields["input"] = InputEntry.of_document(fields["input"])
+        if "output" in fields:
+            fields["output"] = RoundingEntry(**fields["output"])
         return Entry(**fields)
 
 
 def _bits_of(dtype: str | None) -> int:
     return 8 * _SAFETENSORS[dtype][1] if dtype else 0
+
+
+def turn_cost(factors: Iterable[FactorEntry]) -> tuple[tuple[int, int], ...]:
+    """The order and the bits of each factor, as cost.py counts them."""
+    return tuple((factor.order, factor.bits) for factor in factors)
+
+
+def turn_as_cost(entry: TurnEntry) -> LayerCost:
+    """What cost.py needs of a turn that belongs to no layer: a layer without a weight."""
+    stored = sum(spec.bytes for spec in turn_parts(entry, entry.name))
+    return LayerCost(entry.width, entry.width, 0, 1.0, 0, 0, stored, turn=turn_cost(entry.turn))
+
+
+def turn_parts(entry: TurnEntry, module: str) -> list[TensorSpec]:
+    """The tensors of a turn at the entry of `module`, as the state dict names it."""
+    return _specs(module, entry.parts())
+
+
+def _specs(stem: str, parts: Iterable[Part]) -> list[TensorSpec]:
+    return [TensorSpec(f"{stem}.{suffix}", dtype, shape) for suffix, dtype, shape in parts]
 
 
 def file_size(specs: Iterable[TensorSpec]) -> int:

@@ -77,7 +77,7 @@ class Target:
         """The model opened on a device, ready to transcribe."""
         check_device(device)
         model, _ = self.open()
-        model.module.to(device)
+        model.to(device)
         return Recognizer.of(model, language, task)
 
     def entries(self) -> tuple[Entry, ...]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sottovoce.input_path import InputPath
 from sottovoce.numbers.coded import Coded
+from sottovoce.numbers.rounding import Rounding
 from sottovoce.numbers.sparse import Sparse
 
 Kind = Literal["linear", "embedding", "conv"]
@@ -14,12 +15,18 @@ Kind = Literal["linear", "embedding", "conv"]
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What a recipe can know of a layer before any weight is read."""
+    """What a recipe can know of a layer before any weight is read.
+
+    multiplies  whether it multiplies an activation; a table that is only looked up does not
+    cached      whether the decoder's cache holds what it puts out: attention's keys and values
+    """
 
     name: str
     kind: Kind
     rows: int
     columns: int
+    multiplies: bool = True
+    cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Layer:
 
     A convolution is its unfolded matrix: (out, in * kernel). `target` (out, in) float32 is what the
     weight should imitate; it moves in basis and model steps only. `input` is what happens to what it
-    reads. `steps` names what was done to it.
+    reads, `output` how the cache holds what it puts out. `steps` names what was done to it.
     """
 
     name: str
@@ -86,11 +93,18 @@ class Layer:
     target: Tensor
     steps: list[str] = field(default_factory=list)
     input: InputPath = field(default_factory=InputPath)
+    output: Rounding | None = None
+    kernel: int = 1
 
     @property
     def columns(self) -> int:
         """The number of inputs of one output row."""
         return self.target.shape[1]
+
+    @property
+    def inputs(self) -> int:
+        """The channels of what it reads: those of its `input` path."""
+        return self.columns // self.kernel
 
     def to(self, device: str) -> None:
         """Move its tensors to a device."""

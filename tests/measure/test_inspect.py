@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import sottovoce
+from sottovoce.cli.tables import inspection_view
 from sottovoce.cost import Workload
 from sottovoce.models import open_model
 
@@ -75,6 +76,26 @@ def test_its_parts_are_told_in_words(folder):
     assert parts["encoder.layers.0.self_attn.k_proj"] == "float32 + 50 % dropped"
     assert parts["encoder.layers.0.self_attn.v_proj"] == "int3 per tensor + zero"
     assert parts["encoder.conv1"] == "float32"
+
+
+def test_integer_activations_are_told_in_words_where_there_are_any(toy, tmp_path):
+    recipe = {"steps": [{"activations": {"symmetric": False}}, {"kv_cache": {"bits": 4}}]}
+    sottovoce.compress(toy("whisper"), recipe=recipe, output=tmp_path / "a")
+    seen = sottovoce.inspect(tmp_path / "a")
+    told = {row.name: row.activations for row in seen.rows}
+    assert told["encoder.layers.0.fc1"] == "int8 per token asymmetric"
+    assert told["decoder.layers.0.encoder_attn.k_proj"] == "int8 per token asymmetric, kv int4"
+    assert told["encoder.conv1"] == "-"
+    assert {row.activations for row in sottovoce.inspect(toy("whisper")).rows} == {"-"}
+    shown = [
+        [column.header for column in table(seen).columns],
+        [c.header for c in table(sottovoce.inspect(toy("whisper"))).columns],
+    ]
+    assert [words.count("activations") for words in shown] == [1, 0]
+
+
+def table(seen):
+    return next(iter(inspection_view(seen, 120)))
 
 
 def test_an_uncompressed_checkpoint_has_every_layer_and_is_its_own_base(toy):

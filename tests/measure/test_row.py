@@ -14,6 +14,16 @@ WANDA = {"wanda": {"where": "*.layers.*", "sparsity": "2:4"}}
         ([{"gptq": {"bits": 3, "group_size": 32}}], {"quantization": "gptq 3-bit g32"}),
         ([{"rtn": {"bits": 4, "group_size": "channel"}}], {"quantization": "rtn 4-bit channel"}),
         ([WANDA], {"sparsity": "wanda 2:4"}),
+        (["activations"], {"activations": "int8 per token"}),
+        (
+            [
+                {"rtn": {"bits": 8}},
+                {"activations": {"per": "tensor", "range": "mse", "symmetric": False, "bits": 4}},
+                {"kv_cache": {"bits": 4}},
+            ],
+            {"quantization": "rtn 8-bit channel", "activations": "int4 per tensor asymmetric mse + kv int4"},
+        ),
+        (["llm_int8"], {"quantization": "llm_int8", "activations": "int8 per token, from 6 float"}),
         ([WANDA, {"low_rank": {"rank": 0.1}}], {"sparsity": "wanda 2:4", "low_rank": "gram r=0.1"}),
         ([{"finetune": {"epochs": 2}}], {"recovery": "finetune 2 ep lr 0.0001"}),
         ([{"distill": {}}], {"recovery": "distill encoder+logits 1 ep lr 0.0001"}),
@@ -28,5 +38,5 @@ WANDA = {"wanda": {"where": "*.layers.*", "sparsity": "2:4"}}
     ],
 )
 def test_a_recipe_is_told_by_the_part_that_each_step_owns(steps, words):
-    expected = dict.fromkeys(("quantization", "sparsity", "low_rank", "recovery"), "-") | words
+    expected = dict.fromkeys(("quantization", "activations", "sparsity", "low_rank", "recovery"), "-") | words
     assert recipe_words(read_recipe({"steps": steps})) == expected

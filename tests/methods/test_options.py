@@ -19,7 +19,7 @@ def test_every_method_loads_under_its_name_and_says_what_it_does(name):
     assert len(method.summary) > 20
     assert "\n" in method.text
     needs = method.needs(method.options.fill(name, {}))
-    statistics = {"gram", "square", "absmax", "absolute", "attended"}
+    statistics = {"gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample"}
     assert needs <= {*statistics, "data"} or needs in ({"audio"}, {"transcripts"})
 
 
@@ -38,6 +38,9 @@ def test_grid_options_stand_only_where_the_function_takes_a_grid(name):
     method = find(name)
     takes = "grid" in inspect.signature(method.function).parameters
     assert method.options.takes_grid == takes
+    if method.owns in ("input", "output"):  # the grid of an activation, which a recipe's grid of weights is not
+        assert not takes
+        return
     assert (set(GRID_OPTIONS) & set(method.options.names())) == (set(GRID_OPTIONS) if takes else set())
     assert "grid" not in method.options.names()
     arguments = method.options.arguments(method.options.fill(name, {}))
@@ -51,16 +54,22 @@ def test_every_layer_method_runs_with_its_defaults(name):
     given = {"symmetric": False} if name == "hqq" else {}
     options = method.options.arguments(method.options.fill(name, given))
     layer = layer_of(some_weights(16, 24))
-    weight = method.function(layer, seen(some_inputs(60, 24)), **options)
-    part = getattr(weight, method.owns)
-    assert part is not getattr(layer.weight, method.owns)
-    assert torch.isfinite(weight.dense()).all()
+    made = method.function(layer, seen(some_inputs(60, 24)), **options)
+    for owned, value in zip(method.parts, (made,) if len(method.parts) == 1 else made, strict=True):
+        if owned == "input":
+            assert value != layer.input
+            assert torch.isfinite(value(some_inputs(7, 24))).all()
+        elif owned == "output":
+            assert torch.isfinite(value(some_inputs(7, 24))).all()
+        else:
+            assert getattr(value, owned) is not getattr(layer.weight, owned)
+            assert torch.isfinite(value.dense()).all()
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match=r"unknown method 'gtpq'; did you mean gptq\? there are: awq, distill, finetune, global_magnitude, gptq",
+        match=r"unknown method 'gtpq'; did you mean gptq\? there are: activations, awq, distill, ",
     ):
         find("gtpq")
 

@@ -17,13 +17,19 @@ from sottovoce.engines.torch import TorchEngine
 
 @dataclass
 class Counted:
-    """By layer: multiply-accumulates, passes over its weight, rows looked up; activations of all products."""
+    """By layer: multiply-accumulates, passes over its weight, rows looked up, activations read; of all products.
+
+    held is what is written to and read from the decoder's cache, attended what the decoder's attention multiplies.
+    """
 
     macs: Counter = field(default_factory=Counter)
     passes: Counter = field(default_factory=Counter)
     lookups: Counter = field(default_factory=Counter)
+    reads: Counter = field(default_factory=Counter)
     attention_macs: int = 0
+    attended: int = 0
     moved: int = 0
+    held: int = 0
 
 
 def count(model, samples, tokens):
@@ -42,6 +48,7 @@ def count(model, samples, tokens):
 @contextmanager
 def watched(model, counted):
     embedding = model.module.model.decoder.embed_tokens
+    decoding = []  # something while the decoder runs
     names = {module: name.removeprefix("model.") for name, module in model.module.named_modules()}
 
     def linear(module, inputs, output):
@@ -50,7 +57,10 @@ def watched(model, counted):
         places = output.numel() // len(module.weight)  # output positions, of a linear or a convolution
         counted.macs[name] += places * module.weight.numel()
         counted.passes[name] += 1
+        counted.reads[name] += inputs[0].numel()
         counted.moved += inputs[0].numel() + output.numel()
+        if decoding and name.endswith(("k_proj", "v_proj")):
+            counted.held += output.numel()
 
     def lookup(module, inputs, output):
         counted.lookups[names[module]] += output.numel() // module.weight.shape[1]
@@ -68,7 +78,11 @@ def watched(model, counted):
         elif attn_mask is not None:
             assert attn_mask.dtype == torch.bool
             allowed = attn_mask[0, 0]
-        counted.attention_macs += int(allowed.sum()) * heads * (width + value.shape[3])
+        macs = int(allowed.sum()) * heads * (width + value.shape[3])
+        counted.attention_macs += macs
+        if decoding:
+            counted.attended += macs
+            counted.held += key.numel() + value.numel()
         counted.moved += query.numel() + key.numel() + value.numel() + output.numel()
         return output
 
@@ -76,6 +90,11 @@ def watched(model, counted):
         module.register_forward_hook(linear if isinstance(module, (nn.Linear, nn.Conv1d)) else lookup)
         for module in model.module.modules()
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding))
+    ]
+    decoder = model.module.model.decoder
+    handles += [
+        decoder.register_forward_pre_hook(lambda module, inputs: decoding.append(True)),
+        decoder.register_forward_hook(lambda module, inputs, output: decoding.clear()),
     ]
     functional.scaled_dot_product_attention = attend
     try:

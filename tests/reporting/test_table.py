@@ -41,6 +41,17 @@ def test_columns_that_say_nothing_are_left_out_except_four():
     assert titles(table) == ["Model", "Quantization", "Sparsity", "MB", "WER"]
 
 
+def test_integer_activations_have_a_column_and_a_note_where_a_row_has_any():
+    plain = make_row("a", quantization="rtn", megabytes=2, macs=1, bit_operations=1)
+    rounded = replace(plain, key="b", activations="int8 per token + kv int4")
+    table = make_table([plain, rounded])
+    assert titles(table)[:4] == ["Model", "Quantization", "Activations", "Sparsity"]
+    assert texts(table, "Activations") == ["-", "int8 per token + kv int4"]
+    note = "Activations that a row rounds count at the bits that it gives them."
+    assert note in table.notes
+    assert note not in make_table([plain]).notes
+
+
 def test_cells_say_what_was_measured():
     table = make_table(sweep())
     assert texts(table, "MB") == ["151.1", "37.8", "23.6", "21.6", "23.6", "-"]

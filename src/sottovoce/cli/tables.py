@@ -90,15 +90,20 @@ def inspection_view(seen: Inspection, width: int) -> Iterator[RenderableType]:
     table.add_column("layer", no_wrap=width >= _WIDE, overflow="fold")
     table.add_column("shape", no_wrap=True)
     table.add_column("parts", overflow="fold", min_width=18)
+    integer = any(row.activations != "-" for row in seen.rows)
+    if integer:
+        table.add_column("activations", overflow="fold", min_width=12)
     for title in ("bits", "bytes", "%"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in seen.rows:
         shape = " x ".join(map(str, row.shape))
-        table.add_row(row.name, shape, row.parts, f"{row.bits:.2f}", f"{row.bytes:,}", f"{100 * row.share:.1f}")
+        words = [row.name, shape, row.parts, *([row.activations] if integer else [])]
+        table.add_row(*words, f"{row.bits:.2f}", f"{row.bytes:,}", f"{100 * row.share:.1f}")
     table.add_row(
         "everything else",
         "",
         "norms, biases, header",
+        *([""] if integer else []),
         "",
         f"{seen.rest_bytes:,}",
         f"{100 * seen.rest_bytes / seen.bytes:.1f}",
@@ -125,7 +130,7 @@ def catalogue_view(listed: Mapping[str, Any]) -> Iterator[RenderableType]:
     table.add_column("paper", no_wrap=True)
     for method in listed["methods"]:
         options = Text(f"[{' '.join(method['options'])}]" if method["options"] else "", style="dim")
-        table.add_row(method["name"], method["owns"], Group(Text(method["summary"]), options), Text(method["paper"]))
+        table.add_row(method["name"], ", ".join(method["owns"]), Group(Text(method["summary"]), options), Text(method["paper"]))
     yield table
     recipes = Table(box=None, pad_edge=False, header_style="bold", title="recipes", title_justify="left")
     for title in ("name", "what it does"):
@@ -146,12 +151,13 @@ def description_view(described: Mapping[str, Any]) -> Iterator[RenderableType]:
     needs = " and ".join(described["needs"]) or "no data"
     if described["needs_follow_options"]:
         needs += " (with these defaults)"
-    facts = f"scope {described['scope']}, replaces {described['owns']}, needs {needs}, from {described['paper']}"
+    facts = f"scope {described['scope']}, replaces {' and '.join(described['owns'])}, needs {needs}, from {described['paper']}"
     yield Text(f"{facts}\n", style="dim")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("option", "type", "default", "what it means"):
         table.add_column(title, overflow="fold")
     for option in described["options"]:
         table.add_row(*(escape(option[key]) for key in ("option", "type", "default", "text")))
-    table.add_row("where", "pattern | list", "*", "layers it works on; ! takes out, ~ may match nothing")
+    usual = escape(" ".join(described["where"]))
+    table.add_row("where", "pattern | list", usual, "layers it works on; ! takes out, ~ may match nothing")
     yield table

@@ -25,7 +25,8 @@ class TorchEngine:
     def step(self, tokens: Tensor, memory: Encoded, cache: Any) -> tuple[Tensor, Any]:
         """The head sees the last position only: earlier logits of the prompt are never used."""
         module = self.model.module
+        held = self.model.cache() if cache is None else cache
         out = module.model.decoder(
-            input_ids=tokens, past_key_values=cache, use_cache=True, **self.model.decoder_keywords(memory)
+            input_ids=tokens, past_key_values=held, use_cache=True, **self.model.decoder_keywords(memory)
         )
         return module.proj_out(out.last_hidden_state[:, -1]), out.past_key_values

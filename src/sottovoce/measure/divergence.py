@@ -34,5 +34,8 @@ def next_tokens(model: SpeechModel, clip: Clip) -> Tensor:
     """(tokens, vocabulary) float64: the log probabilities of what follows each token of a clip."""
     memory = model.encode([clip.features])
     tokens = clip.tokens.to(model.module.device)
-    out = model.module.model.decoder(input_ids=tokens, **model.decoder_keywords(memory))
+    cache = model.cache()
+    out = model.module.model.decoder(
+        input_ids=tokens, past_key_values=cache, use_cache=cache is not None, **model.decoder_keywords(memory)
+    )
     return model.module.proj_out(out.last_hidden_state[0]).double().log_softmax(-1)

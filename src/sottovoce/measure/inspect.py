@@ -7,13 +7,17 @@ from typing import Any
 
 from sottovoce.cost import Cost, Workload, bits_per_weight, cost
 from sottovoce.models.base import SpeechModel
-from sottovoce.table import Entry
+from sottovoce.models.products import turn_products
+from sottovoce.table import Entry, turn_as_cost
 from sottovoce.target import Target, find_target
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer: bytes on disk, its share of the whole file, bits for each of its weights, all included."""
+    """One layer: bytes on disk, its share of the whole file, bits for each of its weights, all included.
+
+    activations tells how its input is rounded, and how the cache holds its output; "-" where they are floats.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -22,6 +26,7 @@ class LayerRow:
     bytes: int
     share: float
     steps: tuple[str, ...]
+    activations: str = "-"
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
     layout, entries = target.layout(), target.entries()
     work = workload or default_workload(layout)
     costs = {entry.name: entry.as_cost() for entry in entries}
+    turns = target.artifact.turns if target.artifact else ()
+    turned = {turn.name: turn_as_cost(turn) for turn in turns}
+    products = layout.products(work)
+    products += turn_products(products, turns)
     rows = tuple(
         LayerRow(
             entry.name,
@@ -76,6 +85,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
             entry.bytes,
             entry.bytes / target.bytes,
             entry.steps,
+            activations_text(entry),
         )
         for entry in entries
     )
@@ -90,7 +100,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
         sum(entry.kept for entry in entries),
         bits_per_weight(costs.values()),
         work,
-        cost(layout.products(work), costs, work),
+        cost(products, costs | turned, work),
         target.artifact.recipes if target.artifact else (),
         target.artifact.calibrations if target.artifact else (),
         target.artifact.trainings if target.artifact else (),
@@ -124,3 +134,15 @@ def parts_text(entry: Entry) -> str:
     if entry.rank is not None:
         words.append(f"rank {entry.rank} {entry.factor_dtype}")
     return " + ".join(words)
+
+
+def activations_text(entry: Entry) -> str:
+    """What happens to a layer's input, and how the cache holds its output: "turned, int8 per token, kv int4"."""
+    words = []
+    if entry.input:
+        words += ["turned"] if entry.input.turn else []
+        words += ["divided"] if entry.input.divisor else []
+        words += [entry.input.rounding.text] if entry.input.rounding else []
+    if entry.output:
+        words.append(f"kv int{entry.output.bits}")
+    return ", ".join(words) or "-"

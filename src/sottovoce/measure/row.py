@@ -10,7 +10,7 @@ from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
 from sottovoce.recipe import Recipe, Step
 
-FORMAT = 2
+FORMAT = 3
 CURVE_POINTS = 200
 
 
@@ -18,8 +18,8 @@ CURVE_POINTS = 200
 class Row:
     """A row as a sweep writes it and a report reads it.
 
-    quantization, sparsity, low_rank, recovery, calibration, trained_on are the table's words, "-" where there
-    is nothing. Sizes are in bytes, costs are of one utterance of `workload`; scores has one item a data set;
+    quantization, activations, sparsity, low_rank, recovery, calibration, trained_on are the table's words, "-" where
+    there is nothing. Sizes are in bytes, costs are of one utterance of `workload`; scores has one item a data set;
     curve has points of what was trained. An error leaves the measured fields empty.
     """
 
@@ -33,6 +33,7 @@ class Row:
     compressed: bool
     recovery: str = "-"
     trained_on: str = "-"
+    activations: str = "-"
     bytes: int | None = None
     bits_per_weight: float | None = None
     nonzeros: int | None = None
@@ -98,7 +99,8 @@ def thinned(curve: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
     """The table's words for a recipe: its steps by the part that they own."""
-    words: dict[str, list[str]] = {"quantization": [], "sparsity": [], "low_rank": [], "recovery": []}
+    parts = ("quantization", "activations", "sparsity", "low_rank", "recovery")
+    words: dict[str, list[str]] = {part: [] for part in parts}
     for step in recipe.steps:
         options = step.options
         if step.method.owns == "base" and "bits" in options:
@@ -115,6 +117,7 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
             words["low_rank"].append(f"{options.get('metric', step.method.name)} r={options['rank']:g}")
         elif step.method.owns == "values":
             words["recovery"].append(_recovery_words(step))
+        words["activations"] += _activation_words(step)
     return {part: " + ".join(dict.fromkeys(said)) or "-" for part, said in words.items()}
 
 
@@ -126,3 +129,17 @@ def _recovery_words(step: Step) -> str:
     kept = f"r={options['rank']}" if "rank" in options else ""
     pace = f"{options['epochs']:g} ep lr {options['learning_rate']:g}"
     return " ".join(filter(None, (step.method.name, kept, learned, pace)))
+
+
+def _activation_words(step: Step) -> list[str]:
+    """How a step rounds what layers read and what the cache holds: "int8 per tensor mse", "kv int4"."""
+    options, parts = step.options, step.method.parts
+    if "output" in parts:
+        return [f"kv int{options['bits']}"]
+    if "input" not in parts:
+        return []
+    if step.method.owns == "base":  # llm_int8
+        return [f"int8 per token, from {options['threshold']:g} float"]
+    grid = "" if options["symmetric"] else "asymmetric"
+    found = "" if options["range"] == "absmax" else options["range"]
+    return [" ".join(filter(None, (f"int{options['bits']} per {options['per']}", grid, found)))]

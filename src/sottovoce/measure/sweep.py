@@ -143,7 +143,7 @@ class _Worker:
 
     def row(self, job: Job) -> Row:
         """The row of a job, with its error if it failed."""
-        words: dict[str, Any] = dict.fromkeys(("quantization", "sparsity", "low_rank", "recovery"), "-")
+        words: dict[str, Any] = dict.fromkeys(("quantization", "activations", "sparsity", "low_rank", "recovery"), "-")
         if job.recipe:
             words |= recipe_words(job.recipe)
             if job.recipe.trains:
@@ -218,7 +218,7 @@ class _Worker:
             plan = job.calibration
             model, _ = job.target.open()
             corpus = read_calibration(plan.data, plan.limit, plan.seed, model)
-            model.module.to(self.device)
+            model.to(self.device)
             tokens = plan.tokens
             assert tokens in ("own", "transcript")
             made = calibrate(model, corpus, tokens=tokens, seed=plan.seed, language=self.plan.language)  # type: ignore[arg-type]

@@ -16,12 +16,15 @@ from sottovoce.nearest import unknown
 from sottovoce.weight import LayerShape
 
 METHODS = {
+    "activations": "sottovoce.methods.activations:activations",
     "awq": "sottovoce.methods.awq:awq",
     "distill": "sottovoce.methods.distill:distill",
     "finetune": "sottovoce.methods.finetune:finetune",
     "gptq": "sottovoce.methods.gptq:gptq",
     "global_magnitude": "sottovoce.methods.magnitude:global_magnitude",
     "hqq": "sottovoce.methods.hqq:hqq",
+    "kv_cache": "sottovoce.methods.kv_cache:kv_cache",
+    "llm_int8": "sottovoce.methods.llm_int8:llm_int8",
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
@@ -37,7 +40,7 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "input", "values"]
+Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output"]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
@@ -49,26 +52,34 @@ Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 class Method:
     """One method: its function, what it works on, what it owns and what it must see.
 
-    scope   "layer": (layer, stats, **options) -> Weight, or InputPath if it owns "input";
+    scope   "layer": (layer, stats, **options) -> what it owns: a Weight, or an InputPath if it owns "input", or a
+            Rounding if it owns "output", or one of each in the order of `parts`;
             "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None
-    owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
-            them and leaves masks and grids as they are
+    parts   what it replaces: parts of a weight, the input path or the output's rounding; or the basis, or the values
+            of the parts that are there: it moves them and leaves masks and grids as they are
     needs   which of "gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample", "data"
             (calibration) and "audio", "transcripts" (training) it uses; may depend on the options
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     refuse_model  the same of all its layers at once: (the model without weights, their names, options) -> str | None
+    where   the patterns of the layers that it works on where a recipe names none
     """
 
     name: str
     scope: Scope
-    owns: Part
+    parts: tuple[Part, ...]
     function: Callable[..., Any]
     options: OptionTable
     needs_of: Needs
     after_norms: bool
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None]
     refuse_model: RefuseModel
+    where: tuple[str, ...]
+
+    @property
+    def owns(self) -> Part:
+        """The first of its parts, which tells what kind of method it is."""
+        return self.parts[0]
 
     def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
         """The statistics that it uses under these options."""
@@ -97,17 +108,21 @@ class Method:
 def method(
     *,
     scope: Scope,
-    owns: Part,
+    owns: Part | tuple[Part, ...],
     needs: Needs = frozenset(),
     after_norms: bool = False,
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None] = lambda shape, options: None,
     refuse_model: RefuseModel = lambda model, names, options: None,
+    where: tuple[str, ...] = ("*",),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         options = OptionTable.of(function)
-        declared = Method(function.__name__, scope, owns, function, options, needs, after_norms, refuse, refuse_model)
+        parts = (owns,) if isinstance(owns, str) else owns
+        declared = Method(
+            function.__name__, scope, parts, function, options, needs, after_norms, refuse, refuse_model, where
+        )
         function.declared = declared  # type: ignore[attr-defined]
         return function
 

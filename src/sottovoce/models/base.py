@@ -20,6 +20,7 @@ from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.sites import head_sites
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
+from sottovoce.numbers.rounding import Rounding
 from sottovoce.weight import Kind, Layer, LayerShape, Weight
 
 
@@ -38,6 +39,7 @@ class SpeechModel(ABC):
         self.checkpoint = checkpoint
         self.module = module.eval()
         self.paths = InputPaths()
+        self.cached_roundings: dict[str, Rounding] = {}
         self.stored_dtypes = dict(stored_dtypes)
         self.processor = AutoProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
         saved = checkpoint.folder / "generation_config.json"
@@ -114,7 +116,14 @@ class SpeechModel(ABC):
             kind: Kind = (
                 "linear" if isinstance(module, nn.Linear) else "conv" if isinstance(module, nn.Conv1d) else "embedding"
             )
-            shapes[name] = LayerShape(name, kind, module.weight.shape[0], module.weight[0].numel())
+            shapes[name] = LayerShape(
+                name,
+                kind,
+                module.weight.shape[0],
+                module.weight[0].numel(),
+                multiplies=kind != "embedding" or self._is_head(module),
+                cached=name.startswith("decoder.layers.") and name.endswith((".k_proj", ".v_proj")),
+            )
         return shapes
 
     @cached_property
@@ -138,20 +147,48 @@ class SpeechModel(ABC):
         layers = {}
         for name, shape in self.shapes.items():
             stored = self.stored_dtypes.get(f"{full_name(name)}.weight", torch.float32)
-            base = self.find(name).weight.detach().reshape(shape.rows, shape.columns).clone().to(stored)  # type: ignore[operator]
-            layers[name] = Layer(name, shape.kind, Weight(base), base.float())
+            module = self.find(name)
+            base = module.weight.detach().reshape(shape.rows, shape.columns).clone().to(stored)  # type: ignore[operator]
+            [kernel] = module.kernel_size if isinstance(module, nn.Conv1d) else (1,)
+            layers[name] = Layer(name, shape.kind, Weight(base), base.float(), kernel=kernel)
         return layers
 
     @torch.no_grad()
     def assign(self, layer: Layer) -> None:
-        """Write a layer's weight and its input's path into its module: the only line that does.
+        """Write a layer's weight, its input's path and its output's rounding: the only line that does.
 
-        copy_ keeps a tied head tied.
+        copy_ keeps a tied head tied. The path of a tied embedding is that of the head's input.
         """
-        weight = self.find(layer.name).weight
+        module = self.find(layer.name)
+        weight = module.weight
         assert isinstance(weight, Tensor)
         weight.copy_(layer.weight.dense().view_as(weight))
-        self.paths.set(layer.name, self.find(layer.name), layer.input)
+        if layer.input and not self.shapes[layer.name].multiplies:
+            raise ValueError(f"{layer.name} is only looked up: it has no input that a path could change")
+        self.paths.set(layer.name, self.module.proj_out if self._is_head(module) else module, layer.input)
+        self.cached_roundings.pop(layer.name, None)
+        if layer.output is not None:
+            self.cached_roundings[layer.name] = layer.output
+
+    def to(self, device: str) -> None:
+        """Move the module and the paths of its inputs to a device."""
+        self.module.to(device)
+        self.paths.to(device)
+
+    def cache(self) -> Any:
+        """An empty cache for the decoder, which rounds what it holds; None where nothing is rounded."""
+        if not self.cached_roundings:
+            return None
+        from sottovoce.models.cache import pairs_of, rounded_cache
+
+        blocks = len(self.module.model.decoder.layers)
+        return rounded_cache(
+            pairs_of(self.cached_roundings, blocks, "self_attn"),
+            pairs_of(self.cached_roundings, blocks, "encoder_attn"),
+        )
+
+    def _is_head(self, module: nn.Module) -> bool:
+        return self.module.proj_out.weight is module.weight
 
     @property
     def turns(self) -> dict[str, Turn]:

@@ -135,7 +135,7 @@ class Moonshine(SpeechModel):
         def run(hidden: Tensor, context: Context) -> Tensor:
             keywords = dict(context.block)
             mask = keywords.pop("attention_mask")
-            return module(hidden, mask, context.memory, past_key_values=None, use_cache=False, **keywords)
+            return module(hidden, mask, context.memory, past_key_values=self.cache(), use_cache=False, **keywords)
 
         return Unit(
             name,

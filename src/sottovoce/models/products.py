@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sottovoce.cost import Product, Workload, attention
+from sottovoce.path_table import TurnEntry
 from sottovoce.weight import LayerShape
 
 
@@ -44,8 +45,9 @@ def transformer_products(
     for name, shape in shapes.items():
         if name in convolutions:
             conv = convolutions[name]
-            moved = conv.channels * conv.positions_in + shape.rows * conv.positions_out
-            products.append(Product(name, name, conv.positions_out, 1, moved=moved))
+            read = conv.channels * conv.positions_in
+            moved = read + shape.rows * conv.positions_out
+            products.append(Product(name, name, conv.positions_out, 1, moved=moved, read=read))
         elif shape.kind == "embedding":
             lookups = frames if name.startswith("encoder.") else positions
             products.append(Product(name, name, lookups=lookups, moved=lookups * shape.columns))
@@ -65,18 +67,35 @@ def transformer_products(
     self_keys = sum(range(1, sizes.prompt + 1)) + sum(lengths[1:]) * workload.beam
     cache = 2 * width * (lengths[0] + sum(lengths[1:]) * workload.beam)  # read; its writes are k_proj's and v_proj's
     for i in range(sizes.decoder_blocks):
+        block = f"decoder.layers.{i}"
         products.append(
             Product(
-                f"decoder.layers.{i}.attention",
+                f"{block}.attention",
                 None,
                 macs=2 * self_keys * width,
                 moved=2 * positions * width + cache,
+                held=tuple((f"{block}.self_attn.{part}_proj", cache // 2) for part in "kv"),
             )
         )
-        name = f"decoder.layers.{i}.cross_attention"
-        products.append(attention(name, positions, frames, width, 2 * frames * width * workload.tokens))
+        makers = [f"{block}.encoder_attn.{part}_proj" for part in "kv"]
+        cached = 2 * frames * width * workload.tokens
+        products.append(attention(f"{block}.cross_attention", positions, frames, width, cached, makers))
     return products
 
 
+def turn_products(products: Sequence[Product], turns: Sequence[TurnEntry]) -> list[Product]:
+    """The products of turns at the entry of blocks and norms, each under its module's name: once for every position."""
+    by_name = {product.name: product for product in products}
+    found = []
+    for turn in turns:
+        stack = turn.name.partition(".")[0]
+        alike = by_name[f"{stack}.layers.0.self_attn.q_proj"]
+        read = alike.vectors * turn.width
+        found.append(Product(turn.name, turn.name, alike.vectors, alike.passes, moved=2 * read, read=read))
+    return found
+
+
 def _linear(shape: LayerShape, vectors: int, passes: int, name: str | None = None) -> Product:
-    return Product(name or shape.name, shape.name, vectors, passes, moved=vectors * (shape.rows + shape.columns))
+    read, written = vectors * shape.columns, vectors * shape.rows
+    held = ((shape.name, written),) if shape.cached else ()
+    return Product(name or shape.name, shape.name, vectors, passes, moved=read + written, read=read, held=held)

@@ -94,7 +94,7 @@ class Whisper(SpeechModel):
                 context.block["attention_mask"],
                 context.memory,
                 encoder_attention_mask=None,
-                past_key_values=None,
+                past_key_values=self.cache(),
                 use_cache=False,
             )
 

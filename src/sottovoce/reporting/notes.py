@@ -38,6 +38,8 @@ def notes(rows: Sequence[Row], sets: Sequence[str]) -> tuple[str, ...]:
     if any(row.bit_operations is not None or row.memory_bytes is not None for row in rows):
         workloads = _listed(workload_words(row.workload) for row in rows if row.workload)
         found.append(f"GBOPs (10^9 bit operations) and memory I/O: one utterance{workloads and f' of {workloads}'}.")
+        if any(row.activations != "-" for row in rows):
+            found.append("Activations that a row rounds count at the bits that it gives them.")
     return tuple(found)
 
 

@@ -102,6 +102,7 @@ def _columns(rows: Sequence[Row], sets: Sequence[str], names: dict[str, str]) ->
     return [
         _words("Model", [names[row.model] for row in rows], always=True),
         _words("Quantization", [row.quantization for row in rows], always=True),
+        _words("Activations", [row.activations for row in rows]),
         _words("Sparsity", [row.sparsity for row in rows], always=True),
         _words("Low rank", [row.low_rank for row in rows]),
         _words("Recovery", [row.recovery for row in rows]),

@@ -36,8 +36,19 @@ def forward(model: SpeechModel, batch: Batch, *, decoder: bool, hidden: bool) ->
     if not decoder:
         return Forward(memory, None, heard)
     inner, device = model.module.model.decoder, model.module.device
+    cache = model.cache()
+    if cache is not None and inner.training and inner.gradient_checkpointing:
+        raise ValueError(
+            "rounded keys and values cannot be computed twice, as checkpoint_activations asks for; put kv_cache after "
+            "what trains, or set checkpoint_activations: false"
+        )
     with tapped(inner.layers if hidden else ()) as outputs:
-        decoded = inner(input_ids=batch.inputs.to(device), use_cache=False, **model.decoder_keywords(memory))
+        decoded = inner(
+            input_ids=batch.inputs.to(device),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **model.decoder_keywords(memory),
+        )
     learned = (batch.labels != IGNORED).to(device)
     said = tuple(states[learned] for [states] in outputs)
     return Forward(memory, model.module.proj_out(decoded.last_hidden_state), heard + said)

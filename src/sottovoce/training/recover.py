@@ -92,7 +92,8 @@ def _was_changed(layer: Layer) -> bool:
 
 def _teacher(model: "SpeechModel", data: TrainingData) -> "SpeechModel":
     teacher = data.teacher()
-    teacher.module.to(model.module.device).requires_grad_(False)
+    teacher.to(model.module.device)
+    teacher.module.requires_grad_(False)
     return teacher
 
 

@@ -1,0 +1,49 @@
+"""LLM.int8(): 8-bit weights and activations, with the activations' outliers multiplied as floats.
+
+Dettmers, Lewis, Belkada, Zettlemoyer, "LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale", 2022,
+arXiv:2208.07339, sections 3.1 and 3.2. A scale for each output row of the weight and for each vector of the
+activation; a value of at least `threshold` is left out of both its vector's scale and the integer product, and
+meets the dequantized weight in a second one. No calibration.
+
+The paper and bitsandbytes keep a whole input channel in floats as soon as one vector of the batch has an outlier
+there, so what else is in the batch changes a result. Here each vector decides for itself, which is what bitsandbytes
+does with a batch of one vector. bitsandbytes' module has the threshold 0 (no outliers) by default; 6 is the paper's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sottovoce.input_path import InputPath
+from sottovoce.methods import method
+from sottovoce.methods.options import FactorDtype, dtype_of
+from sottovoce.numbers.grid import Grid, round_to_grid
+from sottovoce.numbers.rounding import Rounding
+from sottovoce.stats import InputStats
+from sottovoce.weight import Layer, LayerShape, Weight
+
+_BITS = 8
+
+
+def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
+    if shape.kind == "conv":
+        return f"llm_int8 multiplies tokens, and {shape.name} is a convolution; rtn with activations would work there"
+    return None
+
+
+@method(scope="layer", owns=("base", "input"), refuse=_refuse, where=("blocks",))
+def llm_int8(
+    layer: Layer,
+    stats: InputStats,
+    *,
+    threshold: Annotated[
+        float, Field(gt=0, description="the magnitude from which a value is an outlier and stays a float")
+    ] = 6.0,
+    scale_dtype: FactorDtype = "float16",
+) -> tuple[Weight, InputPath]:
+    """Round the base to nearest with a scale for each row, and what it reads with one for each vector."""
+    grid = Grid(_BITS, "channel", symmetric=True, scale_dtype=dtype_of(scale_dtype))
+    rounding = Rounding(_BITS, "token", symmetric=True, threshold=threshold)
+    return layer.with_base(round_to_grid(layer.kept_target(), grid)), replace(layer.input, rounding=rounding)

@@ -203,3 +203,14 @@ def test_the_path_of_a_tied_embedding_is_that_of_the_heads_input(toy):
     model.assign(layer)
     assert torch.equal(model.module.model.decoder.embed_tokens(tokens), looked_up)
     assert torch.equal(model.module.proj_out(x), layer.input(x) @ layer.weight.dense().T)
+
+
+def test_paths_move_with_their_model(toy):
+    _, model, _ = with_paths(toy("whisper"))
+    before = set(model.paths.paths)
+    model.to("meta")
+    assert set(model.paths.paths) == before
+    for path in model.paths.paths.values():
+        tensors = [*(path.turn.factors if path.turn else ()), path.divisor, path.rounding and path.rounding.scale]
+        assert {tensor.device.type for tensor in tensors if tensor is not None} <= {"meta"}
+    assert model.module.device.type == "meta"

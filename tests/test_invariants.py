@@ -17,6 +17,7 @@ from sottovoce.artifact import load_layers, read_artifact, save
 from sottovoce.calibration import calibrate
 from sottovoce.collect import State, run
 from sottovoce.loop import compress_layers
+from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods import METHODS
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip
@@ -24,6 +25,7 @@ from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.palette import Palettized
 from sottovoce.numbers.scales import RoundedScales
 from sottovoce.recipe import Recipe, read_recipe, select
+from sottovoce.recognizer import Recognizer
 from sottovoce.speech.audio import read as read_audio
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.stats import InputStats
@@ -118,6 +120,13 @@ RECIPES = {
         "rtn",
     ],
     "trained with rounded inputs": ["activations", "rtn", {"finetune": {**LESSONS, "learned_scales": True}}],
+    "integers throughout": ["smoothquant", {"gptq": {"bits": 8}}, "activations", {"kv_cache": {"bits": 4}}],
+    "outliers apart, trained": [
+        {"wanda": {"where": BLOCKS}},
+        {"llm_int8": {"threshold": 1.5}},
+        "kv_cache",
+        {"finetune": {**LESSONS, "learned_scales": True}},
+    ],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
@@ -492,6 +501,30 @@ def test_a_transcript_does_not_depend_on_its_batch_its_order_or_the_threads(name
         torch.set_num_threads(1)
 
 
+INTEGERS = {
+    "per token": ["activations", {"kv_cache": {"bits": 8}}],
+    "of few bits": [{"activations": {"bits": 5, "symmetric": False}}, {"kv_cache": {"bits": 4}}],
+    "per clip and per tensor": [
+        {"activations": {"where": "encoder.conv*"}},
+        {"activations": {"per": "tensor", "range": "percentile"}},
+    ],
+    "outliers": [{"llm_int8": {"threshold": 2.0}}],
+}
+
+
+@pytest.mark.parametrize("recipe", INTEGERS)
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_a_transcript_of_integer_activations_does_not_depend_on_its_batch_either(name, recipe, toy, clips, audio):
+    model, _ = compressed(toy(name), INTEGERS[recipe], Material(clips(name)))
+    recognizer = Recognizer.of(model)
+    alone = [recognizer.transcribe(clip) for clip in audio]
+    assert len(set(alone)) > 4
+    assert alone != [sottovoce.load(toy(name)).transcribe(clip) for clip in audio]
+    assert recognizer.transcribe(audio) == alone
+    order = np.random.default_rng(0).permutation(len(audio))
+    assert recognizer.transcribe([audio[i] for i in order]) == [alone[i] for i in order]
+
+
 @pytest.mark.parametrize(("name", "apart"), [("whisper", 1e-5), ("moonshine", 0)])
 def test_what_is_heard_does_not_depend_on_the_batch(name, apart, toy, audio):
     # a convolution of a batch of equal windows may be summed in another order; padding would be worth 1 and more
@@ -710,6 +743,17 @@ def test_missing_and_needless_data_are_refused_before_a_weight_is_read(toy, spee
 
 
 # --- the verb -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["whisper", "moonshine untied"])
+def test_integer_activations_are_what_is_saved_loaded_and_transcribed(name, toy, speech, clips, tmp_path, audio):
+    steps = [*INTEGERS["of few bits"], {"rtn": {"bits": 4}}]
+    sottovoce.compress(toy(name), recipe={"steps": steps}, output=tmp_path / "a")
+    model, _ = compressed(toy(name), steps, Material())
+    loaded = sottovoce.load(tmp_path / "a")
+    for clip in clips(name):
+        assert torch.equal(next_tokens(loaded.model, clip), next_tokens(model, clip))
+    assert loaded.transcribe(audio) == Recognizer.of(model).transcribe(audio)
 
 
 @pytest.mark.parametrize("name", ["whisper", "moonshine untied"])

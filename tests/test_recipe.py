@@ -418,7 +418,7 @@ def test_a_method_says_what_it_does_and_what_each_option_is(name):
     for row in step.method.options.rows():
         assert row["text"], row["option"]
         assert row["type"] != "any", row["option"]
-    assert step.method.refuse(LayerShape("layer", "linear", 32, 32), step.options) is None
+    assert step.method.refuse(LayerShape("layer", "linear", 32, 32, cached=True), step.options) is None
 
 
 def test_a_wider_toy_takes_groups_of_its_own_width(tmp_path):

@@ -19,7 +19,7 @@ X = X.index_put((torch.tensor([0, 0, 7, 9]), torch.tensor([3, 20, 20, 47])), tor
 
 def outputs(w, x, threshold):
     """What a layer puts out for x under the method."""
-    weight, path = llm_int8(layer_of(w), InputStats(), threshold=threshold, scale_dtype="float32")
+    weight, path = llm_int8(layer_of(w), InputStats(), threshold=threshold, dtype="float32")
     return linear(path(x), weight.dense())
 
 

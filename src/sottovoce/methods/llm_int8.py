@@ -41,9 +41,9 @@ def llm_int8(
     threshold: Annotated[
         float, Field(gt=0, description="the magnitude from which a value is an outlier and stays a float")
     ] = 6.0,
-    scale_dtype: FactorDtype = "float16",
+    dtype: FactorDtype = "float16",
 ) -> tuple[Weight, InputPath]:
     """Round the base to nearest with a scale for each row, and what it reads with one for each vector."""
-    grid = Grid(_BITS, "channel", symmetric=True, scale_dtype=dtype_of(scale_dtype))
+    grid = Grid(_BITS, "channel", symmetric=True, scale_dtype=dtype_of(dtype))
     rounding = Rounding(_BITS, "token", symmetric=True, threshold=threshold)
     return layer.with_base(round_to_grid(layer.kept_target(), grid)), replace(layer.input, rounding=rounding)

@@ -3,8 +3,9 @@
     python -m bench.peers [--only rtn gptq ...]
 
 Runs where sottovoce and some of the packages are installed (an environment of its own: they pin other versions) and
-says which are absent: compressed-tensors and llmcompressor, torchao, hqq, bitsandbytes; slim is the authors'
-repository (github.com/Mohammad-Mozaffari/slim) on PYTHONPATH. Weights and inputs are linears of the built-in models.
+says which are absent: llmcompressor with compressed-tensors, torchao, hqq, auto-round, bitsandbytes; slim is the
+authors' repository (github.com/Mohammad-Mozaffari/slim) on PYTHONPATH. Weights and inputs are those of linears of the
+built-in models.
 A number is sum(D G D^T) over sum(W G W^T) with D the difference of rounded and true weights and G the Gram matrix,
 averaged over the linears, unless its line names another. The exit code is 1 where ours is more than 1 % above theirs
 at the same thing. Not the same are symmetric grids beside llmcompressor, which has a level more (-8..7 at 4 bits,
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -145,6 +147,17 @@ def ours(method: str, case: Case, grid: Grid, **options: Any) -> Tensor:
     """(out, in): what our method makes of a case; its other options have their defaults."""
     found = find(method).function(case.layer, case.stats, grid=grid, **options)
     return found.dense()
+
+
+def output_of(x: Tensor, weight: Weight, path: Any) -> Tensor:
+    """(n, out): what a linear with that weight puts out when its input x (n, in) takes that path."""
+    from sottovoce.input_path import InputPaths
+
+    dense = weight.dense()
+    linear = nn.Linear(dense.shape[1], dense.shape[0], bias=False)
+    linear.weight.data.copy_(dense)
+    InputPaths().set("linear", linear, path)
+    return linear(x[None])[0]
 
 
 def mean(values: Iterator[float]) -> float:
@@ -298,7 +311,7 @@ def _our_smoothing(case: Case, absmax: Tensor) -> Tensor:
     return asked[0]
 
 
-# --- torchao, hqq, bitsandbytes, slim ---------------------------------------------------------------
+# --- torchao, hqq, auto-round, bitsandbytes, slim ---------------------------------------------------------------
 
 
 def rtn_beside_torchao(cases: Cases) -> Iterator[Line]:
@@ -345,6 +358,70 @@ def _sparse_error(case: Case, dense: Tensor) -> float:
     return float((dense - case.w).abs().pow(0.7).mean() / case.w.abs().pow(0.7).mean())
 
 
+def autoround_beside_its_authors(cases: Cases) -> Iterator[Line]:
+    """The authors' quantizer and sign descent on the error of one layer's output by its Gram matrix, as ours has it."""
+    from auto_round.algorithms.quantization.sign_round.sign_sgd import SignSGD
+    from auto_round.data_type.int import quant_tensor_asym
+    from sottovoce.reconstruction.settings import Learning
+
+    steps, some = 200, cases[::4]
+    for number in (2, 3, 4):
+        grid, mine, theirs = Grid(number, 32, symmetric=False, scale_dtype=torch.float32), [], []
+        for case in some:
+            layer, gram = case.layer, case.stats.gram / case.stats.count
+            block = SimpleNamespace(names=[case.name], layers={case.name: layer}, apart={case.name: case.stats})
+            learning = Learning(iterations=steps, checks=steps, patience=steps)
+            find("autoround").function(block, grid=grid, learning=learning)
+            mine.append(case.output_error(layer.weight.dense()))
+
+            offset = torch.zeros(case.w.numel() // 32, 32, requires_grad=True)
+            low, high = (torch.ones(len(offset), requires_grad=True) for _ in range(2))
+            optimizer = SignSGD([offset, low, high], lr=1 / steps)
+            least, best = torch.inf, case.w
+            for step in range(steps + 1):
+                with torch.enable_grad():
+                    made, *_ = quant_tensor_asym(case.w, number, 32, offset, low, high, torch.float32)
+                    error = ((made - case.w) @ gram * (made - case.w)).sum()
+                    if float(error.detach()) < least:
+                        least, best = float(error.detach()), made.detach()
+                    optimizer.zero_grad()
+                    error.backward()
+                for group in optimizer.param_groups:
+                    group["lr"] = (1 - step / steps) / steps
+                optimizer.step()
+                for factors in (low, high):
+                    factors.data.clamp_(0, 1)
+            theirs.append(case.output_error(best))
+        yield Line("autoround", "auto_round", f"{number} bits, 32, {steps} steps", mean(iter(mine)), mean(iter(theirs)))
+
+
+def llm_int8_beside_bitsandbytes(cases: Cases) -> Iterator[Line]:
+    """The error of the outputs. Its kernels on each vector alone: of several, one's outlier frees a channel for all,
+    and its product on a CPU leaves activations as they are.
+    """
+    from bitsandbytes.functional import int8_vectorwise_dequant, int8_vectorwise_quant
+
+    for threshold in (2.0, 6.0):
+        mine, theirs = [], []
+        for case in cases:
+            x = case.x[:: len(case.x) // 100]
+            true = x.double() @ case.w.double().T
+            weight, path = find("llm_int8").function(case.layer, case.stats, threshold=threshold)
+            w = int8_vectorwise_dequant(*int8_vectorwise_quant(case.w.half())[:2]).float()
+            rows = []
+            for vector in x.half():
+                codes, scale, outliers = int8_vectorwise_quant(vector[None], threshold)
+                row = int8_vectorwise_dequant(codes, scale).float()
+                if outliers is not None:
+                    row[:, outliers.long()] = vector[outliers.long()].float()
+                rows.append(row)
+            for made, errors in ((output_of(x, weight, path), mine), (torch.cat(rows) @ w.T, theirs)):
+                errors.append(float((made.double() - true).square().sum() / true.square().sum()))
+        yield Line(
+            "llm_int8", "bitsandbytes", f"threshold {threshold:g}, outputs", mean(iter(mine)), mean(iter(theirs))
+        )
+
+
 def rtn_beside_bitsandbytes(cases: Cases) -> Iterator[Line]:
     """LLM.int8()'s weights: 8 bits a row, absolute maximum, in float16."""
     from bitsandbytes.functional import int8_vectorwise_dequant, int8_vectorwise_quant
@@ -389,9 +466,11 @@ def no_gpu() -> Iterator[None]:
 
 COMPARISONS: tuple[tuple[str, str, Callable[[Cases], Iterator[Line]]], ...] = (
     # our method, the package, what compares them
+    ("autoround", "auto_round", autoround_beside_its_authors),
     ("awq", "llmcompressor", awq_beside_llmcompressor),
     ("gptq", "llmcompressor", gptq_beside_llmcompressor),
     ("hqq", "hqq", hqq_beside_its_authors),
+    ("llm_int8", "bitsandbytes", llm_int8_beside_bitsandbytes),
     ("rtn", "bitsandbytes", rtn_beside_bitsandbytes),
     ("rtn", "llmcompressor", rtn_beside_compressed_tensors),
     ("rtn", "llmcompressor", clipped_rtn_beside_llmcompressor),

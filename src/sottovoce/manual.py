@@ -1,7 +1,7 @@
 """docs/methods.md, written from the methods themselves: `python -m sottovoce.manual > docs/methods.md`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sottovoce.catalogue import catalogue, describe
@@ -79,7 +79,7 @@ def _link(paper: str) -> str:
     return f"[{paper}](https://{address})"
 
 
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     yield f"| {' | '.join(titles)} |"
     yield f"|{'---|' * len(titles)}"
     for row in rows:

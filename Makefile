@@ -28,6 +28,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.methods
 
 docs: setup
 	$(BIN)/python -m sottovoce.manual > docs/methods.md

@@ -68,13 +68,13 @@ def write_inputs(clips: int) -> None:
 
 
 def measure(name: str) -> dict[str, float]:
-    """One measurement in a process of its own."""
+    """One measurement in a process of its own. Raises RuntimeError with what it said if it failed."""
     print(f"measuring {name} ...", file=sys.stderr, flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-m", "bench.measurements", str(HERE), *name.split()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr}")
+        raise RuntimeError(f"{name} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

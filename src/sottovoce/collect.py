@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -146,7 +146,7 @@ def _watch(
                     of_one_clip.clear()
                 current.append(state.context)
                 with suppress(_EnoughError):
-                    run(model, unit, state)
+                    run(model, replace(unit, name="watched"), state)
                 for site, vectors in clip:
                     stats[site.name].add(vectors, asked[site.name], received[0])
     finally:

@@ -8,8 +8,9 @@ cross-attention's keys and values read counts by the cross-attention of all deco
 stem and the head, which attend to nothing, all positions count alike. The authors divide by the mean after they
 have added min_weight, clip by clip; here min_weight is held against the mean over all clips, so that one pass over
 the data serves any value of it. Where all positions of a clip receive the same, they count alike (the authors'
-code divides by zero). Of the least weights that the authors tried, 0.1 to 0.005, their script has the smallest; on
-the built-in models it is the largest that does no harm (LOG.md).
+code divides by zero). The authors tried least weights of 0.1 to 0.005, and their script has 0.005. The default is
+0.1: on the built-in models at 3 bits, over three draws of the calibration clips, its KL is 1 to 4 % above GPTQ's, and
+that of 0.005 9 to 13 %.
 """
 
 from collections.abc import Mapping

@@ -134,7 +134,9 @@ VARIANTS = {
 def test_the_cost_of_a_model_is_what_a_run_of_it_multiplies_and_reads(variant, tokens, tmp_path):
     write, options = VARIANTS[variant]
     folder = write(tmp_path / "toy", **options)
-    artifact = sottovoce.compress(folder, recipe={"steps": [{"rtn": {"bits": 3, "frontend_bits": None}}]}, output=tmp_path / "a")
+    artifact = sottovoce.compress(
+        folder, recipe={"steps": [{"rtn": {"bits": 3, "frontend_bits": None}}]}, output=tmp_path / "a"
+    )
     model = sottovoce.load(artifact.folder).model
     seconds = 1.3
     counted = count(model, np.zeros(round(seconds * 16_000), np.float32), tokens)

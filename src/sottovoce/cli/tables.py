@@ -130,7 +130,9 @@ def catalogue_view(listed: Mapping[str, Any]) -> Iterator[RenderableType]:
     table.add_column("paper", no_wrap=True)
     for method in listed["methods"]:
         options = Text(f"[{' '.join(method['options'])}]" if method["options"] else "", style="dim")
-        table.add_row(method["name"], ", ".join(method["owns"]), Group(Text(method["summary"]), options), Text(method["paper"]))
+        table.add_row(
+            method["name"], ", ".join(method["owns"]), Group(Text(method["summary"]), options), Text(method["paper"])
+        )
     yield table
     recipes = Table(box=None, pad_edge=False, header_style="bold", title="recipes", title_justify="left")
     for title in ("name", "what it does"):

@@ -48,10 +48,10 @@ def test_grid_options_stand_only_where_the_function_takes_a_grid(name):
 @pytest.mark.parametrize("name", [name for name in METHODS if find(name).scope == "layer"])
 def test_every_layer_method_runs_with_its_defaults(name):
     method = find(name)
-    given = {"symmetric": False} if name == "hqq" else {}
+    given = {"hqq": {"symmetric": False}, "spqr": {"group_size": 8}}.get(name, {})
     options = method.options.arguments(method.options.fill(name, given))
-    layer = layer_of(some_weights(16, 48))
-    weight = method.function(layer, seen(some_inputs(60, 48)), **options)
+    layer = layer_of(some_weights(16, 24))
+    weight = method.function(layer, seen(some_inputs(60, 24)), **options)
     part = getattr(weight, method.owns)
     assert part is not getattr(layer.weight, method.owns)
     assert torch.isfinite(weight.dense()).all()
@@ -60,7 +60,7 @@ def test_every_layer_method_runs_with_its_defaults(name):
 def test_an_unknown_method_is_refused_with_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match=r"unknown method 'gtpq'; did you mean gptq( or \w+)?\? there are: awq, distill, finetune, global_magnitude, gptq",
+        match=r"unknown method 'gtpq'; did you mean gptq( or \w+)?\? there are: awq, distill, finetune, global_",
     ):
         find("gtpq")
 

@@ -2,7 +2,7 @@
 
 Durmus, Okan, Pacheco, Nagengast, Orhon, "WhisperKit: On-device Real-time ASR with Billion-Scale Transformers", 2025,
 arXiv:2507.10860 (OD-MBP): weights within three standard deviations become the nearest of 2^bits values that k-means
-finds, those beyond, below one in a hundred, stay beside them as sparse floats. Bits may differ from layer to layer:
+finds, those beyond, about one in a hundred, stay beside them as sparse floats. Bits may differ from layer to layer:
 give a step for each, with its own `where`. With `weigh_inputs` an input's error counts by its mean square in the
 calibration data. Only kept weights have a say. No data unless inputs are weighed.
 """

@@ -201,6 +201,72 @@ def test_weights_that_cannot_be_are_refused_by_name(change, message, made):
     refused(made.folder, message)
 
 
+@pytest.fixture
+def finer(toy, speech, tmp_path):
+    """An artifact with outliers, under a mask and without, rounded scales and a table."""
+    steps = [{"magnitude": {"where": "encoder.layers.0.fc1"}}, {"spqr": {"where": "*fc1"}}]
+    steps += [{"palettize": {"where": "*fc2", "sigma": 1}}]
+    return sottovoce.compress(
+        toy("whisper"), recipe={"steps": steps}, data=speech, limit=2, output=tmp_path / "finer" / "a"
+    )
+
+
+OTHER = "model.encoder.layers.1.fc1.weight"
+
+
+def drop_an_outlier(tensors):
+    """Move the first outlier of a row to a weight that the mask drops."""
+    counts, mask = tensors[f"{FC1}.outlier_counts"].long(), tensors[f"{FC1}.mask"]
+    row = int((counts == 1).nonzero()[0])
+    kept = [int(byte) >> bit & 1 for byte in mask[row] for bit in range(8)]
+    tensors[f"{FC1}.outlier_columns"][int(counts[:row].sum())] = kept.index(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            set_first(f"{FC2}.outlier_values", torch.inf),
+            r"fc2\.weight\.outlier_values holds values that are not finite",
+        ),
+        (set_first(f"{FC2}.outlier_columns", 64), r"outlier_columns does not rise within each row up to 63"),
+        (lambda tensors: tensors[f"{FC2}.outlier_columns"].fill_(3), r"outlier_columns does not rise within each row"),
+        (set_first(f"{FC2}.outlier_counts", 60_000), r"outlier_counts counts \d+; the table says \d+"),
+        (drop_an_outlier, r"fc1\.weight\.outlier_columns names weights that the mask drops"),
+        (set_first(f"{FC2}.table", 99), r"fc2\.weight\.table does not rise"),
+        (set_first(f"{FC2}.table", -torch.inf), r"fc2\.weight\.table holds values that are not finite"),
+        (set_first(f"{OTHER}.scale_start", -1), r"fc1\.weight\.scale holds values that are not positive"),
+        (set_first(f"{OTHER}.scale_step", -1), r"fc1\.weight\.scale_step holds values below 0"),
+        (set_first(f"{OTHER}.zero_point_step", torch.nan), r"zero_point_step holds values that are not finite"),
+        (lambda tensors: tensors.pop(f"{OTHER}.zero_point_start"), r"zero_point_start is absent"),
+    ],
+)
+def test_outliers_scales_and_tables_that_cannot_be_are_refused_by_name(change, message, finer):
+    rewrite_weights(finer.folder, change)
+    refused(finer.folder, message)
+
+
+def test_an_artifact_with_outliers_can_be_pruned_but_not_rounded_again(finer, tmp_path):
+    pruned = sottovoce.compress(
+        finer.folder, recipe={"steps": [{"magnitude": {"where": "*fc2"}}]}, output=tmp_path / "pruned"
+    )
+    before, after = ({entry.name: entry for entry in artifact.entries} for artifact in (finer, pruned))
+    name = "encoder.layers.0.fc2"
+    assert 0 < (after[name].outliers or 0) <= before[name].outliers
+    with pytest.raises(
+        ValueError, match=r"rtn would overwrite what an earlier compression wrote in encoder\.layers\.0\.fc1"
+    ):
+        sottovoce.compress(finer.folder, recipe={"steps": [{"rtn": {"where": "*fc1"}}]}, output=tmp_path / "again")
+
+
+@pytest.mark.parametrize("older", range(1, FORMAT))
+def test_an_artifact_of_an_older_format_is_read(older, made):
+    before = {name: layer.weight.dense() for name, layer in load_layers(made)[1].items()}
+    rewrite(made.folder, lambda document: document.update(format=older))
+    after = load_layers(read_artifact(made.folder))[1]
+    assert all(torch.equal(after[name].weight.dense(), dense) for name, dense in before.items())
+
+
 def test_a_layer_that_the_table_leaves_out_is_missed(made):
     rewrite(made.folder, lambda document: document["layers"].pop(0))
     refused(made.folder, r"says nothing of 1 tensors of the model, first model\.encoder\.conv1\.weight")

@@ -340,8 +340,8 @@ def read(folder):
         begin, end = header[name]["data_offsets"]
         data = content[start + begin : start + end]
         dtype = header[name]["dtype"]
-        if dtype == "U8":
-            return np.frombuffer(data, np.uint8).reshape(header[name]["shape"])
+        if dtype in ("U8", "U16"):
+            return np.frombuffer(data, {"U8": "u1", "U16": "<u2"}[dtype]).reshape(header[name]["shape"])
         if dtype == "BF16":
             found = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
         else:
@@ -421,7 +421,7 @@ def hadamard(order):
 
 def read_layer(layer, tensor):
     rows, columns = layer["shape"][0], int(np.prod(layer["shape"][1:]))
-    if "dtype" in layer and "mask" not in layer and "rank" not in layer:
+    if "dtype" in layer and not {"mask", "outliers", "rank"} & set(layer):
         return tensor(layer["tensor"]).reshape(rows, columns)
 
     def part(suffix):
@@ -448,22 +448,45 @@ def read_layer(layer, tensor):
             codes[kept] = unpacked(part("codes"), bits, layer["kept"])
         else:
             codes[:] = [unpacked(row, bits, columns) for row in part("codes")]
-        scale = part("scale")
-        groups = scale.shape[1]
-        if layer.get("zero") == "integer":
-            zero = np.array([unpacked(row, bits, groups) for row in part("zero_point")], np.float32)
-        elif layer.get("zero") == "fractional":
-            zero = part("zero_point")
+        if "palette" in layer:
+            terms.append(part("table")[codes.astype(int)])
         else:
-            zero = np.full(scale.shape, 2 ** (bits - 1), np.float32)
-        group = np.arange(columns) * groups // columns
-        scale, zero = (np.broadcast_to(values, (rows, groups))[:, group] for values in (scale, zero))
-        base = (codes - zero) * scale
-        base[~kept] = 0
-        terms.append(base)
+            terms.append(on_grid(layer, codes, part))
+    if "outliers" in layer:
+        counts = part("outlier_counts")
+        assert counts.sum() == layer["outliers"]
+        places = np.repeat(np.arange(rows), counts), part("outlier_columns")
+        assert kept[places].all()
+        terms[0][places] = part("outlier_values")
+    if terms:
+        terms[0][~kept] = 0
     if "rank" in layer:
         terms.append(part("left") @ part("right"))
     return sum(terms[1:], terms[0])
+
+
+def on_grid(layer, codes, part):
+    rows, columns = codes.shape
+    size = layer["group_size"]
+    groups = columns // size if isinstance(size, int) else 1
+
+    def on_lines(name, bits):
+        line = np.arange(rows) // layer["scale_rows"]
+        found = np.array([unpacked(row, bits, groups) for row in part(name)], np.float32)
+        return part(f"{name}_start")[line] + found * part(f"{name}_step")[line]
+
+    scale = on_lines("scale", layer["scale_bits"]) if "scale_bits" in layer else part("scale")
+    if "zero_bits" in layer:
+        zero = on_lines("zero_point", layer["zero_bits"])
+    elif layer.get("zero") == "integer":
+        zero = np.array([unpacked(row, layer["bits"], groups) for row in part("zero_point")], np.float32)
+    elif layer.get("zero") == "fractional":
+        zero = part("zero_point")
+    else:
+        zero = np.full(scale.shape, 2 ** (layer["bits"] - 1), np.float32)
+    group = np.arange(columns) * groups // columns
+    scale, zero = (np.broadcast_to(values, (rows, groups))[:, group] for values in (scale, zero))
+    return (codes - zero) * scale
 
 
 def unpacked(packed, bits, count):
@@ -488,6 +511,8 @@ MIXED = {
                 "frontend_bits": None,
             }
         },
+        {"spqr": {"where": ["decoder.layers.*.q_proj", "encoder.layers.1.*_proj"], "bits": 3, "scale_rows": 9}},
+        {"palettize": {"where": "decoder.layers.*.out_proj", "bits": 3, "sigma": 1.5}},
         {"low_rank": {"where": "encoder.layers.*.fc1", "rank": 1, "metric": "diagonal"}},
     ],
     "moonshine untied": [
@@ -495,6 +520,8 @@ MIXED = {
         {"rtn": {"where": "proj_out", "bits": 6, "group_size": 8, "scale_dtype": "bfloat16"}},
         {"hqq": {"where": "*.layers.*.mlp.*", "bits": 4, "symmetric": False, "scale_dtype": "float32"}},
         {"low_rank": {"where": "decoder.layers.0.self_attn.*", "replace": True, "rank": 1, "dtype": "bfloat16"}},
+        {"palettize": {"where": "decoder.layers.1.self_attn.*", "bits": 1, "sigma": "none", "dtype": "float32"}},
+        {"spqr": {"where": "encoder.layers.1.self_attn.*", "symmetric": True, "dtype": "float32", "zero_bits": "none"}},
     ],
 }
 

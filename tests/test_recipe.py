@@ -84,6 +84,13 @@ def test_an_override_changes_what_it_names_and_nothing_else(override, changed):
     assert "where" in document["steps"][0]["wanda"]  # the caller's document stays as it was
 
 
+def test_a_table_takes_the_bits_of_the_grid_and_its_own_first():
+    document = {"grid": {"bits": 3, "group_size": 16}, "steps": [{"palettize": {"where": "encoder.*"}}, "rtn"]}
+    assert [step.options["bits"] for step in read_recipe(document).steps] == [3, 3]
+    assert read_recipe(document, ["palettize.bits=1"]).steps[0].options["bits"] == 1
+    assert "group_size" not in read_recipe(document).steps[0].options
+
+
 def test_an_override_by_name_reaches_every_step_of_that_method_and_by_number_one():
     document = steps({"rtn": {"where": "encoder.*"}}, {"rtn": {"where": "decoder.*"}})
     assert [step.options["bits"] for step in read_recipe(document, ["rtn.bits=3"]).steps] == [3, 3]

@@ -154,7 +154,7 @@ def unpack_weight(entry: Entry, tensors: Mapping[str, Tensor]) -> Weight:
         return Weight(parts[""].reshape(entry.rows, entry.columns))
     mask = _unpack_mask(entry, parts["mask"]) if entry.mask else None
     low_rank = (parts["left"], parts["right"]) if entry.rank is not None else None
-    outliers = _unpack_outliers(entry, parts) if entry.outliers is not None else None
+    outliers = _unpack_outliers(entry, parts, mask) if entry.outliers is not None else None
     return Weight(_unpack_base(entry, parts, mask), mask, low_rank, outliers)
 
 
@@ -165,7 +165,7 @@ def _unpack_mask(entry: Entry, packed: Tensor) -> Tensor:
     return mask
 
 
-def _unpack_outliers(entry: Entry, parts: Mapping[str, Tensor]) -> Sparse:
+def _unpack_outliers(entry: Entry, parts: Mapping[str, Tensor], mask: Tensor | None) -> Sparse:
     counts, columns = parts["outlier_counts"].long(), parts["outlier_columns"].long()
     found = Sparse(counts, columns, parts["outlier_values"], entry.columns)
     if int(counts.sum()) != entry.outliers:
@@ -173,6 +173,8 @@ def _unpack_outliers(entry: Entry, parts: Mapping[str, Tensor]) -> Sparse:
     places = found.rows * entry.columns + columns
     if bool((columns >= entry.columns).any()) or bool((places.diff() <= 0).any()):
         raise ValueError(f"{entry.tensor}.outlier_columns does not rise within each row up to {entry.columns - 1}")
+    if mask is not None and not bool(mask[found.rows, columns].all()):
+        raise ValueError(f"{entry.tensor}.outlier_columns names weights that the mask drops")
     return found
 
 

@@ -225,7 +225,8 @@ def _step(step: Mapping[str, Mapping[str, Any]], grid: Mapping[str, Any]) -> Ste
         raise ValueError(f'{name}: where={where!r} is no pattern; write "encoder.*" or a list of patterns')
     if patterns[0].startswith("!"):
         patterns = (*method.where, *patterns)
-    defaults = dict(grid) if method.options.takes_grid else {}
+    rounds = method.options.takes_grid or method.owns == "base"  # a base without a grid may still have bits
+    defaults = {option: value for option, value in grid.items() if rounds and option in method.options.names()}
     options = method.options.fill(name, defaults | given)
     if method.options.takes_grid:
         filled = grid_of(options)

@@ -1,4 +1,5 @@
 import json
+import re
 import struct
 from math import prod
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_integer_activations_are_told_in_words_where_there_are_any(toy, tmp_path
 
 def table(seen):
     return next(iter(inspection_view(seen, 120)))
+
+
+def test_outliers_rounded_scales_and_tables_are_told_in_words(toy, speech, tmp_path):
+    steps = [{"spqr": {"where": "*fc1", "bits": 3}}, {"palettize": {"where": "*fc2", "bits": 2, "sigma": 2}}]
+    steps += [{"spqr": {"where": "*k_proj", "symmetric": True, "outlier_threshold": "none"}}]
+    artifact = sottovoce.compress(toy("whisper"), recipe={"steps": steps}, data=speech, limit=2, output=tmp_path / "a")
+    parts = {row.name.rpartition(".")[2]: row.parts for row in sottovoce.inspect(artifact.folder).rows}
+    assert re.fullmatch(r"int3 group 16 \+ float zero \(scales int3, zeros int3\) \+ outliers \d\.\d %", parts["fc1"])
+    assert re.fullmatch(r"2-bit palette \+ outliers \d\.\d %", parts["fc2"])
+    assert parts["k_proj"] == "int4 group 16 (scales int3)"
 
 
 def test_an_uncompressed_checkpoint_has_every_layer_and_is_its_own_base(toy):

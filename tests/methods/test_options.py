@@ -41,17 +41,18 @@ def test_grid_options_stand_only_where_the_function_takes_a_grid(name):
     if method.owns in ("input", "output"):  # the grid of an activation, which a recipe's grid of weights is not
         assert not takes
         return
-    assert (set(GRID_OPTIONS) & set(method.options.names())) == (set(GRID_OPTIONS) if takes else set())
+    own = {"bits"} & set(method.options.names()) if method.owns == "base" else set()  # of a base without a grid
+    assert (set(GRID_OPTIONS) & set(method.options.names())) == (set(GRID_OPTIONS) if takes else own)
     assert "grid" not in method.options.names()
     arguments = method.options.arguments(method.options.fill(name, {}))
     assert isinstance(arguments.get("grid"), Grid) == takes
-    assert not set(GRID_OPTIONS) & set(arguments)
+    assert (set(GRID_OPTIONS) & set(arguments)) == (set() if takes else own)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if find(name).scope == "layer"])
 def test_every_layer_method_runs_with_its_defaults(name):
     method = find(name)
-    given = {"symmetric": False} if name == "hqq" else {}
+    given = {"hqq": {"symmetric": False}, "spqr": {"group_size": 8}}.get(name, {})
     options = method.options.arguments(method.options.fill(name, given))
     layer = layer_of(some_weights(16, 24))
     made = method.function(layer, seen(some_inputs(60, 24)), **options)
@@ -69,7 +70,7 @@ def test_every_layer_method_runs_with_its_defaults(name):
 def test_an_unknown_method_is_refused_with_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match=r"unknown method 'gtpq'; did you mean gptq\? there are: activations, awq, distill, ",
+        match=r"unknown method 'gtpq'; did you mean gptq( or \w+)?\? there are: activations, awq, distill, ",
     ):
         find("gtpq")
 

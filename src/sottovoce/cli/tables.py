@@ -153,7 +153,8 @@ def description_view(described: Mapping[str, Any]) -> Iterator[RenderableType]:
     needs = " and ".join(described["needs"]) or "no data"
     if described["needs_follow_options"]:
         needs += " (with these defaults)"
-    facts = f"scope {described['scope']}, replaces {' and '.join(described['owns'])}, needs {needs}, from {described['paper']}"
+    replaced = " and ".join(described["owns"])
+    facts = f"scope {described['scope']}, replaces {replaced}, needs {needs}, from {described['paper']}"
     yield Text(f"{facts}\n", style="dim")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("option", "type", "default", "what it means"):

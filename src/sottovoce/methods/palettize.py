@@ -2,7 +2,7 @@
 
 Durmus, Okan, Pacheco, Nagengast, Orhon, "WhisperKit: On-device Real-time ASR with Billion-Scale Transformers", 2025,
 arXiv:2507.10860 (OD-MBP): weights within three standard deviations become the nearest of 2^bits values that k-means
-finds, those beyond, below one in a hundred, stay beside them as sparse floats. Bits may differ from layer to layer:
+finds, those beyond, about one in a hundred, stay beside them as sparse floats. Bits may differ from layer to layer:
 give a step for each, with its own `where`. With `weigh_inputs` an input's error counts by its mean square in the
 calibration data. Only kept weights have a say. No data unless inputs are weighed.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from sottovoce.methods import method
 from sottovoce.methods.options import FactorDtype, dtype_of
 from sottovoce.numbers.palette import Palettized, k_means, nearest_entry
-from sottovoce.numbers.sparse import Sparse
+from sottovoce.numbers.sparse import Sparse, stored_values
 from sottovoce.stats import InputStats
 from sottovoce.weight import Layer, Weight
 
@@ -67,9 +67,8 @@ def palettized(
     a weight that `dtype` cannot hold.
     """
     near = kept & ~far
-    table = k_means(w[near], 2**bits, None if importance is None else importance[near]).to(dtype)
-    if not torch.isfinite(table).all():
-        raise ValueError(f"a weight of {w[near].abs().max().item():.3g} cannot be stored as {dtype}")
+    centres = k_means(w[near], 2**bits, None if importance is None else importance[near])
+    table = stored_values(centres, dtype)
     outliers = Sparse.at(far, w, dtype)
     whole = w if outliers is None else outliers.over(w)
     return Palettized(nearest_entry(whole, table), table), outliers

@@ -36,7 +36,7 @@ class Sparse:
             return None
         if places.shape[1] > MOST_INPUTS:
             raise ValueError(f"{places.shape[1]} inputs are more than the {MOST_INPUTS} that sparse values can name")
-        return Sparse(places.sum(1), places.nonzero()[:, 1], _stored(dense[places], dtype), places.shape[1])
+        return Sparse(places.sum(1), places.nonzero()[:, 1], stored_values(dense[places], dtype), places.shape[1])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -64,7 +64,7 @@ class Sparse:
 
     def like(self, matrix: Tensor) -> "Sparse":
         """The values of `matrix` (out, in) at the same places, in the same dtype. Raises ValueError as `at` does."""
-        return replace(self, values=_stored(matrix[self.rows, self.columns], self.values.dtype))
+        return replace(self, values=stored_values(matrix[self.rows, self.columns], self.values.dtype))
 
     def under(self, mask: Tensor | None) -> "Sparse | None":
         """The values that `mask` (out, in) bool keeps; None if it keeps none."""
@@ -81,7 +81,8 @@ class Sparse:
         return Sparse(self.counts.to(device), self.columns.to(device), self.values.to(device), self.inputs)
 
 
-def _stored(values: Tensor, dtype: torch.dtype) -> Tensor:
+def stored_values(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """`values` rounded to `dtype`. Raises ValueError for one that it cannot hold."""
     found = values.to(dtype)
     if not torch.isfinite(found).all():
         name = str(dtype).removeprefix("torch.")

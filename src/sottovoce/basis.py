@@ -1,16 +1,17 @@
-"""A change of basis: dividing an activation's channels and multiplying the weights that read them.
+"""A block: one unit's sites and layers, and the change of basis that its norms and layers can absorb.
 
-The float model computes the same as before (design invariant 6); what changes is how hard its
-weights and activations are to round.
+Dividing an activation's channels and multiplying the weights that read them, the float model computes the
+same as before (design invariant 6); what changes is how hard its weights and activations are to round.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from sottovoce.models.structure import Site
+from sottovoce.reconstruction.unit import LiveUnit
 from sottovoce.stats import InputStats
 from sottovoce.weight import Layer
 
@@ -20,13 +21,18 @@ class Block:
     """What a block-scope method works on: one unit's selected sites and all that they touch.
 
     stats maps a site's name to its statistics and follows each change of basis; module finds a norm
-    or a linear by name.
+    or a linear by name. A method that fits weights has the selected layers in `names`; one that needs
+    "data" has the unit itself in `live`, and in `apart` what reads the layers that the unit's output
+    does not show: tables, and a head.
     """
 
     sites: list[Site]
     layers: Mapping[str, Layer]
     stats: dict[str, InputStats]
     module: Callable[[str], nn.Module]
+    names: tuple[str, ...] = ()
+    live: LiveUnit | None = None
+    apart: Mapping[str, InputStats] = field(default_factory=dict)
 
     def rescale(self, site: Site, s: Tensor) -> None:
         """Divide the activation of `site` by s (in,), positive: in its writer, its readers and its statistics."""

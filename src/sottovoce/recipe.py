@@ -250,7 +250,7 @@ def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
         if not matched and not bare.startswith("~"):
             raise ValueError(f"{step.method.name}: where {pattern!r} matches no layer; there are {_sample(names)}")
         kept = kept - matched if pattern.startswith("!") else kept | matched
-    if step.method.scope == "block":
+    if step.method.scope == "block" and step.method.owns == "basis":
         kept = _whole_sites(step, model, kept)
     if not kept and not all(pattern.startswith("~") for pattern in step.where):
         raise ValueError(f"{step.method.name}: where {' '.join(step.where)} leaves no layer that it can work on")

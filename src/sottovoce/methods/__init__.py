@@ -15,6 +15,7 @@ from sottovoce.nearest import unknown
 from sottovoce.weight import LayerShape
 
 METHODS = {
+    "autoround": "sottovoce.methods.autoround:autoround",
     "awq": "sottovoce.methods.awq:awq",
     "distill": "sottovoce.methods.distill:distill",
     "finetune": "sottovoce.methods.finetune:finetune",
@@ -45,7 +46,8 @@ class Method:
     owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
             them and leaves masks and grids as they are
     needs   which of "gram", "square", "absmax", "absolute", "data" (calibration) and "audio",
-            "transcripts" (training) it uses; may depend on the options
+            "transcripts" (training) it uses; may depend on the options. "head" is the Gram matrix of what a
+            head reads, where a block method with "data" has its unit's output for everything else
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     """

@@ -31,8 +31,10 @@ from tests.conftest import TOYS
 
 # What a method needs before it, and options without which it refuses; one that needs neither is not named.
 LESSONS = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.01}
+LEARNING = {"iterations": 2, "batch": 1, "checks": 1}
 BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"]}
 OPTIONS = {
+    "autoround": LEARNING,
     "distill": LESSONS,
     "finetune": LESSONS,
     "hqq": {"symmetric": False},
@@ -55,6 +57,12 @@ RECIPES = {
         {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
         {"low_rank": {"where": BLOCKS, "rank": 0.1, "metric": "diagonal"}},
     ],
+    "2:4, learned integers, factors": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"autoround": {**LEARNING, "where": BLOCKS, "bits": 3, "group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+    ],
+    "learned after smoothing, one scale": ["smoothquant", {"autoround": {**LEARNING, "group_size": "tensor"}}],
     "0.7 sparse 3 bits": [{"magnitude": {"sparsity": 0.7}}, {"rtn": {"bits": 3}}],
     "2:4 floats": [{"wanda": {"where": BLOCKS, "sparsity": "2:4"}}],
     "masked after rounding": ["rtn", {"magnitude": {"sparsity": 0.3}}],

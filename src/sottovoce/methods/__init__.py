@@ -25,9 +25,11 @@ METHODS = {
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
+    "omniquant": "sottovoce.methods.omniquant:omniquant",
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
+    "tesseraq": "sottovoce.methods.tesseraq:tesseraq",
     "wanda": "sottovoce.methods.wanda:wanda",
 }
 

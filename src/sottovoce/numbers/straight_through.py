@@ -75,7 +75,7 @@ class _Rounded(torch.autograd.Function):
         return steps * scale
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         groups, scale, inside, steps = ctx.saved_tensors
         to_groups, to_scale, to_zero, to_offset, *_ = ctx.needs_input_grad
         within = gradient * inside

@@ -41,7 +41,7 @@ def learn(
     """
     every = max(1, iterations // checks)
     whole = [group["lr"] for group in optimizer.param_groups]
-    best, kept, waited = judged(objective, learned), _state(learned), 0
+    best, kept, waited = judged(objective, learned), state_of(learned), 0
     if best == 0:
         return best
     for step in range(iterations):
@@ -59,12 +59,12 @@ def learn(
             continue
         error = judged(objective, learned)
         if error < best:
-            best, kept, waited = error, _state(learned), 0
+            best, kept, waited = error, state_of(learned), 0
         else:
             waited += 1
             if waited == patience:
                 break
-    _restore(learned, kept)
+    restore(learned, kept)
     return best
 
 
@@ -78,12 +78,14 @@ def _values(learned: Sequence[Learned]) -> Mapping[str, Tensor]:
     return {name: value for part in learned for name, value in part.values().items()}
 
 
-def _state(learned: Sequence[Learned]) -> list[Tensor]:
+def state_of(learned: Sequence[Learned]) -> list[Tensor]:
+    """A copy of every parameter."""
     return [tensor.detach().clone() for part in learned for tensor in part.parameters]
 
 
 @torch.no_grad()
-def _restore(learned: Sequence[Learned], state: Sequence[Tensor]) -> None:
+def restore(learned: Sequence[Learned], state: Sequence[Tensor]) -> None:
+    """Put a state that `state_of` copied back."""
     for tensor, kept in zip((tensor for part in learned for tensor in part.parameters), state, strict=True):
         tensor.copy_(kept)
 

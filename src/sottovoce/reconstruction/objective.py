@@ -53,7 +53,7 @@ class UnitObjective:
                 torch.autocast(device, torch.bfloat16, enabled=self.settings.precision == "bf16"),
             ):
                 error = self.unit.error(group) / numbers
-            error.backward()  # type: ignore[no-untyped-call]
+            error.backward()
         found = {}
         for name, value in values.items():
             parameter = self.unit.parameter(name)

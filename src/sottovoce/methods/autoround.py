@@ -61,7 +61,7 @@ class Offsets:
         groups = grid.grouped(share.target)
         self.low, self.high = groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
         self.offset = torch.zeros_like(share.target).requires_grad_()
-        self.factors = torch.ones(2, *self.low.shape, device=groups.device).requires_grad_(ranges)
+        self.factors = torch.ones_like(torch.stack([self.low, self.high])).requires_grad_(ranges)
 
     @property
     def parameters(self) -> Sequence[Tensor]:

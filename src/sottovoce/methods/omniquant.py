@@ -50,7 +50,7 @@ class Clipped:
         self.share, self.grid = share, grid
         groups = grid.grouped(share.target)
         self.low, self.high = groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
-        self.strength = torch.full((2, *self.low.shape), BEGIN, device=groups.device).requires_grad_()
+        self.strength = torch.full_like(torch.stack([self.low, self.high]), BEGIN).requires_grad_()
 
     @property
     def parameters(self) -> Sequence[Tensor]:

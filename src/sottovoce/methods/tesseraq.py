@@ -35,12 +35,12 @@ def tesseraq(
     block: Block,
     *,
     grid: Grid,
-    learning: Annotated[Learning, Learning(iterations=250)],
-    learning_rate: Annotated[float, Field(gt=0, le=1, description="of the roundings")] = 5e-3,
-    scale_rate: Annotated[float, Field(gt=0, le=1, description="of the factors of the scales")] = 5e-3,
+    learning: Annotated[Learning, Learning(iterations=250, batch=2)],
+    learning_rate: Annotated[float, Field(gt=0, le=1, description="of the roundings")] = 0.02,
+    scale_rate: Annotated[float, Field(gt=0, le=1, description="of the factors of the scales")] = 0.01,
     clip: Annotated[
         Literal["none", "mse"], Field(description="a narrower range for each group: of least error of the weights")
-    ] = "none",
+    ] = "mse",
 ) -> None:
     """Learn the roundings and scales of the selected layers together."""
     ranged = fit_by_weights if clip == "mse" else fit_scale

@@ -26,7 +26,7 @@ def scale_of_range(low: Tensor, high: Tensor, grid: Grid) -> tuple[Tensor, Tenso
     Of the whole range of a group they are those of `fit_scale`.
     """
     reach = torch.maximum(high, -low) / (grid.middle - 1) if grid.symmetric else (high - low) / (grid.levels - 1)
-    scale = straight(stored_scale(reach.detach(), grid.scale_dtype).float(), reach)
+    scale = straight(stored_scale(reach.detach(), grid.scale_dtype).to(reach.dtype), reach)
     if grid.symmetric:
         return scale, None
     place = -low / scale
@@ -36,7 +36,7 @@ def scale_of_range(low: Tensor, high: Tensor, grid: Grid) -> tuple[Tensor, Tenso
 def rounded(w: Tensor, scale: Tensor, zero_point: Tensor | None, offset: Tensor | None, grid: Grid) -> Tensor:
     """(out, in) float32: `w` on its grid, differentiable in all four.
 
-    w           (out, in)
+    w           (out, in), its dtype that of all others
     scale       (rows, groups) positive; zero_point the same shape, None if the grid is symmetric
     offset      (out, in) levels added before the rounding: 0.5 more rounds up what would be rounded down; None for 0
     """

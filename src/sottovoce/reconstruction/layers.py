@@ -62,9 +62,9 @@ Fit = Callable[[Objective, Sequence[LearnedBase]], object]
 
 def reconstruct(block: Block, grid: Grid, settings: Learning, start: Start, fit: Fit) -> None:
     """Give each selected layer the base that `fit` makes of what `start` begins with."""
-    assert block.live is not None, "a method that needs data is shown its unit"
     shown = [name for name in block.names if name not in block.apart]
     if shown:
+        assert block.live is not None, "a method that needs data is shown its unit"
         bases = [start(Share.of(block.layers[name])) for name in shown]
         with judged_by_unit(block.live, [f"{name}.weight" for name in shown], settings) as objective:
             fit(objective, bases)
@@ -76,22 +76,18 @@ def reconstruct(block: Block, grid: Grid, settings: Learning, start: Start, fit:
         gram = stats.gram / max(stats.count, 1)
         gram = damped(gram, TIED_DAMP) if layer.kind == "embedding" else gram
         bases = []
-        for share in _pieces(Share.of(layer), grid):
-            bases.append(start(share))
-            fit(LayerObjective(next(iter(share.dense(share.target))), layer_target(share), gram), bases[-1:])
+        for rows in _pieces(len(layer.target), grid):
+            bases.append(start(Share.of(layer).rows(rows)))
+            # dropped weights are in it: the kept ones repair what they can
+            fit(LayerObjective(f"{name}.weight", layer.target[rows], gram), bases[-1:])
         _store(layer, bases, grid)
 
 
-def layer_target(share: Share) -> Tensor:
-    """(out, in): what all parts together should imitate, 0 where masked."""
-    return share.target if share.rest is None else share.target + share.rest
-
-
-def _pieces(share: Share, grid: Grid) -> Iterator[Share]:
+def _pieces(rows: int, grid: Grid) -> Iterator[slice]:
     """Rows do not touch each other, unless all have one scale."""
-    size = len(share.target) if grid.group_size == "tensor" else _ROWS
-    for first in range(0, len(share.target), size):
-        yield share.rows(slice(first, first + size))
+    size = rows if grid.group_size == "tensor" else _ROWS
+    for first in range(0, rows, size):
+        yield slice(first, first + size)
 
 
 def _store(layer: Layer, bases: Sequence[LearnedBase], grid: Grid) -> None:

@@ -81,3 +81,23 @@ def test_a_looked_up_table_weighs_all_its_entries_alone_and_alike():
     assert torch.equal(stats.square, torch.ones(5))
     assert torch.equal(stats.absmax, torch.ones(5))
     assert torch.equal(stats.absolute, torch.ones(5))
+
+
+@pytest.mark.parametrize("vectors", [1, 1000, 1024, 1025, 5000])
+def test_a_sample_is_evenly_spaced_from_the_first_on_and_never_large(vectors):
+    x = torch.arange(vectors, dtype=torch.float32)[:, None].expand(-1, 3)
+    sample = summed(*x.split([1, *[7] * ((vectors - 1) // 7), (vectors - 1) % 7]), needs={"sample"}).sample
+    apart = int(sample[1, 0]) if len(sample) > 1 else 1
+    assert torch.equal(sample, x[::apart])
+    assert min(vectors, 512) <= len(sample) <= 1024
+
+
+def test_sums_and_ranges_are_those_of_all_vectors():
+    parts = [noise(5, 4, seed=i) for i in range(3)]
+    stats, x = summed(*parts, needs={"total", "low", "high"}), torch.cat(parts)
+    torch.testing.assert_close(stats.total, x.sum(0))
+    assert torch.equal(stats.low, x.amin(0))
+    assert torch.equal(stats.high, x.amax(0))
+    assert stats.sample is None
+    halved = stats.scaled(torch.full((4,), 2.0))
+    torch.testing.assert_close(halved.low, x.amin(0) / 2)

@@ -17,7 +17,7 @@ from sottovoce.basis import Block
 from sottovoce.collect import Asked, State, collect, head_statistics, memory_statistics, run
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Clip, Site, Stack, Unit
+from sottovoce.models.structure import Clip, Site, Stack, Unit, indifferent_layers
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Selection, Step
 from sottovoce.reconstruction.unit import LiveUnit, Passage, unrounded
@@ -192,7 +192,8 @@ def _apply(
             for name in site.readers
             if name in names and not _shown(site)
         }
-        block = Block(sites, layers, stats, model.find, tuple(names), live, apart)
+        indifferent = indifferent_layers(model.stacks)
+        block = Block(sites, layers, stats, model.find, indifferent, tuple(names), live, apart)
         step.method.function(block, **options)
         return {name: layers[name] for name, weight in before.items() if layers[name].weight is not weight}
     site_of = {name: site.name for site in unit.sites for name in site.readers}

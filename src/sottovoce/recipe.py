@@ -233,6 +233,8 @@ def select(recipe: Recipe, model: "SpeechModel", existing: Mapping[str, Mapping[
     chosen = tuple(_matches(step, model) for step in recipe.steps)
     written = {name: dict((existing or {}).get(name, {})) for name in model.shapes}
     for step, names in zip(recipe.steps, chosen, strict=True):
+        if reason := step.method.refuse_model(model, names, step.options):
+            raise ValueError(reason)
         for name in names:
             _check_layer(step, model, name)
             _check_order(step, name, written[name])
@@ -252,6 +254,8 @@ def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
         kept = kept - matched if pattern.startswith("!") else kept | matched
     if step.method.scope == "block" and step.method.owns == "basis":
         kept = _whole_sites(step, model, kept)
+    elif step.method.owns == "basis":
+        kept = _whole_streams(step, model, kept)
     if not kept and not all(pattern.startswith("~") for pattern in step.where):
         raise ValueError(f"{step.method.name}: where {' '.join(step.where)} leaves no layer that it can work on")
     return tuple(name for name in names if name in kept)
@@ -276,6 +280,17 @@ def _whole_sites(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]:
     return whole
 
 
+def _whole_streams(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]:
+    """The layers of all blocks, which a turn of the streams changes together."""
+    whole = {name for stack in model.stacks for unit in stack.units if unit.writers for name in unit.layers}
+    if outside := [name for name in model.shapes if name in whole - kept]:
+        raise ValueError(
+            f"{step.method.name} turns what runs through all blocks, so where must take every layer of them; "
+            f"it leaves out {_sample(outside)}"
+        )
+    return whole
+
+
 def _check_layer(step: Step, model: "SpeechModel", name: str) -> None:
     shape = model.shapes[name]
     if step.method.options.takes_grid:
@@ -288,17 +303,21 @@ def _written_by(step: Step) -> tuple[str, ...]:
     """The parts that a step leaves behind as its own."""
     if step.method.owns == "values":
         return ("low_rank",) if step.options.get("merge") is False else ()
+    if step.method.owns == "basis" and step.method.scope == "model":
+        return ("basis", "turn")
     return (step.method.owns, "base") if step.options.get("replace") else (step.method.owns,)
 
 
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
     if owns == "basis" and (
-        earlier := next((written[part] for part in ("mask", "base", "low_rank") if part in written), None)
+        earlier := next((written[part] for part in ("mask", "base", "low_rank", "input") if part in written), None)
     ):
         raise ValueError(
             f"{method} changes the basis of weights that {earlier} has already settled ({name}); put it first"
         )
+    if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
+        raise ValueError(f"{method} would turn the stream that {earlier} has turned; drop one of the two")
     if owns == "values":
         return
     overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else (owns,)

@@ -44,4 +44,4 @@ def block_of(*layers, x):
     """A block whose layers are each judged by their own output for the inputs x."""
     named = {layer.name: layer for layer in layers}
     apart = {name: seen(x) for name in named}
-    return Block([], named, {}, lambda name: None, tuple(named), None, apart)
+    return Block([], named, {}, lambda name: None, names=tuple(named), apart=apart)

@@ -4,7 +4,7 @@ To add a method: write methods/<name>.py with one function under `@method`, add 
 and run the tests; the contract tests find it. docs/adding-a-method.md walks through one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -26,6 +26,8 @@ METHODS = {
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
     "omniquant": "sottovoce.methods.omniquant:omniquant",
+    "osplus": "sottovoce.methods.osplus:osplus",
+    "quarot": "sottovoce.methods.quarot:quarot",
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
@@ -36,6 +38,7 @@ METHODS = {
 Scope = Literal["layer", "block", "model"]
 Part = Literal["base", "mask", "low_rank", "basis", "input", "values"]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
+RefuseModel = Callable[[Any, Sequence[str], Mapping[str, Any]], str | None]
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -47,11 +50,12 @@ class Method:
             "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None
     owns    the part of a weight that it replaces, the basis, or the values of the parts that are there: it moves
             them and leaves masks and grids as they are
-    needs   which of "gram", "square", "absmax", "absolute", "data" (calibration) and "audio",
-            "transcripts" (training) it uses; may depend on the options. "head" is the Gram matrix of what a
-            head reads, where a block method with "data" has its unit's output for everything else
+    needs   which of "gram", "square", "absmax", "absolute", "total", "low", "high", "sample", "data" (calibration)
+            and "audio", "transcripts" (training) it uses; may depend on the options. "head" is the Gram matrix of
+            what a head reads, where a block method with "data" has its unit's output for everything else
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
+    refuse_model  the same of all its layers at once: (the model without weights, their names, options) -> str | None
     """
 
     name: str
@@ -62,6 +66,7 @@ class Method:
     needs_of: Needs
     after_norms: bool
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None]
+    refuse_model: RefuseModel
 
     def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
         """The statistics that it uses under these options."""
@@ -88,12 +93,13 @@ def method(
     needs: Needs = frozenset(),
     after_norms: bool = False,
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None] = lambda shape, options: None,
+    refuse_model: RefuseModel = lambda model, names, options: None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         options = OptionTable.of(function)
-        declared = Method(function.__name__, scope, owns, function, options, needs, after_norms, refuse)
+        declared = Method(function.__name__, scope, owns, function, options, needs, after_norms, refuse, refuse_model)
         function.declared = declared  # type: ignore[attr-defined]
         return function
 

@@ -164,7 +164,12 @@ class SpeechModel(ABC):
                 (
                     self.encoder_stem(),
                     *(self.encoder_block(f"encoder.layers.{i}") for i in range(len(encoder.layers))),
-                    Unit("encoder.exit", (), lambda hidden, context: leave_encoder(hidden)),
+                    Unit(
+                        "encoder.exit",
+                        (),
+                        lambda hidden, context: leave_encoder(hidden),
+                        norm=f"encoder.{self.encoder_norm}",
+                    ),
                 ),
                 lambda clip, memory, before: (clip.features, Context(self.valid_positions(clip.samples))),
             ),
@@ -173,7 +178,12 @@ class SpeechModel(ABC):
                 (
                     self.decoder_stem(),
                     *(self.decoder_block(f"decoder.layers.{i}") for i in range(len(decoder.layers))),
-                    Unit("decoder.exit", (), lambda hidden, context: leave_decoder(hidden)),
+                    Unit(
+                        "decoder.exit",
+                        (),
+                        lambda hidden, context: leave_decoder(hidden),
+                        norm=f"decoder.{self.decoder_norm}",
+                    ),
                     Unit(
                         "decoder.head",
                         head_sites(tied=self.tied, norm=self.decoder_norm),

@@ -19,8 +19,8 @@ from sottovoce.cost import Product, Workload
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
-from sottovoce.models.sites import cross_attention_sites, self_attention_sites, token_site
-from sottovoce.models.structure import Context, Encoded, Site, Unit
+from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
+from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
 
 
 class Moonshine(SpeechModel):
@@ -76,7 +76,17 @@ class Moonshine(SpeechModel):
             Site(f"{name}.mlp_in", (f"{name}.mlp.fc1",), f"{name}.post_attention_layernorm"),
             Site(f"{name}.mlp_out", (f"{name}.mlp.fc2",)),
         )
-        return Unit(name, sites, lambda hidden, context: module(hidden, **context.block))
+        return Unit(
+            name,
+            sites,
+            lambda hidden, context: module(hidden, **context.block),
+            writers=(f"{name}.self_attn.o_proj", f"{name}.mlp.fc2"),
+            attentions=(self._attention(name, "self_attn", rotary=True),),
+        )
+
+    def _attention(self, block: str, part: str, *, rotary: bool) -> Attention:
+        width: int = self.find(f"{block}.{part}").head_dim  # type: ignore[assignment]
+        return attention_of(block, part, out="o_proj", head_width=width, rotary=rotary)
 
     def decoder_stem(self) -> Unit:
         """The look-up, masks and rotary tables."""
@@ -120,7 +130,17 @@ class Moonshine(SpeechModel):
             mask = keywords.pop("attention_mask")
             return module(hidden, mask, context.memory, past_key_values=None, use_cache=False, **keywords)
 
-        return Unit(name, sites, run)
+        return Unit(
+            name,
+            sites,
+            run,
+            writers=(f"{name}.self_attn.o_proj", f"{name}.encoder_attn.o_proj", f"{name}.mlp.fc2"),
+            attentions=(
+                self._attention(name, "self_attn", rotary=True),
+                # across to the encoder's frames no position turns queries or keys
+                self._attention(name, "encoder_attn", rotary=False),
+            ),
+        )
 
     def products(self, workload: Workload) -> list[Product]:
         """Every product of one utterance; cost follows the audio's length."""

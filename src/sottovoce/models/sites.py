@@ -1,6 +1,6 @@
 """The sites that encoder-decoder transformers share, made from the names of their modules."""
 
-from sottovoce.models.structure import Site
+from sottovoce.models.structure import Attention, Site
 
 
 def self_attention_sites(block: str, *, norm: str, out: str, over: str) -> tuple[Site, ...]:
@@ -11,6 +11,12 @@ def self_attention_sites(block: str, *, norm: str, out: str, over: str) -> tuple
         Site(f"{block}.attn_in", readers, f"{block}.{norm}", over=over),
         Site(f"{block}.attn_out", (f"{attention}.{out}",), f"{attention}.v_proj", over=over),
     )
+
+
+def attention_of(block: str, part: str, *, out: str, head_width: int, rotary: bool) -> Attention:
+    """The attention `part` of a block, by the layers that its sites name too."""
+    query, key, value = (f"{block}.{part}.{name}_proj" for name in ("q", "k", "v"))
+    return Attention(query, key, value, f"{block}.{part}.{out}", head_width, rotary)
 
 
 def cross_attention_sites(block: str, *, norm: str, out: str) -> tuple[Site, ...]:

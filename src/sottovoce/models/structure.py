@@ -1,6 +1,6 @@
 """How a model is seen by the sweep: stacks of units, the sites in each, what the units of one clip share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,17 +40,55 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """One attention by its layers: scores of queries with keys mix the values, which `out` reads head by head.
+
+    head_width  channels of a head, neighbours in every layer
+    rotary      whether queries and keys are turned by their positions before they meet
+    """
+
+    query: str
+    key: str
+    value: str
+    out: str
+    head_width: int
+    rotary: bool
+
+
+@dataclass(frozen=True)
 class Unit:
-    """Stem, block, exit (the last norm) or head: a step of the sweep."""
+    """Stem, block, exit (the last norm) or head: a step of the sweep. A block has the name of its module.
+
+    writers     layers of a block whose outputs are added to its stack's residual stream
+    attentions  the attentions of a block
+    norm        the norm of an exit
+    """
 
     name: str
     sites: tuple[Site, ...]
     run: Callable[[Tensor, Context], Tensor]
+    writers: tuple[str, ...] = ()
+    attentions: tuple[Attention, ...] = ()
+    norm: str | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers that are compressed when the sweep passes here."""
         return tuple(name for site in self.sites for name in site.readers)
+
+
+def indifferent_layers(stacks: Iterable["Stack"]) -> frozenset[str]:
+    """Layers to whose outputs any constant may be added: keys that no position turns.
+
+    It adds the same to all scores of a query, which the softmax does not see.
+    """
+    return frozenset(
+        attention.key
+        for stack in stacks
+        for unit in stack.units
+        for attention in unit.attentions
+        if not attention.rotary
+    )
 
 
 @dataclass(frozen=True)

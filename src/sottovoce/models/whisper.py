@@ -16,8 +16,8 @@ from sottovoce.cost import Product, Workload
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
-from sottovoce.models.sites import cross_attention_sites, self_attention_sites, token_site
-from sottovoce.models.structure import Context, Encoded, Site, Unit
+from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
+from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
 from sottovoce.nearest import unknown
 
 _HOP = 160  # samples a mel frame
@@ -50,7 +50,17 @@ class Whisper(SpeechModel):
     def encoder_block(self, name: str) -> Unit:
         """Self-attention over the whole window, and a plain MLP."""
         module = self.find(name)
-        return Unit(name, _block_sites(name, "frames"), lambda hidden, context: module(hidden, None))
+        return Unit(
+            name,
+            _block_sites(name, "frames"),
+            lambda hidden, context: module(hidden, None),
+            writers=(f"{name}.self_attn.out_proj", f"{name}.fc2"),
+            attentions=(self._attention(name, "self_attn"),),
+        )
+
+    def _attention(self, block: str, part: str) -> Attention:
+        width: int = self.find(f"{block}.{part}").head_dim  # type: ignore[assignment]
+        return attention_of(block, part, out="out_proj", head_width=width, rotary=False)
 
     def decoder_stem(self) -> Unit:
         """The look-up, a table of positions and the causal mask."""
@@ -88,7 +98,13 @@ class Whisper(SpeechModel):
                 use_cache=False,
             )
 
-        return Unit(name, _block_sites(name, "tokens") + cross, run)
+        return Unit(
+            name,
+            _block_sites(name, "tokens") + cross,
+            run,
+            writers=(f"{name}.self_attn.out_proj", f"{name}.encoder_attn.out_proj", f"{name}.fc2"),
+            attentions=(self._attention(name, "self_attn"), self._attention(name, "encoder_attn")),
+        )
 
     def products(self, workload: Workload) -> list[Product]:
         """Every product of one utterance; the encoder always hears its whole window."""

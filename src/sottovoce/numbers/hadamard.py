@@ -21,13 +21,13 @@ def hadamard(order: int) -> Tensor:
     if order in (1, 2):
         return torch.tensor([[1.0, 1.0], [1.0, -1.0]])[:order, :order]
     if order >= 4 and order % 4 == 0:
-        if _reached(order // 2):
+        if has_hadamard(order // 2):
             return torch.kron(hadamard(2), hadamard(order // 2))
         if prime_power(order - 1):
             return _paley_one(order - 1)
         if _paley_two_reaches(order):
             return _paley_two(order // 2 - 1)
-    near = [n for n in range(max(1, order - 32), order + 33) if _reached(n)]
+    near = [n for n in range(max(1, order - 32), order + 33) if has_hadamard(n)]
     below, above = max((n for n in near if n < order), default=1), min(n for n in near if n > order)
     raise ValueError(f"there is no Hadamard matrix of order {order} here; the nearest are {below} and {above}")
 
@@ -48,12 +48,13 @@ def prime_power(q: int) -> tuple[int, int] | None:
     return (p, k) if q > 1 and rest == 1 else None
 
 
-def _reached(order: int) -> bool:
+def has_hadamard(order: int) -> bool:
+    """Whether `hadamard` makes a matrix of this order."""
     if order in (1, 2):
         return True
     if order < 4 or order % 4:
         return False
-    return _reached(order // 2) or bool(prime_power(order - 1)) or _paley_two_reaches(order)
+    return has_hadamard(order // 2) or bool(prime_power(order - 1)) or _paley_two_reaches(order)
 
 
 def _paley_two_reaches(order: int) -> bool:

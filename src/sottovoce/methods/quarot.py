@@ -1,0 +1,104 @@
+"""QuaRot: turn the residual stream by a random Hadamard matrix, so that no channel is louder than the rest.
+
+Ashkboos, Mohtashami, Croci, Li, Jaggi, Alistarh, Hoefler, Hensman, "QuaRot: Outlier-Free 4-Bit Inference in Rotated
+LLMs", 2024, arXiv:2404.00456, section 4. Gains and biases of the norms move into the layers that read them; the
+turns of the stream, and of each head's values, are held by the weights. Two things remain at run time: the stream is
+turned where a stack begins and the decoder's turned back where it ends, and `online` turns what the second layer of
+an MLP reads, by small Kronecker factors. The official code makes RMSNorms of LayerNorms, which takes the mean out of
+every layer that writes the stream, and unties the head; here the turn leaves the mean alone (rotation.py), and the
+head stays the embedding. A quantizer comes after, and integer activations gain most.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sottovoce.input_path import Turn
+from sottovoce.methods import method
+from sottovoce.models.base import SpeechModel
+from sottovoce.numbers.hadamard import hadamard, has_hadamard, random_hadamard
+from sottovoce.rotation import Turns, attentions, factors_of, folded, inner_readers, keeping_ones, places, turn_model
+from sottovoce.weight import Layer
+
+Kind = Annotated[
+    Literal["hadamard", "random"],
+    Field(description="matrices of +1 and -1 with random signs, or any orthogonal ones"),
+]
+Heads = Annotated[bool, Field(description="turn each head's values too, which costs nothing at run time")]
+Keys = Annotated[
+    bool, Field(description="turn queries and keys where no position does: for a cache of integer keys, at no cost")
+]
+Online = Annotated[bool, Field(description="turn what the second layer of an MLP reads, at run time")]
+Seed = Annotated[int, Field(ge=0, description="of the random matrices")]
+
+
+def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    """Why a width of the model has no Hadamard matrix."""
+    for name, (width, hadamards) in turn_widths(model, options["heads"], options["keys"], options["online"]).items():
+        if hadamards or options["kind"] == "hadamard":
+            for order in factors_of(width) if hadamards else (width,):
+                if not has_hadamard(order):
+                    return f"{name} turns {width} channels, and there is no Hadamard matrix of that order; " + (
+                        "online: false would work" if hadamards else "kind: random would work"
+                    )
+    return None
+
+
+@method(scope="model", owns="basis", refuse_model=refuse_widths)
+def quarot(
+    model: SpeechModel,
+    layers: Mapping[str, Layer],
+    material: object,
+    *,
+    kind: Kind = "hadamard",
+    heads: Heads = True,
+    keys: Keys = False,
+    online: Online = True,
+    seed: Seed = 0,
+) -> None:
+    """Turn both streams, the heads and what stands inside the MLPs."""
+    start = folded(model, layers)
+    where = places(model, heads=heads, keys=keys, online=online)
+    turn_model(model, layers, start, where, random_turns(model, kind, seed, heads=heads, keys=keys, online=online))
+
+
+def random_turns(model: SpeechModel, kind: str, seed: int, *, heads: bool, keys: bool, online: bool) -> Turns:
+    """Every turn by the name that rotation.py gives it; those of the streams map ones to ones."""
+    device = model.module.device
+    found: dict[str, Turn] = {}
+    for number, (name, (width, hadamards)) in enumerate(turn_widths(model, heads, keys, online).items()):
+        if hadamards:
+            found[name] = Turn(tuple(hadamard(order).to(device) / order**0.5 for order in factors_of(width)))
+            continue
+        matrix = random_orthogonal(width, kind, 1000 * seed + number)
+        found[name] = Turn(((keeping_ones(matrix) if name in ("encoder", "decoder") else matrix).to(device),))
+    return found
+
+
+def turn_widths(model: SpeechModel, heads: bool, keys: bool, online: bool) -> dict[str, tuple[int, bool]]:
+    """(width, whether it is made at run time, always of Hadamard matrices) of every turn by its name."""
+    found: dict[str, tuple[int, bool]] = {}
+    for stack in model.stacks:
+        writer = next(unit.writers[0] for unit in stack.units if unit.writers)
+        found[stack.name] = (model.shapes[writer].rows, False)
+    for attention in attentions(model):
+        if heads:
+            found[attention.value] = (attention.head_width, False)
+        if keys and not attention.rotary:
+            found[attention.key] = (attention.head_width, False)
+    if online:
+        found |= {name: (model.shapes[name].columns, True) for name in inner_readers(model)}
+    return found
+
+
+def random_orthogonal(width: int, kind: str, seed: int) -> Tensor:
+    """(width, width) float32: a Hadamard matrix with random signs of rows and columns, or any orthogonal matrix."""
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "hadamard":
+        signs = torch.randint(0, 2, (width, 1), generator=generator).float() * 2 - 1
+        return signs * random_hadamard(width, seed)
+    q, r = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64))
+    return (q * r.diagonal().sign()).float()

@@ -37,6 +37,8 @@ OPTIONS = {
     "autoround": LEARNING,
     "distill": LESSONS,
     "finetune": LESSONS,
+    "omniquant": LEARNING,
+    "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
     "lora": {**LESSONS, "rank": 2},
     "low_rank": {"rank": 3},
@@ -62,6 +64,8 @@ RECIPES = {
         {"autoround": {**LEARNING, "where": BLOCKS, "bits": 3, "group_size": 16, "symmetric": False}},
         {"low_rank": {"where": BLOCKS, "rank": 2}},
     ],
+    "transformed and clipped": [{"omniquant": {**LEARNING, "let": True, "symmetric": False}}],
+    "soft under a bitmap, one scale": ["magnitude", {"tesseraq": {**LEARNING, "group_size": "tensor", "bits": 3}}],
     "learned after smoothing, one scale": ["smoothquant", {"autoround": {**LEARNING, "group_size": "tensor"}}],
     "0.7 sparse 3 bits": [{"magnitude": {"sparsity": 0.7}}, {"rtn": {"bits": 3}}],
     "2:4 floats": [{"wanda": {"where": BLOCKS, "sparsity": "2:4"}}],
@@ -193,6 +197,8 @@ def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(name, recip
                     assert torch.equal(layer.target, layer.weight.dense())
                     if isinstance(layer.weight.base, torch.Tensor):  # base := mask * base
                         assert torch.equal(layer.weight.base.float(), layer.weight.masked_base())
+                targets[layer.name] = layer.target.clone()
+            elif step.method.moves_basis(step.options):
                 targets[layer.name] = layer.target.clone()
             elif step.method.owns == "basis" and layer.name in changed:
                 assert not torch.equal(layer.target, targets[layer.name])

@@ -310,7 +310,7 @@ def _written_by(step: Step) -> tuple[str, ...]:
 
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
-    if owns == "basis" and (
+    if (owns == "basis" or step.method.moves_basis(step.options)) and (
         earlier := next((written[part] for part in ("mask", "base", "low_rank", "input") if part in written), None)
     ):
         raise ValueError(

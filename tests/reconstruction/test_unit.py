@@ -65,7 +65,10 @@ def test_a_unit_is_given_what_the_compressed_model_makes_and_wants_what_the_floa
             frames = passage.wanted.shape[1] if samples is None else -(-samples // 320)
             assert passage.counted == (frames if unit.startswith("encoder") else clip.tokens.shape[1])
 
-    steps = [{"rtn": {"where": ["encoder.layers.0.*", "encoder.conv*"], "bits": 2}}, {"autoround": {"where": "*.layers.1.*"}}]
+    steps = [
+        {"rtn": {"where": ["encoder.layers.0.*", "encoder.conv*"], "bits": 2}},
+        {"autoround": {"where": "*.layers.1.*"}},
+    ]
     model = shown(toy, name, three, steps, watch)
     made = [through(model, clip) for clip in three]
     assert set(given) == {"encoder.layers.1", "decoder.layers.1"}

@@ -10,10 +10,8 @@ def learn(rows, gram, bits, size, symmetric, dtype, iterations, rate):
     """
     offsets = [[0.0] * len(row) for row in rows]
     factors = [[[1.0, 1.0] for _ in range(0, len(row), size)] for row in rows]
-    for step in range(iterations + 1):
+    for step in range(iterations):
         made = [rounded(*each, bits, size, symmetric, dtype) for each in zip(rows, offsets, factors, strict=True)]
-        if step == iterations:
-            return made, offsets, factors
         move = rate * (1 - step / iterations)
         for r, row in enumerate(rows):
             off = [a - b for a, b in zip(made[r], row, strict=True)]
@@ -28,6 +26,8 @@ def learn(rows, gram, bits, size, symmetric, dtype, iterations, rate):
                 offsets[r][part] = [o - move * sign(m) for o, m in zip(offsets[r][part], moved, strict=True)]
                 for end, slope in enumerate((to_low * low, to_high * high)):
                     factors[r][g][end] = min(max(factors[r][g][end] - move * sign(slope), 0.0), 1.0)
+    made = [rounded(*each, bits, size, symmetric, dtype) for each in zip(rows, offsets, factors, strict=True)]
+    return made, offsets, factors
 
 
 def rounded(row, offsets, factors, bits, size, symmetric, dtype):

@@ -10,10 +10,8 @@ def learn(row, gram, bits, size, symmetric, dtype, iterations, rate):
     strengths = [[4.0, 4.0] for _ in range(0, len(row), size)]
     means = [[0.0, 0.0] for _ in strengths]
     squares = [[0.0, 0.0] for _ in strengths]
-    for step in range(1, iterations + 2):
+    for step in range(1, iterations + 1):
         made = rounded(row, strengths, bits, size, symmetric, dtype)
-        if step > iterations:
-            return made, strengths
         off = [a - b for a, b in zip(made, row, strict=True)]
         gradient = [2 * sum(off[i] * gram[i][j] for i in range(len(row))) for j in range(len(row))]
         for g, start in enumerate(range(0, len(row), size)):
@@ -29,6 +27,7 @@ def learn(row, gram, bits, size, symmetric, dtype, iterations, rate):
                 squares[g][end] = 0.999 * squares[g][end] + 0.001 * slope**2
                 mean, square = means[g][end] / (1 - 0.9**step), squares[g][end] / (1 - 0.999**step)
                 strengths[g][end] -= rate * mean / (square**0.5 + 1e-8)
+    return rounded(row, strengths, bits, size, symmetric, dtype), strengths
 
 
 def rounded(row, strengths, bits, size, symmetric, dtype):

@@ -56,6 +56,7 @@ class Method:
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     refuse_model  the same of all its layers at once: (the model without weights, their names, options) -> str | None
+    moves_basis  whether, with these options, it changes the basis too, before it writes the part that it owns
     """
 
     name: str
@@ -67,6 +68,7 @@ class Method:
     after_norms: bool
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None]
     refuse_model: RefuseModel
+    moves_basis: Callable[[Mapping[str, Any]], bool]
 
     def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
         """The statistics that it uses under these options."""
@@ -94,12 +96,14 @@ def method(
     after_norms: bool = False,
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None] = lambda shape, options: None,
     refuse_model: RefuseModel = lambda model, names, options: None,
+    moves_basis: Callable[[Mapping[str, Any]], bool] = lambda options: False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         options = OptionTable.of(function)
-        declared = Method(function.__name__, scope, owns, function, options, needs, after_norms, refuse, refuse_model)
+        rules = (after_norms, refuse, refuse_model, moves_basis)
+        declared = Method(function.__name__, scope, owns, function, options, needs, *rules)
         function.declared = declared  # type: ignore[attr-defined]
         return function
 

@@ -62,14 +62,23 @@ Fit = Callable[[Objective, Sequence[LearnedBase]], object]
 
 def reconstruct(block: Block, grid: Grid, settings: Learning, start: Start, fit: Fit) -> None:
     """Give each selected layer the base that `fit` makes of what `start` begins with."""
-    shown = [name for name in block.names if name not in block.apart]
-    if shown:
+    if shown := shown_layers(block):
         assert block.live is not None, "a method that needs data is shown its unit"
         bases = [start(Share.of(block.layers[name])) for name in shown]
         with judged_by_unit(block.live, [f"{name}.weight" for name in shown], settings) as objective:
             fit(objective, bases)
         for name, base in zip(shown, bases, strict=True):
-            _store(block.layers[name], [base], grid)
+            store(block.layers[name], [base], grid)
+    reconstruct_apart(block, grid, start, fit)
+
+
+def shown_layers(block: Block) -> list[str]:
+    """The selected layers that the unit's output shows."""
+    return [name for name in block.names if name not in block.apart]
+
+
+def reconstruct_apart(block: Block, grid: Grid, start: Start, fit: Fit) -> None:
+    """The same for the layers that the unit's output does not show, each by its Gram matrix."""
     for name, stats in block.apart.items():
         layer = block.layers[name]
         assert stats.gram is not None
@@ -80,7 +89,7 @@ def reconstruct(block: Block, grid: Grid, settings: Learning, start: Start, fit:
             bases.append(start(Share.of(layer).rows(rows)))
             # dropped weights are in it: the kept ones repair what they can
             fit(LayerObjective(f"{name}.weight", layer.target[rows], gram), bases[-1:])
-        _store(layer, bases, grid)
+        store(layer, bases, grid)
 
 
 def _pieces(rows: int, grid: Grid) -> Iterator[slice]:
@@ -90,7 +99,8 @@ def _pieces(rows: int, grid: Grid) -> Iterator[slice]:
         yield slice(first, first + size)
 
 
-def _store(layer: Layer, bases: Sequence[LearnedBase], grid: Grid) -> None:
+def store(layer: Layer, bases: Sequence[LearnedBase], grid: Grid) -> None:
+    """Put learned bases, which follow each other's rows, into a layer's weight."""
     found = [base.quantized() for base in bases]
     zeros = [part.zero_point for part in found if part.zero_point is not None]
     layer.weight = layer.with_base(

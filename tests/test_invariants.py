@@ -36,10 +36,14 @@ from tests.conftest import TOYS
 # What a method needs before it, and options without which it refuses; one that needs neither is not named.
 BLOCKS = "*.layers.*"
 LESSONS = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.01}
+LEARNING = {"iterations": 2, "batch": 1, "checks": 1}
 BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"]}
 OPTIONS = {
+    "autoround": LEARNING,
     "distill": LESSONS,
     "finetune": LESSONS,
+    "omniquant": LEARNING,
+    "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
     "lora": {**LESSONS, "rank": 2},
     "low_rank": {"rank": 3},
@@ -60,6 +64,14 @@ RECIPES = {
         {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
         {"low_rank": {"where": BLOCKS, "rank": 0.1, "metric": "diagonal"}},
     ],
+    "2:4, learned integers, factors": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"autoround": {**LEARNING, "where": BLOCKS, "bits": 3, "group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+    ],
+    "transformed and clipped": [{"omniquant": {**LEARNING, "let": True, "symmetric": False}}],
+    "soft under a bitmap, one scale": ["magnitude", {"tesseraq": {**LEARNING, "group_size": "tensor", "bits": 3}}],
+    "learned after smoothing, one scale": ["smoothquant", {"autoround": {**LEARNING, "group_size": "tensor"}}],
     "0.7 sparse 3 bits": [{"magnitude": {"sparsity": 0.7}}, {"rtn": {"bits": 3}}],
     "2:4 floats": [{"wanda": {"where": BLOCKS, "sparsity": "2:4"}}],
     "masked after rounding": ["rtn", {"magnitude": {"sparsity": 0.3}}],
@@ -233,6 +245,8 @@ def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(name, recip
                     assert torch.equal(layer.target, layer.weight.dense())
                     if isinstance(layer.weight.base, torch.Tensor):  # base := mask * base
                         assert torch.equal(layer.weight.base.float(), layer.weight.masked_base())
+                targets[layer.name] = layer.target.clone()
+            elif step.method.moves_basis(step.options):
                 targets[layer.name] = layer.target.clone()
             elif step.method.owns == "basis" and layer.name in changed:
                 assert not torch.equal(layer.target, targets[layer.name])

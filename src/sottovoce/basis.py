@@ -1,16 +1,17 @@
-"""A change of basis: an activation's channels divided and shifted, and the weights and biases that read them.
+"""A block: one unit's sites and layers, and the change of basis that its norms and layers can absorb.
 
-The float model computes the same as before (design invariant 6); what changes is how hard its
-weights and activations are to round.
+An activation's channels are divided and shifted, and the weights and biases that read them follow: the float model
+computes the same as before (design invariant 6); what changes is how hard its weights and activations are to round.
 """
 
 from collections.abc import Callable, Container, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from sottovoce.models.structure import Site
+from sottovoce.reconstruction.unit import LiveUnit
 from sottovoce.stats import InputStats
 from sottovoce.weight import Layer
 
@@ -20,7 +21,9 @@ class Block:
     """What a block-scope method works on: one unit's selected sites and all that they touch.
 
     stats maps a site's name to its statistics and follows each change of basis; module finds a norm
-    or a linear by name. indifferent are the layers to whose outputs a constant may be added unseen.
+    or a linear by name. indifferent are the layers to whose outputs a constant may be added unseen. A
+    method that fits weights has the selected layers in `names`; one that needs "data" has the unit itself
+    in `live`, and in `apart` what reads the layers that the unit's output does not show: tables, and a head.
     """
 
     sites: list[Site]
@@ -28,10 +31,18 @@ class Block:
     stats: dict[str, InputStats]
     module: Callable[[str], nn.Module]
     indifferent: Set[str] = frozenset()
+    names: tuple[str, ...] = ()
+    live: LiveUnit | None = None
+    apart: Mapping[str, InputStats] = field(default_factory=dict)
 
     def rescale(self, site: Site, s: Tensor) -> None:
         """Divide the activation of `site` by s (in,), positive: in its writer, its readers and its statistics."""
         assert site.writer is not None
+        if turned := next((name for name in site.readers if self.layers[name].input.turn), None):
+            raise ValueError(
+                f"what {turned} reads is turned at run time, so its channels cannot be divided where they are written; "
+                "take it out with where, or put the turn after"
+            )
         for name in site.readers:
             self.layers[name].change_target(self.layers[name].target * s)
         writer = self.module(site.writer)

@@ -1,7 +1,9 @@
 """The sweep: one unit after the other, each step replacing one part of its weights.
 
 Inputs are cached once for each clip. A unit is run to collect what its steps ask for, compressed, and
-run again so that the next unit sees compressed inputs; a run that nobody needs is skipped.
+run again so that the next unit sees compressed inputs; a run that nobody needs is skipped. Where a step
+learns from the units' outputs, the float model goes along: its hidden states pass each unit before that
+is compressed.
 """
 
 from collections import defaultdict
@@ -16,9 +18,10 @@ from sottovoce.collect import Asked, State, collect, head_statistics, memory_sta
 from sottovoce.input_path import InputPath
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Clip, Stack, Unit, indifferent_layers
+from sottovoce.models.structure import Clip, Site, Stack, Unit, indifferent_layers
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Selection, Step
+from sottovoce.reconstruction.unit import LiveUnit, Passage, unrounded
 from sottovoce.stats import InputStats
 from sottovoce.training.data import Material
 from sottovoce.weight import Layer, Weight
@@ -80,20 +83,45 @@ def _sweep(
 ) -> None:
     units = [(stack, unit, _work_on(unit, work)) for stack in model.stacks for unit in stack.units]
     asked = _asked(model, work)
-    last = _last_to_feed(units, asked)
+    last_shown = max((i for i, (_, _, todo) in enumerate(units) if _learns(todo)), default=-1)
+    last = max(_last_to_feed(units, asked), last_shown)
     states: list[State] = []
+    floats: list[State] = []
     shared: dict[str, InputStats] = {}
     for i, (stack, unit, todo) in enumerate(track(units, len(units), "units")):
         if unit is stack.units[0] and i <= last:
             states = _enter(stack, clips, states)
+            floats = _enter(stack, clips, floats) if i <= last_shown else []
             shared = _shared(model, stack, states, asked)
+        if i <= last_shown:
+            with unrounded(model):
+                _feed(model, unit, floats)
         if todo:
             stats = collect(model, unit, states, asked, shared)
+            live = LiveUnit(model, unit, _passages(stack, states, floats)) if _learns(todo) else None
             for step, names in todo:
-                _assign(model, step, _apply(model, step, names, unit, layers, stats), after)
+                _assign(model, step, _apply(model, step, names, unit, layers, stats, live), after)
         if i < last:
-            for state in states:
-                state.hidden = run(model, unit, state).to(state.hidden.device)
+            _feed(model, unit, states)
+
+
+def _feed(model: SpeechModel, unit: Unit, states: Sequence[State]) -> None:
+    for state in states:
+        state.hidden = run(model, unit, state).to(state.hidden.device)
+
+
+def _learns(work: Work) -> bool:
+    """Whether a step learns from what its unit puts out."""
+    return any(step.method.scope == "block" and "data" in step.needs for step, _ in work)
+
+
+def _passages(stack: Stack, states: Sequence[State], floats: Sequence[State]) -> list[Passage]:
+    """What a unit is given and what it should make of it; the float model has passed it already."""
+    over = "frames" if stack.name == "encoder" else "tokens"
+    return [
+        Passage(state, uncompressed.hidden, state.context.valid[over])
+        for state, uncompressed in zip(states, floats, strict=True)
+    ]
 
 
 def _work_on(unit: Unit, work: Work) -> Work:
@@ -108,8 +136,15 @@ def _asked(model: SpeechModel, work: Work) -> Asked:
     for site in (site for stack in model.stacks for unit in stack.units for site in unit.sites):
         for step, names in work:
             if set(names) & set(site.readers):
-                asked[site.name] |= step.needs - {"data"}
+                asked[site.name] |= step.needs - {"data", "head"}
+                if "head" in step.needs and not _shown(site):
+                    asked[site.name] |= {"gram"}
     return asked
+
+
+def _shown(site: Site) -> bool:
+    """Whether the output of its unit, a hidden state, shows what the site's readers do."""
+    return site.collected in ("here", "memory") and "proj_out" not in site.readers
 
 
 def _last_to_feed(units: Sequence[tuple[Stack, Unit, Work]], asked: Asked) -> int:
@@ -148,14 +183,11 @@ def _apply(
     unit: Unit,
     layers: Mapping[str, Layer],
     stats: dict[str, InputStats],
+    live: LiveUnit | None,
 ) -> dict[str, Layer]:
     """Let a step replace its part in some layers of a unit; returns the layers that it changed."""
     if step.method.scope == "block":
-        sites = [site for site in unit.sites if site.collected == "here" and set(site.readers) <= set(names)]
-        before = {name: layers[name].weight for name in unit.layers}
-        options = step.method.options.arguments(step.options)
-        step.method.function(Block(sites, layers, stats, model.find, indifferent_layers(model.stacks)), **options)
-        return {name: layers[name] for name, weight in before.items() if layers[name].weight is not weight}
+        return _apply_to_block(model, step, names, unit, layers, stats, live)
     site_of = {name: site.name for site in unit.sites for name in site.readers}
     for name in names:
         seen = stats.get(site_of[name], InputStats())
@@ -168,6 +200,41 @@ def _apply(
         for part, value in zip(step.method.parts, made, strict=True):
             setattr(layers[name], _PLACES.get(part, "weight"), value)
     return {name: layers[name] for name in names}
+
+
+def _apply_to_block(
+    model: SpeechModel,
+    step: Step,
+    names: Sequence[str],
+    unit: Unit,
+    layers: Mapping[str, Layer],
+    stats: dict[str, InputStats],
+    live: LiveUnit | None,
+) -> dict[str, Layer]:
+    """The same for a step that sees layers of a unit together; frontends, with options of their own, apart."""
+    before = {name: layers[name].weight for name in unit.layers}
+    frontends = {name for name in names if "frontend" in model.components[name]}
+    for chosen in (frontends, set(names) - frontends):
+        if not chosen:
+            continue
+        here = step.on(model.components[next(iter(chosen))])
+        block = Block(
+            [site for site in unit.sites if site.collected == "here" and set(site.readers) <= chosen],
+            layers,
+            stats,
+            model.find,
+            indifferent_layers(model.stacks),
+            tuple(name for name in names if name in chosen),
+            live,
+            {
+                name: stats.get(site.name, InputStats())
+                for site in unit.sites
+                for name in site.readers
+                if name in chosen and not _shown(site)
+            },
+        )
+        here.method.function(block, **here.method.options.arguments(here.options))
+    return {name: layers[name] for name, weight in before.items() if layers[name].weight is not weight}
 
 
 def _changed(earlier: Weight, now: Weight) -> bool:

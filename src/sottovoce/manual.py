@@ -30,6 +30,7 @@ NEEDS = {
     "low": "calibration audio: the smallest value of each input",
     "high": "calibration audio: the largest value of each input",
     "sample": "calibration audio: some inputs as they are",
+    "head": "calibration audio: how what the head reads goes together",
     "data": "calibration audio",
     "audio": "training audio; no texts",
     "transcripts": "training audio with its texts",

@@ -267,7 +267,7 @@ def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
         if not matched and not bare.startswith("~"):
             raise ValueError(f"{step.method.name}: where {pattern!r} matches no layer; there are {_sample(names)}")
         kept = kept - matched if pattern.startswith("!") else kept | matched
-    if step.method.scope == "block":
+    if step.method.scope == "block" and step.method.owns == "basis":
         kept = _whole_sites(step, model, kept)
     elif step.method.owns == "basis":
         kept = _whole_streams(step, model, kept)
@@ -345,6 +345,8 @@ def _written_by(step: Step) -> tuple[str, ...]:
         return ("low_rank",) if step.options.get("merge") is False else ()
     if step.method.owns == "basis" and step.method.scope == "model":
         return ("basis", "turn")
+    if "input" in step.method.parts and step.options.get("per", "token") != "token":
+        return (*step.method.parts, "range")
     return (step.method.owns, "base") if step.options.get("replace") else (step.method.owns,)
     if step.method.owns == "basis" and step.method.scope == "model":
         return ("basis", "turn")
@@ -353,9 +355,11 @@ def _written_by(step: Step) -> tuple[str, ...]:
 
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
-    settled = [part for part in ("mask", "base", "low_rank", "input") if part in written]
-    if owns == "basis" and settled:
-        what, by = "inputs" if settled == ["input"] else "weights", written[settled[0]]
+    # a range found at run time follows a change of channels, but not a turn
+    inputs = "input" if step.method.scope == "model" else "range"
+    settled = [part for part in ("mask", "base", "low_rank", inputs) if part in written]
+    if (owns == "basis" or step.method.moves_basis(step.options)) and settled:
+        what, by = "inputs" if settled == [inputs] else "weights", written[settled[0]]
         raise ValueError(f"{method} changes the basis of {what} that {by} has already settled ({name}); put it first")
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
         raise ValueError(f"{method} would turn the stream that {earlier} has turned; drop one of the two")

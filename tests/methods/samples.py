@@ -2,6 +2,7 @@
 
 import torch
 
+from sottovoce.basis import Block
 from sottovoce.stats import InputStats
 from sottovoce.weight import Layer, Weight
 
@@ -37,3 +38,10 @@ def seen(x):
 def output_error(layer, x):
     """The mean squared difference of what the layer gives for x from what its target would give."""
     return ((layer.weight.dense() - layer.target).double() @ x.double().T).square().mean().item()
+
+
+def block_of(*layers, x):
+    """A block whose layers are each judged by their own output for the inputs x."""
+    named = {layer.name: layer for layer in layers}
+    apart = {name: seen(x) for name in named}
+    return Block([], named, {}, lambda name: None, names=tuple(named), apart=apart)

@@ -17,17 +17,19 @@ from sottovoce.weight import LayerShape
 
 METHODS = {
     "activations": "sottovoce.methods.activations:activations",
+    "autoround": "sottovoce.methods.autoround:autoround",
     "awq": "sottovoce.methods.awq:awq",
     "distill": "sottovoce.methods.distill:distill",
     "finetune": "sottovoce.methods.finetune:finetune",
-    "gptq": "sottovoce.methods.gptq:gptq",
     "global_magnitude": "sottovoce.methods.magnitude:global_magnitude",
+    "gptq": "sottovoce.methods.gptq:gptq",
     "hqq": "sottovoce.methods.hqq:hqq",
     "kv_cache": "sottovoce.methods.kv_cache:kv_cache",
     "llm_int8": "sottovoce.methods.llm_int8:llm_int8",
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
+    "omniquant": "sottovoce.methods.omniquant:omniquant",
     "osplus": "sottovoce.methods.osplus:osplus",
     "palettize": "sottovoce.methods.palettize:palettize",
     "quarot": "sottovoce.methods.quarot:quarot",
@@ -36,6 +38,7 @@ METHODS = {
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
     "spqr": "sottovoce.methods.spqr:spqr",
+    "tesseraq": "sottovoce.methods.tesseraq:tesseraq",
     "wanda": "sottovoce.methods.wanda:wanda",
 }
 
@@ -58,11 +61,13 @@ class Method:
     parts   what it replaces: parts of a weight, the input path or the output's rounding; or the basis, or the values
             of the parts that are there: it moves them and leaves masks and grids as they are
     needs   which of "gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample", "data"
-            (calibration) and "audio", "transcripts" (training) it uses; may depend on the options
+            (calibration) and "audio", "transcripts" (training) it uses; may depend on the options. "head" is the Gram
+            matrix of what a head reads, where a block method with "data" has its unit's output for everything else
     after_norms  a block method that works on the sites that a norm writes, and on no others
     refuse  says why it cannot work on a layer with these options, or None; asked before the model opens
     refuse_model  the same of all its layers at once: (the model without weights, their names, options) -> str | None
     where   the patterns of the layers that it works on where a recipe names none
+    moves_basis  whether, with these options, it changes the basis too, before it writes the part that it owns
     """
 
     name: str
@@ -75,6 +80,7 @@ class Method:
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None]
     refuse_model: RefuseModel
     where: tuple[str, ...]
+    moves_basis: Callable[[Mapping[str, Any]], bool]
 
     @property
     def owns(self) -> Part:
@@ -114,15 +120,15 @@ def method(
     refuse: Callable[[LayerShape, Mapping[str, Any]], str | None] = lambda shape, options: None,
     refuse_model: RefuseModel = lambda model, names, options: None,
     where: tuple[str, ...] = ("*",),
+    moves_basis: Callable[[Mapping[str, Any]], bool] = lambda options: False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         options = OptionTable.of(function)
         parts = (owns,) if isinstance(owns, str) else owns
-        declared = Method(
-            function.__name__, scope, parts, function, options, needs, after_norms, refuse, refuse_model, where
-        )
+        rules = (after_norms, refuse, refuse_model, where, moves_basis)
+        declared = Method(function.__name__, scope, parts, function, options, needs, *rules)
         function.declared = declared  # type: ignore[attr-defined]
         return function
 

@@ -2,7 +2,7 @@
 
 An option is a keyword-only parameter annotated as `Annotated[type, Field(..., description=...)]`. A
 parameter `grid: Grid` stands for the grid's own fields, so that a recipe writes `bits: 3` and the
-method receives a Grid; `training: Training` and `losses: Losses` likewise.
+method receives a Grid; `training: Training`, `losses: Losses` and `learning: Learning` likewise.
 """
 
 import inspect
@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sottovoce.nearest import unknown
 from sottovoce.numbers.grid import SCALE_DTYPES, Grid
+from sottovoce.reconstruction.settings import Learning
 from sottovoce.training.losses import Losses
 from sottovoce.training.settings import Training
 
@@ -86,6 +87,7 @@ GROUPS: dict[Any, Group] = {
     Grid: Group(GridOptions, lambda options: grid_of(options)),
     Training: _whole(Training),
     Losses: _whole(Losses),
+    Learning: _whole(Learning),
 }
 
 

@@ -10,6 +10,7 @@ integer activations come after.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -36,8 +37,8 @@ Shift = Annotated[
 ]
 
 
-def refuse_shift(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
-    """Which norms and layers lack the bias that a shift needs everywhere."""
+def refuse_shift(method: str, model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    """Which norms and layers lack the bias that `method` needs for a shift everywhere."""
     if options["shift"] != "always":
         return None
     indifferent = indifferent_layers(model.stacks)
@@ -48,7 +49,7 @@ def refuse_shift(model: SpeechModel, names: Sequence[str], options: Mapping[str,
     if not missing:
         return None
     first = ", ".join(list(missing)[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    return f"osplus: shift: always needs biases that {first} lack; shift: where_possible would work"
+    return f"{method}: shift: always needs biases that {first} lack; shift: where_possible would work"
 
 
 @method(
@@ -56,7 +57,7 @@ def refuse_shift(model: SpeechModel, names: Sequence[str], options: Mapping[str,
     owns="basis",
     needs=frozenset({"total", "low", "high", "sample"}),
     after_norms=True,
-    refuse_model=refuse_shift,
+    refuse_model=partial(refuse_shift, "osplus"),
 )
 def osplus(
     block: Block,

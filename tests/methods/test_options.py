@@ -70,7 +70,7 @@ def test_every_layer_method_runs_with_its_defaults(name):
 def test_an_unknown_method_is_refused_with_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match=r"unknown method 'gtpq'; did you mean gptq( or \w+)?\? there are: activations, awq, distill, ",
+        match=r"unknown method 'gtpq'; did you mean gptq( or \w+)?\? there are: activations, autoround, awq, ",
     ):
         find("gtpq")
 

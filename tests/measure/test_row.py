@@ -13,6 +13,8 @@ WANDA = {"wanda": {"where": "*.layers.*", "sparsity": "2:4"}}
     [
         ([{"gptq": {"bits": 3, "group_size": 32}}], {"quantization": "gptq 3-bit g32"}),
         ([{"rtn": {"bits": 4, "group_size": "channel"}}], {"quantization": "rtn 4-bit channel"}),
+        ([{"spqr": {"bits": 3}}], {"quantization": "spqr 3-bit g16"}),
+        ([{"palettize": {"bits": 2}}], {"quantization": "palettize 2-bit"}),
         ([WANDA], {"sparsity": "wanda 2:4"}),
         (["activations"], {"activations": "int8 per token"}),
         (

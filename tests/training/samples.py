@@ -58,8 +58,7 @@ def parts_of(weight):
     parts = {"mask": weight.mask, "left": factors[0], "right": factors[1]}
     if isinstance(base, Quantized):
         parts |= {"codes": base.codes, "scale": base.scale, "zero": base.zero_point}
-        parts = {name: part for name, part in parts.items() if not isinstance(part, RoundedScales)}
-        parts |= {"scales": base.scales(), "zeros": base.zeros()}
+        parts = {name: part.dense() if isinstance(part, RoundedScales) else part for name, part in parts.items()}
     elif isinstance(base, Palettized):
         parts |= {"codes": base.codes, "table": base.table}
     else:

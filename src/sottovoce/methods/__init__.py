@@ -29,6 +29,7 @@ METHODS = {
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
+    "spinquant": "sottovoce.methods.spinquant:spinquant",
     "wanda": "sottovoce.methods.wanda:wanda",
 }
 

@@ -42,6 +42,7 @@ OPTIONS = {
     "hqq": {"symmetric": False},
     "lora": {**LESSONS, "rank": 2},
     "low_rank": {"rank": 3},
+    "spinquant": {"steps": 2, "batch": 1},
 }
 BLOCKS = "*.layers.*"
 RECIPES = {
@@ -92,6 +93,16 @@ RECIPES = {
     ],
     "adapters behind factors": ["rtn", {"low_rank": {"rank": 2}}, {"lora": {**LESSONS, "rank": 2}}],
     "masked, trained, rounded, trained": ["wanda", {"distill": LESSONS}, "gptq", {"distill": LESSONS}],
+    "turned, smoothed, rounded": [
+        {"quarot": {"kind": "random", "keys": True}},
+        "smoothquant",
+        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+    ],
+    "shifted, then turned without heads": [
+        {"osplus": {"candidates": 10}},
+        {"quarot": {"heads": False, "online": False}},
+        "rtn",
+    ],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
@@ -343,7 +354,17 @@ def test_a_tied_weight_is_stored_once_and_stays_tied(name, toy, clips, tmp_path)
 # --- the change of basis --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [{"smoothquant": {"alpha": 0.7}}, {"awq": {"bits": 2}}], ids=["smoothquant", "awq"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"smoothquant": {"alpha": 0.7}},
+        {"awq": {"bits": 2}},
+        {"osplus": {"bits": 3, "activation_bits": 4}},
+        {"quarot": {"keys": True}},
+        {"spinquant": {"steps": 2, "batch": 1, "activation_bits": 3}},
+    ],
+    ids=lambda step: next(iter(step)),
+)
 @every_toy
 def test_a_change_of_basis_leaves_float_logits_as_they_were(name, step, toy, clips):
     before, _ = find_target(toy(name)).open()

@@ -319,6 +319,12 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
         raise ValueError(f"{method} would turn the stream that {earlier} has turned; drop one of the two")
     if owns == "values":
+        imitated = [name for name in ("encoder", "hidden") if step.options.get(name)]
+        if imitated and (earlier := written.get("turn")):
+            raise ValueError(
+                f"{method} would imitate the uncompressed model's stream, which {earlier} has turned; set "
+                f"{' and '.join(imitated)} to 0, or put {method} first"
+            )
         return
     overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else (owns,)
     if owns != "basis" and (earlier := next((written[part] for part in overwritten if part in written), None)):

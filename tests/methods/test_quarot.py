@@ -122,6 +122,7 @@ def test_a_width_without_a_hadamard_matrix_is_refused_before_the_model_opens(opt
         (["rtn", "quarot"], "put it first"),
         (["wanda", "quarot"], "put it first"),
         (["quarot", "quarot"], "quarot would turn the stream that quarot has turned"),
+        (["quarot", "distill"], "quarot has turned; set encoder to 0, or put distill first"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_before_the_model_opens(steps, message, toy):

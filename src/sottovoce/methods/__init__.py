@@ -31,6 +31,7 @@ METHODS = {
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
+    "spinquant": "sottovoce.methods.spinquant:spinquant",
     "tesseraq": "sottovoce.methods.tesseraq:tesseraq",
     "wanda": "sottovoce.methods.wanda:wanda",
 }

@@ -53,6 +53,11 @@ def recover(
             "the only loss is that of the encoder's output, which none of the chosen layers changes; choose some of "
             "the encoder's with where, or give labels, logits or hidden a weight"
         )
+    if model.turns and (losses.encoder or losses.hidden):
+        raise ValueError(
+            f"the stream is turned at {', '.join(model.turns)}, and the uncompressed model's is not: give encoder and "
+            "hidden no weight"
+        )
     recognizer = Recognizer.of(model, data.language)
     if losses.of_decoder and None in recognizer.rules.prompt:
         raise ValueError(f"{model.checkpoint.name} is multilingual; name the language of the training audio")

@@ -60,7 +60,7 @@ def test_every_layer_method_runs_with_its_defaults(name):
 def test_an_unknown_method_is_refused_with_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match=r"unknown method 'gtpq'; did you mean gptq\? there are: autoround, awq, .*finetune, global_magnitude, gptq",
+        match=r"unknown method 'gtpq'; did you mean gptq\? there are: autoround, awq, .*global_magnitude, gptq",
     ):
         find("gtpq")
 

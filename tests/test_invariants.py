@@ -16,6 +16,7 @@ from sottovoce.arithmetic import fast_products
 from sottovoce.artifact import load_layers, read_artifact, save
 from sottovoce.calibration import calibrate
 from sottovoce.collect import State, run
+from sottovoce.input_path import InputPath
 from sottovoce.loop import compress_layers
 from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods import METHODS
@@ -32,6 +33,7 @@ from sottovoce.stats import InputStats
 from sottovoce.target import find_target
 from sottovoce.training.data import Material, TrainingData
 from tests.conftest import TOYS
+from tests.test_input_path import same as same_path
 
 # What a method needs before it, and options without which it refuses; one that needs neither is not named.
 BLOCKS = "*.layers.*"
@@ -281,9 +283,11 @@ def test_what_is_loaded_is_bitwise_what_was_saved(name, recipe, toy, material, t
 
     assert loaded.tied == model.tied == ("untied" not in name)
     assert_same_module(loaded.module, model.module)
+    assert loaded.turns.keys() == model.turns.keys()
+    assert all(same_path(InputPath(turn), InputPath(model.turns[at])) for at, turn in loaded.turns.items())
     for layer in found.values():
         assert_same_weight(layer.weight, layers[layer.name].weight)
-        assert_same_path(layer.input, layers[layer.name].input)
+        assert same_path(layer.input, layers[layer.name].input)
         assert layer.output == layers[layer.name].output
         assert layer.steps == layers[layer.name].steps
         if layer.weight.mask is not None and layer.weight.low_rank is None:
@@ -420,15 +424,6 @@ def assert_same_weight(one, other):
     for mine, theirs in pairs:
         assert mine.dtype == theirs.dtype
         assert torch.equal(mine, theirs)
-
-
-def assert_same_path(one, other):
-    assert (one.turn, one.divisor) == (other.turn, other.divisor) == (None, None)  # test_input_path.py has the others
-    assert (one.rounding is None) == (other.rounding is None)
-    for name in ("bits", "per", "symmetric", "threshold", "scale", "zero_point") if one.rounding else ():
-        mine, theirs = getattr(one.rounding, name), getattr(other.rounding, name)
-        same = torch.equal(mine, theirs) if isinstance(mine, torch.Tensor) else mine == theirs
-        assert same, name
 
 
 @every_toy

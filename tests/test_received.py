@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sottovoce.collect import State, collect, memory_statistics, run
+from sottovoce.input_path import InputPath
 from sottovoce.models.structure import Clip
 from sottovoce.received import Attention, watched_attention
 from sottovoce.target import find_target
@@ -160,7 +161,7 @@ def test_the_memory_is_weighed_by_the_cross_attention_of_all_blocks(name, toy, c
             state.hidden = unit.run(state.hidden, state.context)
     decoder = model.stacks[1]
     entered = [State(*decoder.enter(clip, s.hidden, s.context)) for clip, s in zip(some, left, strict=True)]
-    stats = memory_statistics(model, decoder, entered, NEEDS)
+    stats = memory_statistics(model, decoder, entered, NEEDS, InputPath())
     got, xs = [], []
     for clip, state in zip(some, left, strict=True):
         n = state.context.valid["frames"]

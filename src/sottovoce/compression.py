@@ -218,11 +218,13 @@ def draw_calibration(data: str | Path, limit: int | None, seed: int) -> Corpus:
 def _written(entry: Entry) -> dict[str, str]:
     """Which parts of a layer an earlier compression settled."""
     by = "an earlier compression"
+    rounding = entry.input.rounding if entry.input else None
     settled = {
         "mask": entry.mask,
         "base": entry.bits or entry.outliers or entry.dtype is None or None,
         "low_rank": entry.rank,
-        "input": entry.input and entry.input.rounding,
+        "input": rounding,
+        "range": rounding if rounding and rounding.per in ("tensor", "channel") else None,
         "output": entry.output,
     }
     return {part: by for part, value in settled.items() if value is not None}

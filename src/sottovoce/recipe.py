@@ -347,9 +347,6 @@ def _written_by(step: Step) -> tuple[str, ...]:
         return ("basis", "turn")
     if "input" in step.method.parts and step.options.get("per", "token") != "token":
         return (*step.method.parts, "range")
-    return (step.method.owns, "base") if step.options.get("replace") else (step.method.owns,)
-    if step.method.owns == "basis" and step.method.scope == "model":
-        return ("basis", "turn")
     return (*step.method.parts, "base") if step.options.get("replace") else step.method.parts
 
 

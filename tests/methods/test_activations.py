@@ -202,7 +202,7 @@ def test_it_works_on_the_blocks_unless_asked(name, toy):
     assert set(names({"where": "!decoder.*"})) == {layer for layer in blocks if layer.startswith("encoder.")}
     everything = {layer for layer, shape in model.shapes.items() if shape.multiplies}
     assert set(names({"where": ["*", "!~*embed_positions", "!~decoder.embed_tokens", *wanted(model)]})) == everything
-    assert find("activations").where == ("*.layers.*",)
+    assert find("activations").where == ("blocks",)
     assert find("gptq").where == ("*",)
 
 
@@ -210,11 +210,15 @@ def wanted(model):
     return ["decoder.embed_tokens"] if model.tied else []
 
 
+FIXED = {"activations": {"per": "tensor"}}
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
         (["activations", "activations"], "activations would overwrite what activations wrote"),
-        (["activations", "smoothquant"], "smoothquant changes the basis of inputs that activations has already"),
+        ([FIXED, "smoothquant"], "smoothquant changes the basis of inputs that activations has already"),
+        (["activations", "quarot"], "quarot changes the basis of inputs that activations has already"),
         (["rtn", "activations", "smoothquant"], "smoothquant changes the basis of weights that rtn has already"),
     ],
 )
@@ -228,9 +232,13 @@ def test_it_may_come_before_or_after_what_changes_the_weight(toy):
         select(read_recipe({"steps": steps}), layout(toy))
 
 
+def test_a_range_found_at_run_time_follows_a_change_of_channels(toy):
+    select(read_recipe({"steps": ["activations", "smoothquant"]}), open_layout(resolve(toy("whisper"))))
+
+
 def test_an_artifact_whose_inputs_are_rounded_is_not_rounded_again(toy, tmp_path):
     sottovoce.compress(toy("whisper"), recipe={"steps": ["activations"]}, output=tmp_path / "a")
-    for step in ("activations", "smoothquant"):
+    for step in ("activations", "quarot"):
         with pytest.raises(ValueError, match="an earlier compression"):
             sottovoce.compress(tmp_path / "a", recipe={"steps": [step]}, output=tmp_path / "b", data="none")
     both = sottovoce.compress(tmp_path / "a", recipe={"steps": ["rtn"]}, output=tmp_path / "b")

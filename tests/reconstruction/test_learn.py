@@ -24,6 +24,8 @@ class Number:
 class Told:
     """Errors as they are told, one after the other; the gradient is that of the square."""
 
+    exact = False
+
     def __init__(self, *errors):
         self.errors, self.seen = list(errors), []
 
@@ -81,3 +83,13 @@ def test_a_gradient_of_nothing_moves_nothing():
     descend(number, objective, 2, checks=2, patience=2)
     assert number.number.item() == 3
     assert judged(objective, [number]) == 36
+
+
+def test_an_exact_objective_is_checked_at_every_step():
+    number, objective = Number(3), Told()
+    objective.exact = True
+    objective.gradients = lambda values: {"x": torch.ones(1)}
+    descend(number, objective, 20, checks=10, patience=2)
+    # down to 0, up again for two checks of two steps each
+    assert objective.seen == [3, 2.5, 2, 1.5, 1, 0.5, 0, -0.5, -1, -1.5, -2]
+    assert number.number.item() == 0

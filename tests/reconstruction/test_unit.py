@@ -15,6 +15,7 @@ from sottovoce.reconstruction.settings import Learning
 from sottovoce.reconstruction.unit import LiveUnit, Passage, unrounded
 from sottovoce.target import find_target
 from sottovoce.training.data import Material
+from sottovoce.weight import Weight
 
 families = pytest.mark.parametrize("name", ["whisper", "moonshine", "whisper untied"])
 BOTH = pytest.mark.parametrize("name", ["whisper", "moonshine"])
@@ -224,3 +225,33 @@ def test_where_no_clip_can_be_held_out_all_are_checked(toy, clips):
     objective = UnitObjective(found, Learning())
     assert objective.held == objective.learned == list(found.passages)
     assert len(objective._next()) == 1
+
+
+@pytest.mark.parametrize("method", ["autoround", "omniquant", "tesseraq"])
+@BOTH
+def test_a_clip_of_one_frame_and_one_token_gives_finite_weights(name, method, toy, clips):
+    target = find_target(toy(name))
+    [clip, *_] = clips(name)
+    short = replace(clip, samples=1, tokens=clip.tokens[:, :1])
+    if name == "moonshine":
+        short = replace(short, samples=895, features=clip.features[:, :895])
+    model, layers = target.open()
+    options = {"where": "*.layers.*", "bits": 2, "symmetric": False, "iterations": 10, "batch": 1}
+    recipe = read_recipe({"steps": [{method: options}]})
+    compress_layers(model, layers, select(recipe, target.layout()), Material([short]))
+    for layer in layers.values():
+        assert torch.isfinite(layer.weight.dense()).all()
+
+
+@pytest.mark.parametrize("method", ["autoround", "omniquant", "tesseraq"])
+def test_a_unit_of_zeros_stays_one(method, toy, clips):
+    target = find_target(toy("whisper"))
+    model, layers = target.open()
+    for name, layer in layers.items():
+        if ".layers.0." in name:
+            layer.weight = Weight(torch.zeros_like(layer.target))
+            layer.settle()
+            model.assign(layer)
+    recipe = read_recipe({"steps": [{method: {"where": "*.layers.0.*", "iterations": 5}}]})
+    compress_layers(model, layers, select(recipe, target.layout()), Material(clips("whisper")))
+    assert all((layer.weight.dense() == 0).all() for name, layer in layers.items() if ".layers.0." in name)

@@ -4,7 +4,8 @@ Cheng, Zhang, Shen, Cai, He, Lv, "Optimize Weight Rounding via Signed Gradient D
 LLMs", 2023, arXiv:2309.05516, section 3. A weight w becomes scale * clip(round(w / scale + v) + zero); v, and the
 factors of both ends of each group's range, follow the sign of the gradient of what the unit puts out, compared
 with the uncompressed unit's output, at a rate that falls to 0 linearly. The unit reads what the compressed model
-gives it. Starts at round-to-nearest and keeps the best state.
+gives it. Starts at round-to-nearest and keeps the best state. Beside auto-round 0.16.1's own rounding and descent,
+on nine single layers of 2 to 4 bits in groups of 32, 200 steps: the error is 0.997 of its error (0.967 to 1.018).
 """
 
 from collections.abc import Sequence

@@ -36,12 +36,14 @@ def learn(
 ) -> float:
     """Step until the iterations are over or `patience` checks in a row found no better error; the error of the best.
 
-    The state of least error is restored, the first one included. rate  the share of the learning rate when a
+    The state of least error is restored, the first one included. An exact objective is checked at every step, and
+    has as many steps of patience. rate  the share of the learning rate when a
     `part` of the iterations, 0 to 1, is over.
     """
-    every = max(1, iterations // checks)
+    between = max(1, iterations // checks)
+    every = 1 if objective.exact else between
     whole = [group["lr"] for group in optimizer.param_groups]
-    best, kept, waited = judged(objective, learned), state_of(learned), 0
+    best, kept, found_at = judged(objective, learned), state_of(learned), 0
     if best == 0:
         return best
     for step in range(iterations):
@@ -59,11 +61,9 @@ def learn(
             continue
         error = judged(objective, learned)
         if error < best:
-            best, kept, waited = error, state_of(learned), 0
-        else:
-            waited += 1
-            if waited == patience:
-                break
+            best, kept, found_at = error, state_of(learned), step + 1
+        elif step + 1 - found_at >= patience * between:
+            break
     restore(learned, kept)
     return best
 

@@ -15,7 +15,12 @@ Values = Mapping[str, Tensor]  # a parameter's name, as "encoder.layers.0.fc1.we
 
 
 class Objective(Protocol):
-    """An error of some parameters' values, and which way it falls."""
+    """An error of some parameters' values, and which way it falls.
+
+    exact  the error is that of the gradients and costs no more than they do, so that every state can be checked
+    """
+
+    exact: bool
 
     def gradients(self, values: Values) -> dict[str, Tensor]:
         """The gradient of the error, on the next clips in line, for each value, in its shape."""
@@ -30,6 +35,8 @@ class UnitObjective:
     Clips come in an order drawn by the seed, and those held out are not learned from; where there are too
     few clips to hold one out, the error is checked on all.
     """
+
+    exact = False
 
     def __init__(self, unit: LiveUnit, settings: Learning) -> None:
         self.unit, self.settings = unit, settings
@@ -96,6 +103,8 @@ class LayerObjective:
     target  (out, in) what the weight should imitate
     gram    (in, in) mean of x x^T
     """
+
+    exact = True
 
     def __init__(self, name: str, target: Tensor, gram: Tensor) -> None:
         self.name, self.target, self.gram = name, target, gram

@@ -15,7 +15,11 @@ class Learning(BaseModel):
     held_out: float = Field(
         default=0.125, ge=0, lt=1, description="the share of clips that a unit's error is checked on, drawn by seed"
     )
-    checks: int = Field(default=10, ge=1, description="checks of the held-out error; the best state is kept")
+    checks: int = Field(
+        default=10,
+        ge=1,
+        description="checks of the held-out error; the best state is kept, of a table that of any step",
+    )
     patience: int = Field(default=6, ge=1, description="checks without a better error at which a unit stops")
     precision: Literal["bf16", "fp32"] = Field(
         default="bf16", description="of products while learning; checks are in float32"

@@ -193,6 +193,37 @@ def saved(tmp_path, folder, steps, material):
     return model, layers, save(tmp_path / "artifact", model, layers, find_target(folder).base, [], [])
 
 
+def degenerate(model, layers):
+    """Weights that are all zero, so that what follows them never changes, and a channel that never fires."""
+    for name, layer in layers.items():
+        if name.endswith(("layers.0.fc1", "layers.0.mlp.fc1", "layers.1.self_attn.v_proj")):
+            layer.change_target(torch.zeros_like(layer.target))
+            model.assign(layer)
+    for name, module in model.module.named_modules():
+        if isinstance(module, nn.LayerNorm) and "layers.1." in name:
+            module.weight.data[3] = 0
+
+
+@pytest.mark.parametrize("family", ["whisper", "moonshine"])
+@pytest.mark.parametrize("method", [name for name in METHODS if not read_recipe({"steps": RECIPES[name]}).trains])
+def test_zero_weights_constant_activations_and_a_clip_of_one_frame_give_no_nan(family, method, toy, clips):
+    target = find_target(toy(family))
+    model, layers = target.open()
+    degenerate(model, layers)
+    shortest = model.least_samples if family == "moonshine" else 1
+    clip = Clip(
+        model.features(np.zeros(shortest, dtype=np.float32) + 0.1),
+        shortest,
+        clips(family)[0].tokens[:, : len(model.rules().prompt)],
+    )
+    selection = select(read_recipe({"steps": RECIPES[method]}), target.layout())
+    compress_layers(model, layers, selection, Material((clip,)))
+    for layer in layers.values():
+        assert torch.isfinite(layer.weight.dense()).all(), layer.name
+    assert all(torch.isfinite(tensor).all() for tensor in model.module.state_dict().values())
+    assert torch.isfinite(next_tokens(model, clip)).all()
+
+
 def logits(model: SpeechModel, clip: Clip) -> torch.Tensor:
     """transformers' own forward of one clip."""
     with torch.no_grad():

@@ -173,7 +173,7 @@ def test_a_recipe_that_fits_no_model_is_refused_in_one_sentence(document, messag
     ("source", "message"),
     [
         ("gptq-4w", "unknown recipe 'gptq-4w'; did you mean gptq-w"),
-        ("no/such/file", "recipe no/such/file does not exist; built in are gptq-w3"),
+        ("no/such/file", "recipe no/such/file does not exist; built in are autoround-w3, awq-w4"),
         ("mine.yaml", "recipe mine.yaml does not exist"),
     ],
 )

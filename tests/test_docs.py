@@ -399,9 +399,18 @@ def read_factor(factor, stored):
     order = factor["order"]
     if factor["kind"] == "orthogonal":
         return stored
-    signs = 1 - 2 * unpacked(stored, 1, order).astype(np.float32)
-    found = hadamard(order) * signs / np.float32(order**0.5)
-    return found if factor["kind"] == "hadamard" else found.T
+    kind = factor["kind"].removeprefix("transposed ")
+    if kind == "hadamard":
+        signs = 1 - 2 * unpacked(stored, 1, order).astype(np.float32)
+        found = hadamard(order) * signs / np.float32(order**0.5)
+    else:
+        signs = 1.0 - 2 * unpacked(stored, 1, 2 * order)
+        found = signs[:order, None] * hadamard(order) * signs[order:]
+        a, b = found.sum(1) - order**0.5, found.sum(0) - order**0.5
+        divisor = order**2 - order**0.5 * found.sum()
+        found = found / order**0.5 + (np.outer(a, b) / divisor if divisor else 0)
+        found = found.astype(np.float32)
+    return found if factor["kind"] == kind else found.T
 
 
 def hadamard(order):

@@ -7,6 +7,7 @@ from torch import nn
 
 from sottovoce.artifact import load_layers, read_artifact, save
 from sottovoce.input_path import InputPath, InputPaths, Turn
+from sottovoce.methods.quarot import random_keeping_ones
 from sottovoce.numbers.hadamard import random_hadamard
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.path_parts import pack_path, turn_entry, unpack_path
@@ -46,6 +47,18 @@ def test_a_turn_is_a_product_with_its_matrix_and_its_inverse_the_way_back(factor
     x = noise(2, 5, 24)
     torch.testing.assert_close(turn(x), x @ turn.matrix, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(turn.inverse(turn(x)), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("order", [192, 288, 384])
+def test_a_streams_turn_is_stored_as_two_bits_a_column_and_so_is_the_way_back(order):
+    turn = Turn((random_keeping_ones(order, "hadamard", 5),))
+    assert turn_entry(turn) == (FactorEntry(order, "hadamard keeping ones"),)
+    for each in (turn, turn.inverse):
+        entry = InputEntry(turn_entry(each))
+        assert entry.turn[0].kind.endswith("hadamard keeping ones")  # a transpose of order 288 is one itself
+        parts = pack_path(InputPath(each), entry)
+        assert parts["input.turn.0"].shape == (-(-2 * order // 8),)
+        assert torch.equal(unpack_path(entry, parts).turn.factors[0], each.factors[0])
 
 
 @pytest.mark.parametrize("order", [1, 2, 12, 36, 64])

@@ -1,15 +1,15 @@
 """A run-time path as stored tensors, and back: bitwise, a Hadamard factor by its signs alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from sottovoce.input_path import InputPath, Turn
-from sottovoce.numbers.hadamard import hadamard
+from sottovoce.numbers.hadamard import hadamard, hadamard_keeping_ones, has_hadamard
 from sottovoce.numbers.packing import pack, unpack
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.path_table import FactorEntry, InputEntry, RoundingEntry
+from sottovoce.path_table import FactorEntry, FactorKind, InputEntry, RoundingEntry
 
 
 def input_entry(path: InputPath) -> InputEntry | None:
@@ -74,43 +74,58 @@ def unpack_turn(entries: Sequence[FactorEntry], parts: Mapping[str, Tensor], ste
     return Turn(tuple(_unpacked(parts[f"{stem}.{i}"], entry) for i, entry in enumerate(entries)))
 
 
+# by the kind that they store: from a matrix to the signs that may give it, and back
+_SIGNED: dict[FactorKind, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "hadamard": (lambda matrix: _column_signs(matrix), lambda signs: _of_column_signs(signs)),
+    "transposed hadamard": (lambda matrix: _column_signs(matrix.T), lambda signs: _of_column_signs(signs).T),
+    "hadamard keeping ones": (lambda matrix: _both_signs(matrix), lambda signs: _of_both_signs(signs)),
+    "transposed hadamard keeping ones": (lambda matrix: _both_signs(matrix.T), lambda signs: _of_both_signs(signs).T),
+}
+
+
 def _factor_entry(factor: Tensor) -> FactorEntry:
     order = len(factor)
-    signs = _signs(factor)
-    if signs is not None and torch.equal(_signed(signs), factor):
-        return FactorEntry(order, "hadamard")
-    signs = _signs(factor.T)
-    if signs is not None and torch.equal(_signed(signs).T, factor):
-        return FactorEntry(order, "transposed hadamard")
+    if has_hadamard(order):
+        for kind, (signs_of, matrix_of) in _SIGNED.items():
+            if torch.equal(matrix_of(signs_of(factor)), factor):
+                return FactorEntry(order, kind)
     return FactorEntry(order, "orthogonal")
-
-
-def _signs(factor: Tensor) -> Tensor | None:
-    """(order,) +1 and -1: what the columns of the Hadamard matrix would be multiplied by; None if there is none."""
-    try:
-        return torch.where(factor[0] * hadamard(len(factor))[0] < 0, -1.0, 1.0)
-    except ValueError:
-        return None
-
-
-def _signed(signs: Tensor) -> Tensor:
-    return hadamard(len(signs)) * signs / len(signs) ** 0.5  # the very arithmetic of random_hadamard
 
 
 def _packed(factor: Tensor, entry: FactorEntry) -> Tensor:
     if entry.kind == "orthogonal":
         return factor.float()
-    signs = _signs(factor if entry.kind == "hadamard" else factor.T)
-    assert signs is not None
-    return pack((signs < 0)[None], 1)[0]
+    signs_of, _ = _SIGNED[entry.kind]
+    return pack((signs_of(factor) < 0)[None], 1)[0]
 
 
 def _unpacked(part: Tensor, entry: FactorEntry) -> Tensor:
     if entry.kind == "orthogonal":
         return part
-    signs = 1.0 - 2.0 * unpack(part[None], 1, entry.order)[0].float()
-    matrix = _signed(signs)
-    return matrix if entry.kind == "hadamard" else matrix.T.contiguous()
+    _, matrix_of = _SIGNED[entry.kind]
+    count = 2 * entry.order if entry.kind.endswith("keeping ones") else entry.order
+    return matrix_of(1.0 - 2.0 * unpack(part[None], 1, count)[0].float()).contiguous()
+
+
+def _column_signs(matrix: Tensor) -> Tensor:
+    """(order,) +1 and -1: what the columns of the Hadamard matrix would be multiplied by."""
+    return torch.where(matrix[0] * hadamard(len(matrix))[0] < 0, -1.0, 1.0)
+
+
+def _of_column_signs(signs: Tensor) -> Tensor:
+    return hadamard(len(signs)) * signs / len(signs) ** 0.5  # the very arithmetic of random_hadamard
+
+
+def _both_signs(matrix: Tensor) -> Tensor:
+    """(2 order,) +1 and -1, of rows and of columns; a reflection changes few entries' signs, so most of them tell."""
+    product = torch.where(matrix * hadamard(len(matrix)) < 0, -1.0, 1.0)  # of each entry's row and column
+    columns = torch.where(product.T @ product[:, 0] < 0, -1.0, 1.0)
+    rows = torch.where(product @ columns < 0, -1.0, 1.0)
+    return torch.cat([rows, columns])
+
+
+def _of_both_signs(signs: Tensor) -> Tensor:
+    return hadamard_keeping_ones(*signs.chunk(2))
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ from typing import Any, Literal
 from sottovoce.numbers.packing import packed_size
 from sottovoce.numbers.rounding import Per
 
-FactorKind = Literal["orthogonal", "hadamard", "transposed hadamard"]
+FactorKind = Literal[
+    "orthogonal", "hadamard", "transposed hadamard", "hadamard keeping ones", "transposed hadamard keeping ones"
+]
 Part = tuple[str, str, tuple[int, ...]]  # suffix, dtype, shape
 
 
@@ -20,7 +22,8 @@ class FactorEntry:
     """One matrix of a turn: (order, order).
 
     kind  "hadamard" is H * signs / sqrt(order), columns by sign, stored as the signs alone; "transposed hadamard" its
-          transpose; "orthogonal" any other, stored whole
+          transpose; "hadamard keeping ones" is hadamard_keeping_ones of the stored signs, of rows and then of columns,
+          and "transposed ..." its transpose; "orthogonal" any other, stored whole
     """
 
     order: int
@@ -30,7 +33,8 @@ class FactorEntry:
         """How it is stored."""
         if self.kind == "orthogonal":
             return suffix, "float32", (self.order, self.order)
-        return suffix, "uint8", (packed_size(self.order, 1),)
+        signs = 2 * self.order if self.kind.endswith("keeping ones") else self.order
+        return suffix, "uint8", (packed_size(signs, 1),)
 
     @property
     def bits(self) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 from sottovoce.input_path import Turn
 from sottovoce.methods import method
 from sottovoce.models.base import SpeechModel
-from sottovoce.numbers.hadamard import hadamard, has_hadamard, random_hadamard
+from sottovoce.numbers.hadamard import hadamard, hadamard_keeping_ones, has_hadamard
 from sottovoce.rotation import Turns, attentions, factors_of, folded, inner_readers, keeping_ones, places, turn_model
 from sottovoce.weight import Layer
 
@@ -73,8 +73,8 @@ def random_turns(model: SpeechModel, kind: str, seed: int, *, heads: bool, keys:
         if hadamards:
             found[name] = Turn(tuple(hadamard(order).to(device) / order**0.5 for order in factors_of(width)))
             continue
-        matrix = random_orthogonal(width, kind, 1000 * seed + number)
-        found[name] = Turn(((keeping_ones(matrix) if name in ("encoder", "decoder") else matrix).to(device),))
+        draw = random_keeping_ones if name in ("encoder", "decoder") else random_orthogonal
+        found[name] = Turn((draw(width, kind, 1000 * seed + number).to(device),))
     return found
 
 
@@ -94,11 +94,25 @@ def turn_widths(model: SpeechModel, heads: bool, keys: bool, online: bool) -> di
     return found
 
 
+def random_keeping_ones(width: int, kind: str, seed: int) -> Tensor:
+    """(width, width) float32: the same, reflected so that it maps the vector of ones to itself."""
+    if kind == "hadamard":
+        return hadamard_keeping_ones(*_random_signs(width, seed))
+    return keeping_ones(random_orthogonal(width, kind, seed))
+
+
 def random_orthogonal(width: int, kind: str, seed: int) -> Tensor:
     """(width, width) float32: a Hadamard matrix with random signs of rows and columns, or any orthogonal matrix."""
     generator = torch.Generator().manual_seed(seed)
     if kind == "hadamard":
-        signs = torch.randint(0, 2, (width, 1), generator=generator).float() * 2 - 1
-        return signs * random_hadamard(width, seed)
+        rows, columns = _random_signs(width, seed)
+        return rows[:, None] * hadamard(width) * columns / width**0.5
     q, r = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64))
     return (q * r.diagonal().sign()).float()
+
+
+def _random_signs(width: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(width,) +1 and -1, for rows and for columns."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.randint(0, 2, (2, width), generator=generator).float() * 2 - 1
+    return rows, columns

@@ -38,6 +38,23 @@ def random_hadamard(order: int, seed: int) -> Tensor:
     return hadamard(order) * signs / order**0.5
 
 
+def hadamard_keeping_ones(rows: Tensor, columns: Tensor) -> Tensor:
+    """(order, order) float32, orthogonal, that maps the vector of ones to itself: a signed Hadamard matrix, reflected.
+
+    rows, columns  (order,) of +1 and -1, by which those of the matrix are multiplied
+
+    Householder's reflection brings the image of ones back onto ones and moves an entry by about 1/order. Sums of
+    signs are whole numbers and the rest goes entry by entry, so the bits are the same on every machine.
+    """
+    order = len(rows)
+    signed = rows[:, None].double() * hadamard(order).to(rows.device).double() * columns.double()
+    root = float(order) ** 0.5
+    apart, back = signed.sum(1) - root, signed.sum(0) - root
+    left = order * order - root * float(signed.sum())  # 0 if ones are mapped to themselves already
+    kept = signed / root if left < 0.5 else signed / root + apart[:, None] * back / left
+    return kept.float()
+
+
 def prime_power(q: int) -> tuple[int, int] | None:
     """(p, k) with q = p^k, p prime; None if there is none."""
     p = next((p for p in range(2, int(q**0.5) + 1) if q % p == 0), q)

@@ -191,6 +191,9 @@ def test_the_table_of_sites_is_that_of_the_family(name, tied, toy):
                 half = len(model.find(site.writer).weight) // 2
                 assert site.writer_rows == slice(0, half)
             readers = ", ".join(reader.removeprefix(stem) for reader in site.readers)
+            if site.collected == "out":
+                readers = ", ".join(dict.fromkeys(reader.split(".", 3)[3] for reader in site.readers))
+                readers += " of all decoder blocks"
             over = "" if site.name.endswith(".positions") else site.over
             label = site.name.removeprefix(stem) if ".layers." in stem else site.name
             found.append([unit.name.replace(".0", ".i"), label, readers, writer, over, site.collected])

@@ -40,8 +40,18 @@ def collect(
         if site.collected == "lookup":
             columns = model.shapes[site.readers[0]].columns
             stats[site.name] = InputStats.of_lookup(columns, model.module.device)
+        elif site.collected == "out" and asked.get(site.name):
+            stats[site.name] = _put_out(model, unit, site, states, asked[site.name])
     here = [site for site in unit.sites if site.collected == "here" and asked.get(site.name)]
     return stats | _watch(model, unit, here, asked, states)
+
+
+def _put_out(model: SpeechModel, unit: Unit, site: Site, states: Sequence[State], needs: frozenset[str]) -> InputStats:
+    """What the unit puts out as it stands; all positions count alike."""
+    stats = InputStats()
+    for state in states:
+        stats.add(run(model, unit, state)[0, : state.context.valid[site.over]], needs)
+    return stats.finish()
 
 
 @fast_products()

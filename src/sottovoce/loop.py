@@ -93,7 +93,7 @@ def _sweep(
             states = _enter(stack, clips, states)
             floats = _enter(stack, clips, floats) if i <= last_shown else []
             shared = _shared(model, stack, states, asked)
-        if i <= last_shown:
+        if i <= last_shown and not unit.read_later:
             with unrounded(model):
                 _feed(model, unit, floats)
         if todo:
@@ -101,6 +101,9 @@ def _sweep(
             live = LiveUnit(model, unit, _passages(stack, states, floats)) if _learns(todo) else None
             for step, names in todo:
                 _assign(model, step, _apply(model, step, names, unit, layers, stats, live), after)
+        if i <= last_shown and unit.read_later:  # its readers, not rounded yet, have the new basis already
+            with unrounded(model):
+                _feed(model, unit, floats)
         if i < last:
             _feed(model, unit, states)
 
@@ -125,8 +128,14 @@ def _passages(stack: Stack, states: Sequence[State], floats: Sequence[State]) ->
 
 
 def _work_on(unit: Unit, work: Work) -> Work:
-    """The steps that touch a unit, with their layers there."""
-    inside = [(step, tuple(name for name in unit.layers if name in names)) for step, names in work]
+    """The steps that touch a unit, with their layers there: for a change of basis, those that read what it changes."""
+    rebased = [name for site in unit.sites if site.written for name in site.readers]
+
+    def here(step: Step, names: Sequence[str]) -> tuple[str, ...]:
+        touched = rebased if step.method.owns == "basis" else unit.layers
+        return tuple(name for name in touched if name in names)
+
+    inside = [(step, here(step, names)) for step, names in work]
     return [(step, names) for step, names in inside if names]
 
 
@@ -135,6 +144,9 @@ def _asked(model: SpeechModel, work: Work) -> Asked:
     asked: dict[str, frozenset[str]] = defaultdict(frozenset)
     for site in (site for stack in model.stacks for unit in stack.units for site in unit.sites):
         for step, names in work:
+            only_basis = step.method.owns == "basis"
+            if site.collected in (("memory", "head", "lookup") if only_basis else ("out",)):
+                continue
             if set(names) & set(site.readers):
                 asked[site.name] |= step.needs - {"data", "head"}
                 if "head" in step.needs and not _shown(site):
@@ -212,14 +224,14 @@ def _apply_to_block(
     live: LiveUnit | None,
 ) -> dict[str, Layer]:
     """The same for a step that sees layers of a unit together; frontends, with options of their own, apart."""
-    before = {name: layers[name].weight for name in unit.layers}
+    before = {name: layers[name].weight for name in (*unit.layers, *unit.read_later)}
     frontends = {name for name in names if "frontend" in model.components[name]}
     for chosen in (frontends, set(names) - frontends):
         if not chosen:
             continue
         here = step.on(model.components[next(iter(chosen))])
         block = Block(
-            [site for site in unit.sites if site.collected == "here" and set(site.readers) <= chosen],
+            [site for site in unit.sites if site.collected in ("here", "out") and set(site.readers) <= chosen],
             layers,
             stats,
             model.find,

@@ -288,7 +288,7 @@ def _whole_sites(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]:
     """The layers of the sites whose readers all match, of those that the method can change."""
     whole: set[str] = set()
     for stack in model.stacks:
-        for site in (site for unit in stack.units for site in unit.sites if site.collected == "here" and site.writer):
+        for site in (site for unit in stack.units for site in unit.sites if site.written):
             if step.method.after_norms and site.writer in model.shapes:
                 continue
             inside = [name for name in site.readers if name in kept]

@@ -3,8 +3,14 @@ import torch
 from torch import nn
 
 from sottovoce.basis import Block
+from sottovoce.loop import compress_layers
+from sottovoce.measure.divergence import divergence
 from sottovoce.methods.smoothquant import smoothquant
 from sottovoce.models.structure import Site
+from sottovoce.recipe import read_recipe, select
+from sottovoce.target import find_target
+from sottovoce.training.data import Material
+from tests.conftest import TOYS
 from tests.methods.samples import layer_of, noise, seen
 
 WIDTH, HIDDEN = 12, 16
@@ -148,3 +154,32 @@ def test_rescaling_after_a_whole_layer_divides_all_its_rows_and_its_bias():
         model[name].weight.copy_(layer.weight.dense())
     torch.testing.assert_close(first(x), inner / s)
     torch.testing.assert_close(second(first(x)), before)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_what_leaves_the_encoder_is_smoothed_once_for_all_decoder_blocks(name, toy, clips):
+    target = find_target(toy(name))
+    model, layers = target.open()
+    reference, _ = target.open()
+    where = ["*.encoder_attn.k_proj", "*.encoder_attn.v_proj"]
+    selection = select(read_recipe({"steps": [{"smoothquant": {"where": where}}]}), target.layout())
+    changed = []
+    compress_layers(
+        model, layers, selection, Material(clips(name)), after=lambda step, layers: changed.append(sorted(layers))
+    )
+    assert changed == [sorted(name for name in layers if name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")))]
+    ratios = [layers[name].target / reference.layers()[name].target for name in changed[0]]
+    s = ratios[0].median(0).values
+    for ratio in ratios:
+        torch.testing.assert_close(ratio, s.expand_as(ratio), rtol=1e-3, atol=1e-4)
+    before, after = (m.find("encoder.layer_norm").weight for m in (reference, model))
+    torch.testing.assert_close(before / after, s, rtol=1e-3, atol=1e-4)
+    assert divergence(model, reference, clips(name)) < 1e-9
+
+
+def test_readers_of_what_leaves_the_encoder_are_taken_all_or_none(toy):
+    with pytest.raises(ValueError, match="read one activation, so all or none must match where"):
+        select(
+            read_recipe({"steps": [{"smoothquant": {"where": "decoder.layers.0.*"}}]}),
+            find_target(toy("whisper")).layout(),
+        )

@@ -18,7 +18,7 @@ from sottovoce.cost import Product, Workload
 from sottovoce.input_path import InputPath, InputPaths, Turn
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
-from sottovoce.models.sites import head_sites
+from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.weight import Kind, Layer, LayerShape, Weight
@@ -131,7 +131,7 @@ class SpeechModel(ABC):
         """Of every layer, the names by which a recipe may choose it: its stack, its component and what holds that."""
         found: dict[str, frozenset[str]] = {}
         for stack in self.stacks:
-            for site in (site for unit in stack.units for site in unit.sites):
+            for site in (site for unit in stack.units for site in unit.sites if site.collected != "out"):
                 tied = {"head"} if site.collected == "head" else set()
                 names = frozenset({stack.name, site.component, *WIDER.get(site.component, ()), *tied})
                 found |= dict.fromkeys(site.readers, names)
@@ -206,6 +206,8 @@ class SpeechModel(ABC):
         """The encoder (stem, blocks, exit) and the decoder (stem, blocks, exit, head)."""
         encoder, decoder = self.module.model.encoder, self.module.model.decoder
         leave_encoder, leave_decoder = getattr(encoder, self.encoder_norm), getattr(decoder, self.decoder_norm)
+        leaving = f"encoder.{self.encoder_norm}"
+        decoder_blocks = [self.decoder_block(f"decoder.layers.{i}") for i in range(len(decoder.layers))]
         return (
             Stack(
                 "encoder",
@@ -214,9 +216,9 @@ class SpeechModel(ABC):
                     *(self.encoder_block(f"encoder.layers.{i}") for i in range(len(encoder.layers))),
                     Unit(
                         "encoder.exit",
-                        (),
+                        (leaving_site(leaving, decoder_blocks),),
                         lambda hidden, context: leave_encoder(hidden),
-                        norm=f"encoder.{self.encoder_norm}",
+                        norm=leaving,
                     ),
                 ),
                 lambda clip, memory, before: (clip.features, Context(self.valid_positions(clip.samples))),
@@ -225,7 +227,7 @@ class SpeechModel(ABC):
                 "decoder",
                 (
                     self.decoder_stem(),
-                    *(self.decoder_block(f"decoder.layers.{i}") for i in range(len(decoder.layers))),
+                    *decoder_blocks,
                     Unit(
                         "decoder.exit",
                         (),

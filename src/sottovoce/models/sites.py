@@ -1,6 +1,8 @@
 """The sites that encoder-decoder transformers share, made from the names of their modules."""
 
-from sottovoce.models.structure import Attention, Collected, Site
+from collections.abc import Sequence
+
+from sottovoce.models.structure import Attention, Collected, Site, Unit
 
 
 def self_attention_sites(block: str, *, norm: str, out: str, over: str) -> tuple[Site, ...]:
@@ -43,6 +45,12 @@ def cross_attention_sites(block: str, *, norm: str, out: str) -> tuple[Site, ...
             component="cross_attention",
         ),
     )
+
+
+def leaving_site(norm: str, blocks: Sequence[Unit]) -> Site:
+    """What leaves the encoder, once for the keys and values of all decoder blocks, with the norm that writes it."""
+    readers = [name for unit in blocks for site in unit.sites if site.collected == "memory" for name in site.readers]
+    return Site("encoder.out", tuple(readers), norm, collected="out", component="cross_attention")
 
 
 def token_site(*, tied: bool) -> Site:

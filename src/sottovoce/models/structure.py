@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-Collected = Literal["here", "memory", "head", "lookup"]
+Collected = Literal["here", "out", "memory", "head", "lookup"]
 Component = Literal["stem", "positions", "embeddings", "self_attention", "cross_attention", "mlp", "head"]
 WIDER = {  # what a recipe may call several components
     "stem": ("frontend",),
@@ -25,7 +25,8 @@ class Site:
     writer       the norm or layer that can absorb a change of its channels; None if none can
     writer_rows  the rows of the writer that write it; Moonshine's gated fc1 has the value half only
     over         the key of Context.valid that counts its valid positions
-    collected    "here": inside its unit; "memory": when the encoder leaves; "head": in a pass through
+    collected    "here": inside its unit; "out": what its unit puts out, for a change of basis alone, since its
+                 readers are compressed in later units; "memory": when the encoder leaves; "head": in a pass through
                  the decoder as it stands, for the tied embedding; "lookup": a table whose entries are
                  looked up, with the identity as its metric
     component    what its readers are a part of, as a recipe may name them
@@ -38,6 +39,11 @@ class Site:
     over: str = "frames"
     collected: Collected = "here"
     component: Component = field(kw_only=True)
+
+    @property
+    def written(self) -> bool:
+        """Whether a change of basis may change it where its unit is passed."""
+        return self.writer is not None and self.collected in ("here", "out")
 
 
 @dataclass
@@ -88,7 +94,12 @@ class Unit:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers that are compressed when the sweep passes here."""
-        return tuple(name for site in self.sites for name in site.readers)
+        return tuple(name for site in self.sites if site.collected != "out" for name in site.readers)
+
+    @property
+    def read_later(self) -> tuple[str, ...]:
+        """The layers of later units that read what the unit puts out."""
+        return tuple(name for site in self.sites if site.collected == "out" for name in site.readers)
 
 
 def indifferent_layers(stacks: Iterable["Stack"]) -> frozenset[str]:

@@ -79,6 +79,28 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that write to it; the lock goes with the process, however that ends.
+
+    Raises ValueError if another holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process is at work in {folder}; wait until it is done, stop it, or name another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content."""
     with path.open("rb") as file:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 import sottovoce
+from sottovoce.files import alone_in
 from tests.measure.manifests import rows_of
 
 KILLED = """
@@ -114,4 +115,19 @@ def test_a_line_that_is_no_transcript_is_named(toy, heard, tmp_path):
     [file] = tmp_path.glob("transcripts/*/*.jsonl")
     file.write_text(file.read_text() + '{"id": "more"}\n')
     with pytest.raises(ValueError, match=r"test-\w+\.jsonl, line 3 is no transcript .*remove the file"):
+        sottovoce.rescore(tmp_path)
+
+
+def test_a_second_process_in_the_same_folder_is_refused_and_the_first_is_left_alone(toy, heard, tmp_path):
+    with alone_in(tmp_path / "run"), pytest.raises(ValueError, match=r"another process is at work in .*run; wait"):
+        sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path / "run")
+    assert sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path / "run").scores
+
+
+def test_utterances_that_were_heard_twice_are_told(toy, heard, tmp_path):
+    sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path)
+    [file] = tmp_path.glob("transcripts/*/*.jsonl")
+    lines = file.read_text()
+    file.write_text(lines + lines.splitlines(True)[0])
+    with pytest.raises(ValueError, match=r"holds 8 transcripts of 7 utterances, so some were heard twice; remove it"):
         sottovoce.rescore(tmp_path)

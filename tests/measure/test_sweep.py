@@ -13,6 +13,7 @@ import yaml
 
 import sottovoce
 from sottovoce.cost import Workload
+from sottovoce.files import alone_in
 from sottovoce.measure import sweep as sweep_module
 from sottovoce.measure.row import read_rows
 from sottovoce.training import recover as recover_module
@@ -198,6 +199,11 @@ def test_kept_artifacts_are_where_their_rows_say(swept):
 
 
 # --- failing --------------------------------------------------------------------------------------
+
+
+def test_a_second_sweep_in_the_same_folder_is_refused(document, tmp_path):
+    with alone_in(tmp_path), pytest.raises(ValueError, match="another process is at work"):
+        sottovoce.sweep(document, output=tmp_path)
 
 
 def test_a_row_that_fails_says_why_and_the_others_go_on(document, tmp_path):

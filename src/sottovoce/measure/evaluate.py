@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from sottovoce.files import alone_in
 from sottovoce.measure.hear import TestSet, hear
 from sottovoce.measure.run import Run, RunData, RunTarget, open_run, read_run
 from sottovoce.measure.score import Score, make_score
@@ -101,7 +102,7 @@ def evaluate(
         for test in sets:
             test.check_for(target)
 
-    with _folder(output) as folder:
+    with _folder(output) as folder, alone_in(folder):
         run = open_run(folder, {"language": language, "task": task, "search": "greedy"})
         known = [RunTarget.of(target) for target in found]
         new = run.new_data(known, [test.data for test in sets])
@@ -132,6 +133,11 @@ def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], normal: Normali
     utterances: list[Transcript] = []
     for target, data in pairs:
         transcripts = run.transcripts(target, data)
+        if len(transcripts) > data.utterances:
+            raise ValueError(
+                f"{run.transcripts_path(target, data)} holds {len(transcripts)} transcripts of {data.utterances} "
+                "utterances, so some were heard twice; remove it and evaluate again"
+            )
         if len(transcripts) < data.utterances:
             raise ValueError(
                 f"{target.name} heard {len(transcripts)} of the {data.utterances} utterances of {data.name}; "

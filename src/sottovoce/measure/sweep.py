@@ -18,7 +18,7 @@ from typing import Any
 from sottovoce import artifact as artifacts
 from sottovoce.calibration import Calibration, calibrate
 from sottovoce.compression import compress, draw_calibration, read_calibration
-from sottovoce.files import write_text
+from sottovoce.files import alone_in, write_text
 from sottovoce.measure.evaluate import evaluate
 from sottovoce.measure.inspect import inspect_target
 from sottovoce.measure.row import FORMAT, Row, read_row, recipe_words, thinned
@@ -65,7 +65,7 @@ def sweep(
     """Compute the missing rows of a sweep file in `output`; returns all rows, in the file's order.
 
     retry_failed computes the rows with an error again. Raises ValueError for a file that no row could work
-    with; an error of one row is in that row.
+    with, and while another process computes rows in the same folder; an error of one row is in that row.
     """
     check_device(device)
     plan = read_sweep(file, overrides)
@@ -74,11 +74,12 @@ def sweep(
         raise ValueError(f"output {folder} is a file; name a folder")
     tests = _tests(plan)
     jobs = list(_jobs(plan, tests))
-    write_text(folder / "order.json", json.dumps([job.key for job in jobs]) + "\n")
-    missing = [job for job in jobs if not _done(folder, job, retry_failed)]
-    worker = _Worker(plan, folder, folder / "evaluations" / tests, device, track)
-    for job in track(missing, len(missing), "rows"):
-        worker.row(job).write(folder)
+    with alone_in(folder):
+        write_text(folder / "order.json", json.dumps([job.key for job in jobs]) + "\n")
+        missing = [job for job in jobs if not _done(folder, job, retry_failed)]
+        worker = _Worker(plan, folder, folder / "evaluations" / tests, device, track)
+        for job in track(missing, len(missing), "rows"):
+            worker.row(job).write(folder)
     return [read_row(folder / "rows" / f"{job.key}.json") for job in jobs]
 
 

@@ -265,7 +265,10 @@ def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
         bare = pattern.removeprefix("!")
         matched = _matched(bare.removeprefix("~"), model)
         if not matched and not bare.startswith("~"):
-            raise ValueError(f"{step.method.name}: where {pattern!r} matches no layer; there are {_sample(names)}")
+            raise ValueError(
+                f"{step.method.name}: where {pattern!r} matches no layer; there are {_sample(names)}, and components: "
+                f"{', '.join(sorted(COMPONENTS))}"
+            )
         kept = kept - matched if pattern.startswith("!") else kept | matched
     if step.method.scope == "block" and step.method.owns == "basis":
         kept = _whole_sites(step, model, kept)

@@ -81,14 +81,15 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that write to it; the lock goes with the process, however that ends.
+    """Hold a folder against other processes of this machine; the lock goes with the process, however that ends.
 
-    Raises ValueError if another holds it.
+    Its file lies with the temporary ones, so that nothing is left in a folder where nothing was written. Raises
+    ValueError if another process holds it.
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    place = hashlib.sha256(f"{Path.home()} {folder.resolve()}".encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"sottovoce-{place}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 check: setup
-	$(BIN)/ruff check src tests bench builtin
+	$(BIN)/ruff check --no-cache src tests bench builtin
 	$(BIN)/ruff format --check src tests bench builtin
 	$(BIN)/mypy
 

@@ -362,6 +362,7 @@ def autoround_beside_its_authors(cases: Cases) -> Iterator[Line]:
     """The authors' quantizer and sign descent on the error of one layer's output by its Gram matrix, as ours has it."""
     from auto_round.algorithms.quantization.sign_round.sign_sgd import SignSGD
     from auto_round.data_type.int import quant_tensor_asym
+
     from sottovoce.reconstruction.settings import Learning
 
     steps, some = 200, cases[::4]

@@ -102,7 +102,7 @@ def evaluate(
         for test in sets:
             test.check_for(target)
 
-    with _folder(output) as folder, alone_in(folder):
+    with _folder(output) as folder:
         run = open_run(folder, {"language": language, "task": task, "search": "greedy"})
         known = [RunTarget.of(target) for target in found]
         new = run.new_data(known, [test.data for test in sets])
@@ -154,7 +154,7 @@ def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], normal: Normali
 
 @contextmanager
 def _folder(output: str | Path | None) -> Iterator[Path]:
-    """The output folder, or a temporary one that goes when the scores are made."""
+    """The output folder, held against other processes, or a temporary one that goes when the scores are made."""
     if output is None:
         with tempfile.TemporaryDirectory(prefix="sottovoce-") as temporary:
             yield Path(temporary)
@@ -162,7 +162,8 @@ def _folder(output: str | Path | None) -> Iterator[Path]:
     path = Path(output)
     if path.is_file():
         raise ValueError(f"output {path} is a file; name a folder")
-    yield path
+    with alone_in(path):
+        yield path
 
 
 def _named_apart(corpora: Sequence[Corpus]) -> list[Corpus]:

@@ -149,7 +149,7 @@ def load(
     task: str | None = None,
     device: str = "cpu",
 ) -> Recognizer:
-    """A recognizer that runs an artifact from its packed parts, an export on its runtime, or an uncompressed checkpoint.
+    """A recognizer of an artifact, run from its packed parts, of an export, on its runtime, or of a checkpoint.
 
     target is an artifact's folder, an export's, a checkpoint's folder or a hub id. language and task are for models
     that take them ("en", "transcribe"); left out, the checkpoint's own setting holds, and a multilingual

@@ -35,15 +35,13 @@ def export(
     Example: sottovoce export out/ --to onnx --output phone/
     """
     from sottovoce.cli.exported_tables import exported_view
-    from sottovoce.exporting.verb import SelfTestFailure
+    from sottovoce.exporting.verb import SelfTestError
     from sottovoce.exporting.verb import export as run
 
     try:
         with stoppable("nothing was written"):
-            made = run(
-                model, to=to, output=output, allowed=allowed, threads=threads, track=silent if json else track
-            )
-    except SelfTestFailure as failure:
+            made = run(model, to=to, output=output, allowed=allowed, threads=threads, track=silent if json else track)
+    except SelfTestError as failure:
         say(str(failure), mark="failed:", style="bold red")
         raise typer.Exit(FAILED) from None
     if json:

@@ -26,12 +26,11 @@ class Memory(Protocol):
 
 
 class Engine(Protocol):
-    """Something that runs an encoder and a decoder.
+    """Something that runs an encoder and a decoder."""
 
-    together  how many clips it takes at once; any number if None
-    """
-
-    together: int | None
+    @property
+    def together(self) -> int | None:
+        """How many clips it takes at once; any number if None."""
 
     def encode(self, features: Sequence[Tensor]) -> Any:
         """Features of some clips, each (1, ...), to their Memory."""

@@ -1,9 +1,9 @@
 """An exported model: a folder that a runtime takes, and that is measured as it is.
 
-    encoder.onnx ...    what the runtime opens
-    export.json         format, runtime, what it was made from, what it cannot say, its self-test's result, hashes
-    config.json ...     the processor's and model's own files, so that nothing else is needed
-    selftest/           some speech, and what the artifact heard in it
+encoder.onnx ...    what the runtime opens
+export.json         format, runtime, what it was made from, what it cannot say, its self-test's result, hashes
+config.json ...     the processor's and model's own files, so that nothing else is needed
+selftest/           some speech, and what the artifact heard in it
 """
 
 import hashlib
@@ -81,7 +81,9 @@ class Exported:
             return runtime.open(self.folder, threads)
         except (RuntimeError, OSError) as error:  # ONNX Runtime's own errors are RuntimeErrors
             told = str(error).splitlines()[0]
-            raise ValueError(f"{self.folder}: {runtime.title} cannot open it ({told}); export the model again") from None
+            raise ValueError(
+                f"{self.folder}: {runtime.title} cannot open it ({told}); export the model again"
+            ) from None
 
     def write(self) -> "Exported":
         """Write export.json into its folder, with the hashes of all that lies there."""
@@ -89,7 +91,9 @@ class Exported:
         hashed = {path.relative_to(self.folder).as_posix(): sha256(path) for path in names}
         document = replace(self, files=hashed).as_document()
         digest = _digest(document)
-        write_text(self.folder / MANIFEST, json.dumps({**document, "digest": digest}, indent=1, ensure_ascii=False) + "\n")
+        write_text(
+            self.folder / MANIFEST, json.dumps({**document, "digest": digest}, indent=1, ensure_ascii=False) + "\n"
+        )
         return replace(self, files=hashed, digest=digest)
 
     def as_document(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sottovoce.target import Target, find_target
 REFUSALS_SHOWN = 6
 
 
-class SelfTestFailure(Exception):
+class SelfTestError(Exception):
     """An export that hears something else than its artifact; its folder stays and says so."""
 
 
@@ -39,7 +39,7 @@ def export(
     threads  of the runtime while it is tested
 
     Raises ValueError, before any weight is read, for a runtime that is unknown, not installed or of an untested
-    version, a model that it cannot hold, and an output that holds something else; SelfTestFailure if more words differ
+    version, a model that it cannot hold, and an output that holds something else; SelfTestError if more words differ
     than may: the folder is kept and says so.
     """
     output, runtime = Path(output), find_runtime(to)
@@ -65,9 +65,9 @@ def export(
         made = replace(made, tested=tested).write()
     made = replace(made, folder=output)
     if not tested.passed:
-        raise SelfTestFailure(
-            f"{output} is marked as failed: {tested.differing} of the {tested.words} words of its self-test differ from "
-            f"what {target.name} hears, and {tested.allowed:g} % may"
+        raise SelfTestError(
+            f"{output} is marked as failed: {tested.differing} of the {tested.words} words of its self-test differ "
+            f"from what {target.name} hears, and {tested.allowed:g} % may"
         )
     return made
 

@@ -6,6 +6,7 @@ One clip at a time: a runtime that rounds activations by a whole tensor would le
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,8 @@ class DecoderGraph(nn.Module):
             # what is attended to lies in the cache; that there is a cross-attention is all the third argument tells
             hidden = block(hidden, None, hidden, past_key_values=cache, use_cache=True, **keywords)
         hidden = self._model.stacks[1].units[-2].run(hidden, Context())
-        held = (tensor for layer in cache.self_attention_cache.layers for tensor in (layer.keys, layer.values))
+        blocks: Sequence[Any] = cache.self_attention_cache.layers
+        held = (tensor for layer in blocks for tensor in (layer.keys, layer.values))
         return self.module.proj_out(hidden)[:, 0], *held
 
 
@@ -77,6 +79,7 @@ def _holding(tensors: Sequence[Tensor]) -> Cache:
 
 def _leave_heads_unpadded(module: nn.Module) -> None:
     """Moonshine pads heads to a multiple of 8 with zeros, for kernels of other machines; it changes no result."""
+    attention: Any
     for attention in module.modules():
         if hasattr(attention, "head_dim_padding"):
             attention.head_dim_padding = 0

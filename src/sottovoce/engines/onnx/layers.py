@@ -15,7 +15,7 @@ from torch.onnx.ops import symbolic
 
 from sottovoce.engines.onnx.blocks import Blocks, fractional, to_blocks
 from sottovoce.input_path import InputPath
-from sottovoce.models.base import SpeechModel
+from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.numbers.grid import Quantized
 from sottovoce.weight import Layer
 
@@ -24,6 +24,10 @@ INT8_PRODUCTS = 4  # accuracy_level of MatMulNBits: inputs rounded to int8, bloc
 
 class Table(nn.Module):
     """A coded weight; a tied embedding and head hold one between them."""
+
+    blob: Tensor
+    scale: Tensor
+    zero: Tensor | None
 
     def __init__(self, blocks: Blocks) -> None:
         super().__init__()
@@ -74,6 +78,8 @@ class Table(nn.Module):
 class CodedLinear(nn.Module):
     """The table's product, with what else the layer is made of."""
 
+    bias: Tensor | None
+
     def __init__(self, table: Table, layer: Layer, bias: Tensor | None) -> None:
         super().__init__()
         self.table, self.path = table, _float_path(layer)
@@ -94,6 +100,11 @@ class Int8Linear(nn.Module):
 
     The fastest product of many vectors that ONNX Runtime has, for which blocks are no faster than floats.
     """
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor | None
+    bias: Tensor | None
 
     def __init__(self, layer: Layer, base: Quantized, bias: Tensor | None) -> None:
         super().__init__()
@@ -125,6 +136,9 @@ class Int8Linear(nn.Module):
 
 class LowRank(nn.Module):
     """left @ (right @ x), in float."""
+
+    left: Tensor
+    right: Tensor
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -208,8 +222,8 @@ def _bias(module: Any) -> Tensor | None:
 
 def _replace(model: SpeechModel, name: str, module: nn.Module) -> None:
     model.paths.set(name, model.find(name), InputPath())
-    holder, _, own = name.rpartition(".")
-    setattr(model.find(holder), own, module)
+    holder, _, own = full_name(name).rpartition(".")
+    setattr(model.module.get_submodule(holder), own, module)
 
 
 def _float_path(layer: Layer) -> InputPath:

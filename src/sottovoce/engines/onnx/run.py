@@ -19,8 +19,16 @@ class Cross:
     """Keys and values of one clip for every cross-attention, under the decoder's names for them."""
 
     values: Values
-    count: int = 1
-    device: torch.device = torch.device("cpu")
+
+    @property
+    def count(self) -> int:
+        """Clips."""
+        return 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens come from."""
+        return torch.device("cpu")
 
 
 class OnnxEngine:

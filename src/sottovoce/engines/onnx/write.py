@@ -21,6 +21,7 @@ ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 OPSET = 23  # the first with Attention, which ONNX Runtime computes without keeping the scores
 _SMALL = 256  # values below which a tensor is not worth a cast
 _EXAMPLE_SECONDS = 2
+_MOST_BYTES = 2**31 - 1
 
 
 def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track = silent) -> None:
@@ -38,7 +39,7 @@ def _write_encoder(model: SpeechModel, folder: Path) -> None:
     length = torch.export.Dim("samples", min=model.least_samples) if model.most_seconds is None else None
     shapes = {"features": {example.ndim - 1: length} if length else {}}
     names = _names("cross", model)
-    _save(_exported(EncoderGraph(model), (example,), shapes, ["features"], names), folder / ENCODER)
+    save(exported(EncoderGraph(model), (example,), shapes, ["features"], names), folder / ENCODER)
 
 
 def _write_decoder(model: SpeechModel, folder: Path) -> None:
@@ -55,7 +56,7 @@ def _write_decoder(model: SpeechModel, folder: Path) -> None:
     inputs = ["token", *_names("past", model), *_names("cross", model)]
     outputs = ["logits", *_names("kept", model)]
     token = torch.zeros(1, 1, dtype=torch.int64)
-    _save(_exported(DecoderGraph(model), (token, past, cross), shapes, inputs, outputs), folder / DECODER)
+    save(exported(DecoderGraph(model), (token, past, cross), shapes, inputs, outputs), folder / DECODER)
 
 
 def cache_shape(model: SpeechModel) -> tuple[int, int, int]:
@@ -72,9 +73,10 @@ def _names(stem: str, model: SpeechModel) -> list[str]:
     return [f"{stem}.{i}.{part}" for i in range(blocks) for part in ("key", "value")]
 
 
-def _exported(
+def exported(
     graph: nn.Module, example: tuple[Any, ...], shapes: dict[str, Any], inputs: list[str], outputs: list[str]
 ) -> Any:
+    """The onnx.ModelProto of a graph, as torch's exporter makes it of one example."""
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph.eval(),
@@ -104,12 +106,26 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _save(proto: Any, path: Path) -> None:
+def save(proto: Any, path: Path) -> None:
+    """Write a graph without what a runtime does not need. Raises ValueError if it is too large for one file."""
     import onnx
 
+    _forget_origin(proto.graph)
     _share_equal(proto.graph)
     _halve_exact(proto.graph)
+    if proto.ByteSize() > _MOST_BYTES:
+        raise ValueError(
+            f"{path.name} would take {proto.ByteSize() / 1e9:.1f} GB, and an ONNX file holds 2; fewer bits would work"
+        )
     onnx.save(proto, path)
+
+
+def _forget_origin(graph: Any) -> None:
+    """Of which line of Python a node came is longer than a small model."""
+    for node in graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    graph.ClearField("value_info")
 
 
 def _share_equal(graph: Any) -> None:
@@ -156,4 +172,3 @@ def _half(values: np.ndarray) -> np.ndarray | None:
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     return half if np.array_equal(half.astype(np.float32), values) else None
-

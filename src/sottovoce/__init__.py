@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sottovoce.artifact import read_artifact
     from sottovoce.compression import compress
+    from sottovoce.exporting.verb import export
     from sottovoce.measure.compare import compare
     from sottovoce.measure.evaluate import evaluate, rescore
     from sottovoce.measure.inspect import inspect
@@ -24,6 +25,7 @@ _HOMES = {
     "compare": "sottovoce.measure.compare",
     "compress": "sottovoce.compression",
     "evaluate": "sottovoce.measure.evaluate",
+    "export": "sottovoce.exporting.verb",
     "inspect": "sottovoce.measure.inspect",
     "load": "sottovoce.target",
     "open_model": "sottovoce.models",
@@ -37,6 +39,7 @@ __all__ = [
     "compare",
     "compress",
     "evaluate",
+    "export",
     "inspect",
     "load",
     "open_model",

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sottovoce.files import new_folder, sha256
+from sottovoce.files import check_replaceable, new_folder, sha256
 from sottovoce.model_card import model_card
 from sottovoce.models import family
 from sottovoce.models.base import SpeechModel, full_name
@@ -106,14 +106,7 @@ def is_artifact(folder: str | Path) -> bool:
 
 def check_output(output: Path) -> None:
     """Raise ValueError if saving at `output` cannot work or would destroy something that is not an artifact."""
-    if output.is_file():
-        raise ValueError(f"output {output} is a file; name a folder that is new or holds an artifact")
-    if blocker := next((parent for parent in output.absolute().parents if parent.is_file()), None):
-        raise ValueError(f"output {output}: {blocker} is a file, so nothing can stand below it; name another folder")
-    if output.is_dir() and any(output.iterdir()) and not is_artifact(output):
-        raise ValueError(
-            f"output {output} holds files that are no artifact; name a folder that is new or holds an artifact"
-        )
+    check_replaceable(output, "an artifact", is_artifact)
 
 
 def save(
@@ -148,7 +141,7 @@ def save(
         except SafetensorError as error:  # a full disk among others, and no OSError
             raise OSError(f"{output / WEIGHTS} could not be written: {error}") from error
         (folder / WEIGHTS).chmod(0o644)
-        for file in _companions(model.checkpoint.folder):
+        for file in companions(model.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
         written = Artifact(
             folder,
@@ -184,7 +177,7 @@ def _rest(model: SpeechModel, weights: set[str]) -> dict[str, Tensor]:
     return rest
 
 
-def _companions(folder: Path) -> list[Path]:
+def companions(folder: Path) -> list[Path]:
     """The files beside the weights that a model needs: configuration, processor, tokenizer, licence."""
     names = [MANIFEST, CARD]
     return [

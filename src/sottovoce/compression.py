@@ -64,6 +64,7 @@ def compress(
     check_output(output)
     check_device(device)
     target = find_target(model, revision)
+    target.check_open("compress")
     layout = target.layout()
     existing = {entry.name: _written(entry) for entry in target.artifact.entries} if target.artifact else {}
     selection = select(chosen, layout, existing)

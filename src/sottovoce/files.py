@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def check_replaceable(output: Path, what: str, is_one: Callable[[Path], bool]) -> None:
+    """Raise ValueError if writing `what` at `output` cannot work or would destroy something that is none."""
+    if output.is_file():
+        raise ValueError(f"output {output} is a file; name a folder that is new or holds {what}")
+    if blocker := next((parent for parent in output.absolute().parents if parent.is_file()), None):
+        raise ValueError(f"output {output}: {blocker} is a file, so nothing can stand below it; name another folder")
+    if output.is_dir() and any(output.iterdir()) and not is_one(output):
+        own = what.partition(" ")[2]
+        raise ValueError(f"output {output} holds files that are no {own}; name a folder that is new or holds {what}")
 
 
 @contextmanager

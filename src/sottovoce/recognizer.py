@@ -1,6 +1,6 @@
 """Audio in, text out: a model's features and text around an engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,11 +68,19 @@ class Recognizer:
 
     def decode(self, features: Sequence[Tensor]) -> list[Decoded]:
         """One batch of features, each (1, ...), to the tokens chosen for each clip."""
-        return greedy(self.engine, self.engine.encode(features), self.rules)
+        batches = self._batches(features)
+        return [row for batch in batches for row in greedy(self.engine, self.engine.encode(batch), self.rules)]
 
     def prompts(self, features: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """The prompt of each clip; the encoder runs only if a language has to be detected."""
         known = tuple(token for token in self.rules.prompt if token is not None)
         if len(known) == len(self.rules.prompt):
             return [known] * len(features)
-        return [tuple(row) for row in prompts(self.engine, self.engine.encode(features), self.rules).tolist()]
+        batches = self._batches(features)
+        asked = (prompts(self.engine, self.engine.encode(batch), self.rules).tolist() for batch in batches)
+        return [tuple(prompt) for batch in asked for prompt in batch]
+
+    def _batches(self, features: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+        """As many clips together as the engine takes."""
+        size = self.engine.together or max(1, len(features))
+        return (features[start : start + size] for start in range(0, len(features), size))

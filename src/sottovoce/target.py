@@ -1,4 +1,4 @@
-"""What can be compressed, evaluated or run: an artifact, a checkpoint in a folder, a checkpoint on the hub."""
+"""What can be evaluated or run: an artifact, a checkpoint in a folder or on the hub, an export for a runtime."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from sottovoce.artifact import Artifact, Base, is_artifact, load_layers, read_artifact
+from sottovoce.exporting.folder import Exported, is_exported, read_exported
 from sottovoce.models import family, open_layout
 from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.models.checkpoint import Checkpoint, resolve
@@ -18,33 +19,49 @@ from sottovoce.weight import Layer
 
 @dataclass(frozen=True)
 class Target:
-    """One model by what it is on disk; artifact is None for an uncompressed checkpoint."""
+    """One model by what it is on disk: an artifact, an export, or an uncompressed checkpoint if it is neither."""
 
     name: str
     checkpoint: Checkpoint
-    artifact: Artifact | None
+    artifact: Artifact | None = None
+    exported: Exported | None = None
 
     @property
     def digest(self) -> str:
         """The identity of what is measured."""
-        return self.artifact.digest if self.artifact else self.checkpoint.digest
+        return (self.exported or self.artifact or self.checkpoint).digest
 
     @property
     def base_digest(self) -> str:
         """The identity of the uncompressed model behind it, which may be itself."""
-        return self.artifact.base.digest if self.artifact else self.checkpoint.digest
+        return self.base.digest
 
     @property
     def base(self) -> Base:
         """The uncompressed model behind it."""
-        if self.artifact:
-            return self.artifact.base
+        made = self.exported or self.artifact
+        if made:
+            return made.base
         return Base(self.checkpoint.name, self.checkpoint.revision, self.checkpoint.digest, self.checkpoint.bytes)
 
     @property
     def bytes(self) -> int:
         """The bytes of its weights on disk."""
-        return self.artifact.bytes if self.artifact else self.checkpoint.bytes
+        return (self.exported or self.artifact or self.checkpoint).bytes
+
+    @property
+    def fitted_fingerprints(self) -> frozenset[str]:
+        """The audio that it was calibrated or trained on here."""
+        made = self.exported or self.artifact
+        return made.fitted_fingerprints if made else frozenset()
+
+    def check_open(self, verb: str) -> None:
+        """Raise ValueError if it is an export, whose weights lie in a runtime's file."""
+        if self.exported:
+            raise ValueError(
+                f"{self.name} is an export, of which there is no way back to weights; {verb} what it was made from, "
+                f"{self.exported.source.model}"
+            )
 
     def layout(self) -> SpeechModel:
         """The model without weights, made once."""
@@ -56,6 +73,7 @@ class Target:
 
     def open(self) -> tuple[SpeechModel, dict[str, Layer]]:
         """The model with its weights, and its layers."""
+        self.check_open("open")
         if self.artifact:
             return load_layers(self.artifact)
         model = family(self.checkpoint).with_weights(self.checkpoint)
@@ -76,12 +94,18 @@ class Target:
     def recognizer(self, language: str | None = None, task: str | None = None, device: str = "cpu") -> Recognizer:
         """The model opened on a device, ready to transcribe."""
         check_device(device)
+        if self.exported:
+            if device != "cpu":
+                raise ValueError(f"{self.name} is an export, which runs on the cpu; found device={device}")
+            layout = self.layout()
+            return Recognizer(layout, self.exported.open(), layout.rules(language, task))
         model, _ = self.open()
         model.to(device)
         return Recognizer.of(model, language, task)
 
     def entries(self) -> tuple[Entry, ...]:
         """The table of its layers."""
+        self.check_open("look at")
         if self.artifact:
             return self.artifact.entries
         model = self.layout()
@@ -99,19 +123,22 @@ class Target:
 
 
 def find_target(target: str | Path, revision: str | None = None) -> Target:
-    """The artifact or checkpoint of that name, with its files checked but no weight read.
+    """The artifact, export or checkpoint of that name, with its files checked but no weight read.
 
     Raises ValueError if there is none, or it is damaged, or of a kind that is not supported.
     """
-    if is_artifact(target):
-        if revision is not None:
-            raise ValueError(f"{target} is an artifact, which has no revisions; leave revision out")
-        artifact = read_artifact(target)
-        checkpoint = Checkpoint(str(target), Path(target), None)
+    for is_one, what in ((is_artifact, "an artifact"), (is_exported, "an export")):
+        if is_one(target) and revision is not None:
+            raise ValueError(f"{target} is {what}, which has no revisions; leave revision out")
+    own = Checkpoint(str(target), Path(target), None)
+    if is_exported(target):
+        found = Target(str(target), own, exported=read_exported(target))
+    elif is_artifact(target):
+        found = Target(str(target), own, artifact=read_artifact(target))
     else:
-        artifact, checkpoint = None, resolve(target, revision)
-    family(checkpoint)
-    return Target(str(target), checkpoint, artifact)
+        found = Target(str(target), resolve(target, revision))
+    family(found.checkpoint)
+    return found
 
 
 def load(
@@ -122,9 +149,9 @@ def load(
     task: str | None = None,
     device: str = "cpu",
 ) -> Recognizer:
-    """A recognizer that runs an artifact from its packed parts, or an uncompressed checkpoint.
+    """A recognizer of an artifact, run from its packed parts, of an export, on its runtime, or of a checkpoint.
 
-    target is an artifact's folder, a checkpoint's folder or a hub id. language and task are for models
+    target is an artifact's folder, an export's, a checkpoint's folder or a hub id. language and task are for models
     that take them ("en", "transcribe"); left out, the checkpoint's own setting holds, and a multilingual
     Whisper without one detects the language of each clip.
     """

@@ -1,7 +1,7 @@
 """The `sottovoce` command: its groups of verbs, and how it ends when something is wrong.
 
 Exit codes: 0 done; 1 some rows of a sweep failed; 2 the input cannot work (one sentence on standard
-error; SOTTOVOCE_TRACEBACK=1 shows where it was found); 130 stopped by Ctrl-C.
+error; SOTTOVOCE_TRACEBACK=1 shows where it was found); 3 an export failed its self-test; 130 stopped by Ctrl-C.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sottovoce.cli import compressing, looking, measuring, sweeping
+from sottovoce.cli import compressing, exporting, looking, measuring, sweeping
 from sottovoce.cli.console import fail, say
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ app.command("rescore")(measuring.rescore)
 app.command("compare")(measuring.compare)
 app.command("sweep")(sweeping.sweep)
 app.command("report")(sweeping.report)
+app.command("export")(exporting.export)
+app.command("selftest")(exporting.selftest)
 app.command("inspect")(looking.inspect)
 app.command("methods")(looking.methods)
 

@@ -1,1 +1,23 @@
-"""What runs a model. One file a runtime; the torch engine is the reference."""
+"""What runs a model: one file or folder a runtime, and the one table of those that a model can be exported to.
+
+The torch engine is the reference. To add a runtime: write engines/<name>/ with a class that is a Runtime, and its line
+in RUNTIMES.
+"""
+
+from importlib import import_module
+
+from sottovoce.engines.base import Runtime
+from sottovoce.nearest import unknown
+
+RUNTIMES = {
+    "onnx": "sottovoce.engines.onnx.runtime:OnnxRuntime",
+}
+
+
+def find_runtime(name: str) -> Runtime:
+    """The runtime of that name. Raises ValueError that lists those there are."""
+    if name not in RUNTIMES:
+        raise unknown("runtime", name, list(RUNTIMES))
+    module, own = RUNTIMES[name].split(":")
+    found: Runtime = getattr(import_module(module), own)()
+    return found

@@ -13,6 +13,8 @@ from sottovoce.models.structure import Encoded
 class TorchEngine:
     """Runs a SpeechModel where its module lies."""
 
+    together = None
+
     def __init__(self, model: SpeechModel) -> None:
         self.model = model
 

@@ -37,7 +37,7 @@ class TestSet:
         layout = target.layout()
         for utterance in self.corpus.utterances:
             layout.check_seconds(utterance.seconds, str(utterance.audio))
-        fitted = target.artifact.fitted_fingerprints if target.artifact else frozenset()
+        fitted = target.fitted_fingerprints
         shared = [u.id for u, mark in zip(self.corpus.utterances, self.marks, strict=True) if mark in fitted]
         if shared:
             raise ValueError(

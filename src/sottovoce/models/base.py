@@ -100,7 +100,7 @@ class SpeechModel(ABC):
         assert isinstance(found, nn.Module)
         return found
 
-    @property
+    @cached_property
     def tied(self) -> bool:
         """Whether the head is the embedding."""
         return self.module.proj_out.weight is self.module.model.decoder.embed_tokens.weight
@@ -263,6 +263,10 @@ class SpeechModel(ABC):
     @abstractmethod
     def decoder_block(self, name: str) -> Unit:
         """The block of that name."""
+
+    @abstractmethod
+    def enter_step(self, token: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """(1, 1) token and its place, int64: what the first decoder block reads, and what all blocks take beside it."""
 
     @abstractmethod
     def products(self, workload: Workload) -> list[Product]:

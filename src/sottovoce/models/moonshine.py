@@ -149,6 +149,12 @@ class Moonshine(SpeechModel):
             ),
         )
 
+    def enter_step(self, token: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """The look-up, and the rotary tables of the place; one token needs no mask."""
+        decoder = self.module.model.decoder
+        hidden = decoder.embed_tokens(token)
+        return hidden, {"position_embeddings": decoder.rotary_emb(hidden, position_ids=position)}
+
     def products(self, workload: Workload) -> list[Product]:
         """Every product of one utterance; cost follows the audio's length."""
         config, model = self.module.config, self.module.model

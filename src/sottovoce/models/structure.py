@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 Collected = Literal["here", "out", "memory", "head", "lookup"]
@@ -140,3 +141,13 @@ class Encoded:
 
     states: Tensor
     valid: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Clips."""
+        return len(self.states)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.states.device

@@ -106,6 +106,11 @@ class Whisper(SpeechModel):
             attentions=(self._attention(name, "self_attn"), self._attention(name, "encoder_attn")),
         )
 
+    def enter_step(self, token: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """The look-up and the place's row; one token needs no mask."""
+        decoder = self.module.model.decoder
+        return decoder.embed_tokens(token) + decoder.embed_positions(token, position_ids=position), {}
+
     def products(self, workload: Workload) -> list[Product]:
         """Every product of one utterance; the encoder always hears its whole window."""
         assert self.most_seconds is not None

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sottovoce.engines.base import Engine
+from sottovoce.engines.base import Engine, Memory
 from sottovoce.models.decoding import DecodingRules
-from sottovoce.models.structure import Encoded
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Decoded:
 
 
 @torch.inference_mode()
-def greedy(engine: Engine, memory: Encoded, rules: DecodingRules) -> list[Decoded]:
+def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded]:
     """The likeliest token at each step, for each clip of `memory`, until all have ended.
 
     A clip that has ended goes on being fed its end token; what it says after that is dropped.
@@ -58,9 +57,9 @@ def _cut(prompt: Sequence[int], row: Sequence[int], ends: Sequence[int]) -> Deco
 
 
 @torch.inference_mode()
-def prompts(engine: Engine, memory: Encoded, rules: DecodingRules) -> Tensor:
+def prompts(engine: Engine, memory: Memory, rules: DecodingRules) -> Tensor:
     """(n, prompt) int64: the rules' prompt for each clip, its language detected where the rules leave it open."""
-    count, device = len(memory.states), memory.states.device
+    count, device = memory.count, memory.device
     if None not in rules.prompt:
         return torch.tensor([rules.prompt] * count, device=device)
     place = rules.prompt.index(None)

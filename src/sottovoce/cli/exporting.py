@@ -1,0 +1,78 @@
+"""`sottovoce export` and `selftest`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sottovoce.cli.console import say, show, show_json, stoppable, track
+from sottovoce.cli.options import Json
+from sottovoce.progress import silent
+
+FAILED = 3
+_Threads = Annotated[int | None, typer.Option(help="Of the runtime while it hears the self-test.", min=1)]
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="An artifact, a checkpoint's folder or a hub id.")],
+    to: Annotated[str, typer.Option(help="The runtime: onnx.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    allowed: Annotated[
+        float | None,
+        typer.Option(
+            help="Percent of the self-test's words that may differ; by default 0 where all is float and 5 where the "
+            "runtime rounds activations."
+        ),
+    ] = None,
+    threads: _Threads = None,
+    json: Json = False,
+) -> None:
+    """Write a model for a runtime with the artifact's own integers, and test what was written.
+
+    The folder needs nothing else and can be evaluated as an artifact can. Exit code 3: the self-test failed; the folder
+    is kept and marked.
+
+    Example: sottovoce export out/ --to onnx --output phone/
+    """
+    from sottovoce.cli.exported_tables import exported_view
+    from sottovoce.exporting.verb import SelfTestError
+    from sottovoce.exporting.verb import export as run
+
+    try:
+        with stoppable("nothing was written"):
+            made = run(model, to=to, output=output, allowed=allowed, threads=threads, track=silent if json else track)
+    except SelfTestError as failure:
+        say(str(failure), mark="failed:", style="bold red")
+        raise typer.Exit(FAILED) from None
+    if json:
+        show_json({**made.as_document(), "bytes": made.bytes, "folder": str(made.folder)})
+        return
+    show(exported_view(made))
+    say(f"sottovoce evaluate {made.folder} {made.source.model} --data test.jsonl -o runs/x", mark="next:")
+
+
+def selftest(
+    folder: Annotated[Path, typer.Argument(help="A folder that export has written.")],
+    threads: _Threads = None,
+    json: Json = False,
+) -> None:
+    """Hear the self-test of an export on this machine, and hold it against what its artifact heard.
+
+    Every file is held against its hash first. Exit code 3: more words differ than may.
+
+    Example: sottovoce selftest phone/
+    """
+    from dataclasses import asdict
+
+    from sottovoce.cli.exported_tables import tested_view
+    from sottovoce.exporting.folder import read_exported
+    from sottovoce.exporting.selftest import run
+
+    tested, heard = run(read_exported(folder), threads, silent if json else track)
+    if json:
+        show_json({**asdict(tested), "passed": tested.passed, "heard": [asdict(each) for each in heard]})
+    else:
+        for part in tested_view(tested, heard):
+            show(part)
+    if not tested.passed:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,1 @@
+"""ONNX Runtime: two graphs written from an artifact's own integers, and run again."""

@@ -1,0 +1,54 @@
+"""Which artifacts ONNX Runtime can hold as they are; told from the table, before any weight is read."""
+
+from collections.abc import Iterable
+
+from sottovoce.engines.onnx.blocks import block_size
+from sottovoce.numbers.grid import Grid
+from sottovoce.table import Entry
+
+
+def refusals(entries: Iterable[Entry]) -> dict[str, str]:
+    """The layers that cannot be held, each with the reason."""
+    return {entry.name: reason for entry in entries if (reason := _reason(entry))}
+
+
+def notes(entries: Iterable[Entry]) -> list[str]:
+    """What is held, but not as small or as fast as in the artifact, or computed otherwise."""
+    found = list(entries)
+    coded = [entry for entry in found if entry.bits is not None]
+    told = []
+    if coded:
+        told.append("what a layer of integers reads is rounded to 8 bits at run time, by ONNX Runtime's own rule")
+    if any(entry.mask for entry in found):
+        told.append("a mask is kept as zeros: it takes no fewer bytes and no less time")
+    if odd := sorted({entry.bits for entry in coded if entry.bits not in (2, 4, 8)}, key=lambda bits: bits or 0):
+        told.append(f"codes of {', '.join(map(str, odd))} bits are kept in the next of 2, 4 and 8 bits")
+    if any(entry.zero == "fractional" for entry in coded):
+        told.append("zeros between levels take ONNX Runtime's slow path, which multiplies in float")
+    return told
+
+
+def _reason(entry: Entry) -> str | None:
+    if entry.palette is not None:
+        return "a table of values (palettize) has no operator"
+    if entry.outliers:
+        return "outliers in place (spqr, palettize) have no operator"
+    if entry.output is not None:
+        return "the cache is kept in float (kv_cache has no operator)"
+    if entry.input is not None and entry.input.rounding is not None:
+        rounding = entry.input.rounding
+        if rounding.threshold is not None:
+            return "columns that stay float at run time (llm_int8) have no operator"
+        if rounding.bits != 8 or rounding.per != "token":
+            return f"inputs are rounded at run time to 8 bits, found here, not as {rounding.text}"
+        if entry.bits is None:
+            return "inputs are rounded where the weight is integers, which it is not"
+    if entry.bits is None:
+        return None
+    if entry.mask is not None and (entry.zero == "fractional" or entry.zero_bits is not None):
+        return "a mask on a grid whose zero lies between levels"
+    assert entry.group_size is not None
+    grid = Grid(entry.bits, entry.group_size)
+    if block_size(grid, entry.columns) is None:
+        return f"groups of {entry.group_size}: a multiple of 16, or channel, would work"
+    return None

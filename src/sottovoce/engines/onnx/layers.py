@@ -1,0 +1,231 @@
+"""Layers that put ONNX Runtime's own operators into a graph, with an artifact's integers as their weights.
+
+Each takes the place of a module of transformers in a model that is about to be exported. Run by torch they give
+tensors of the right shape and no values: `torch.onnx.ops.symbolic` stands for an operator that torch does not have.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv1d, linear
+from torch.onnx.ops import symbolic
+
+from sottovoce.engines.onnx.blocks import Blocks, fractional, to_blocks
+from sottovoce.input_path import InputPath
+from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.numbers.grid import Quantized
+from sottovoce.weight import Layer
+
+INT8_PRODUCTS = 4  # accuracy_level of MatMulNBits: inputs rounded to int8, block by block
+
+
+class Table(nn.Module):
+    """A coded weight; a tied embedding and head hold one between them."""
+
+    blob: Tensor
+    scale: Tensor
+    zero: Tensor | None
+
+    def __init__(self, blocks: Blocks) -> None:
+        super().__init__()
+        self.columns, self.bits, self.size = blocks.columns, blocks.bits, blocks.size
+        self.register_buffer("blob", blocks.blob)
+        self.register_buffer("scale", blocks.scale)
+        self.register_buffer("zero", blocks.zero)
+
+    def product(self, x: Tensor) -> Tensor:
+        """(..., columns) to (..., rows)."""
+        rows = len(self.blob)
+        return symbolic(
+            "com.microsoft::MatMulNBits",
+            (x, self.blob, self.scale, *(() if self.zero is None else (self.zero,))),
+            attrs={
+                "K": self.columns,
+                "N": rows,
+                "bits": self.bits,
+                "block_size": self.size,
+                "accuracy_level": INT8_PRODUCTS,
+            },
+            dtype=torch.float32,
+            shape=(*x.shape[:-1], rows),
+            version=1,
+        )
+
+    def rows(self, places: Tensor) -> Tensor:
+        """(...) int64 to (..., columns) float32."""
+        levels = self._unpacked(self.blob[places])  # (..., blocks, size)
+        if self.zero is None:
+            zero: Tensor | float = 2.0 ** (self.bits - 1)
+        else:
+            packed = self.zero[places]
+            zeros = self._unpacked(packed)[..., : self.scale.shape[1]] if packed.dtype == torch.uint8 else packed
+            zero = zeros[..., None]
+        return ((levels - zero) * self.scale[places][..., None]).flatten(-2)[..., : self.columns]
+
+    def _unpacked(self, packed: Tensor) -> Tensor:
+        """(..., bytes) uint8 to (..., codes) float32."""
+        rest, codes = packed.float(), []
+        for _ in range(8 // self.bits):  # in float, exactly: torch's exporter has no shift of bytes
+            higher = torch.floor(rest / 2**self.bits)
+            codes.append(rest - higher * 2**self.bits)
+            rest = higher
+        return torch.stack(codes, -1).flatten(-2)
+
+
+class CodedLinear(nn.Module):
+    """The table's product, with what else the layer is made of."""
+
+    bias: Tensor | None
+
+    def __init__(self, table: Table, layer: Layer, bias: Tensor | None) -> None:
+        super().__init__()
+        self.table, self.path = table, _float_path(layer)
+        self.register_buffer("bias", bias)
+        self.low_rank = LowRank(layer) if layer.weight.low_rank else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        x = self.path(x)
+        y = self.table.product(x)
+        if self.bias is not None:
+            y = y + self.bias
+        return y if self.low_rank is None else y + self.low_rank(x)
+
+
+class Int8Linear(nn.Module):
+    """int8 with one scale for each output, inputs rounded to uint8 by one scale for all of them.
+
+    The fastest product of many vectors that ONNX Runtime has, for which blocks are no faster than floats.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, layer: Layer, base: Quantized, bias: Tensor | None) -> None:
+        super().__init__()
+        self.path = _float_path(layer)
+        rows = len(base.codes)
+        zeros, middle = base.zeros(), base.grid.middle
+        levels = torch.full((rows, 1), float(middle)) if zeros is None else torch.broadcast_to(zeros, (rows, 1))
+        codes = base.codes.float()
+        if layer.weight.mask is not None:
+            codes = torch.where(layer.weight.mask, codes, levels)
+        self.register_buffer("codes", (codes - middle).T.to(torch.int8).contiguous())
+        self.register_buffer("scale", torch.broadcast_to(base.scales(), (rows, 1)).reshape(rows).clone())
+        self.register_buffer("zero", None if zeros is None else (levels[:, 0] - middle).to(torch.int8))
+        self.register_buffer("bias", bias)
+        self.low_rank = LowRank(layer) if layer.weight.low_rank else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        x = self.path(x)
+        y = symbolic(
+            "com.microsoft::DynamicQuantizeMatMul",
+            (x, self.codes, self.scale, self.zero, self.bias),
+            dtype=torch.float32,
+            shape=(*x.shape[:-1], self.codes.shape[1]),
+            version=1,
+        )
+        return y if self.low_rank is None else y + self.low_rank(x)
+
+
+class LowRank(nn.Module):
+    """left @ (right @ x), in float."""
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        assert layer.weight.low_rank is not None
+        for name, factor in zip(("left", "right"), layer.weight.low_rank, strict=True):
+            self.register_buffer(name, factor.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        return linear(linear(x, self.right), self.left)
+
+
+class CodedEmbedding(nn.Module):
+    """Rows of a table; for positions too, whose module is asked by `position_ids`."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self.table = table
+        self.num_embeddings = len(table.blob)
+
+    def forward(self, tokens: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """(...) int64 to (..., width)."""
+        return self.table.rows(tokens if position_ids is None else position_ids)
+
+
+class CodedConv(nn.Module):
+    """A convolution whose weight is kept as integers; the runtime makes floats of them as it loads."""
+
+    def __init__(self, table: Table, layer: Layer, module: nn.Conv1d) -> None:
+        super().__init__()
+        self.table, self.path, self.bias = table, _float_path(layer), module.bias
+        self.low_rank = LowRank(layer) if layer.weight.low_rank else None
+        self.kernel, self.stride, self.padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, channels, positions) to (1, out, positions)."""
+        x = self.path(x.transpose(1, 2)).transpose(1, 2) if self.path else x
+        weight = self.table.rows(torch.arange(len(self.table.blob)))
+        if self.low_rank is not None:
+            weight = weight + self.low_rank.left @ self.low_rank.right
+        shaped = weight.unflatten(1, (-1, self.kernel))
+        return conv1d(x, shaped, self.bias, self.stride, self.padding)
+
+
+def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
+    """Give a model that holds `layers` these modules where a layer is coded; float layers stay as they are."""
+    tied, _, _ = model.tied, model.shapes, model.stacks  # found while its modules are still transformers'
+    for name, layer in layers.items():
+        base = layer.weight.base
+        if not isinstance(base, Quantized):
+            continue
+        module = model.find(name)
+        if layer.kind == "linear" and _reads_many(name) and whole_rows(base):
+            _replace(model, name, Int8Linear(layer, base, _bias(module)))
+            continue
+        table = Table(to_blocks(base, layer.weight.mask))
+        if layer.kind == "linear":
+            _replace(model, name, CodedLinear(table, layer, _bias(module)))
+        elif layer.kind == "conv":
+            assert isinstance(module, nn.Conv1d)
+            _replace(model, name, CodedConv(table, layer, module))
+        else:
+            _replace(model, name, CodedEmbedding(table))
+            if tied and name == "decoder.embed_tokens":
+                model.module.proj_out = CodedLinear(table, layer, None)
+
+
+def whole_rows(base: Quantized) -> bool:
+    """Whether a row has one scale and a zero at a level, as an int8 product needs."""
+    return not isinstance(base.grid.group_size, int) and not fractional(base)
+
+
+def _reads_many(name: str) -> bool:
+    """Whether the encoder's graph multiplies by it: frames, and not one token."""
+    return name.startswith("encoder.") or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
+
+
+def _bias(module: Any) -> Tensor | None:
+    return None if module.bias is None else module.bias.detach()
+
+
+def _replace(model: SpeechModel, name: str, module: nn.Module) -> None:
+    model.paths.set(name, model.find(name), InputPath())
+    holder, _, own = full_name(name).rpartition(".")
+    setattr(model.module.get_submodule(holder), own, module)
+
+
+def _float_path(layer: Layer) -> InputPath:
+    """The layer's path without its rounding, which is the runtime's own."""
+    return replace(layer.input, rounding=None)

@@ -1,0 +1,70 @@
+"""The engine: the two graphs, one clip at a time, a token at a time, caches never copied to Python."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sottovoce.engines.onnx.write import DECODER, ENCODER
+
+Values = dict[str, Any]  # a graph's inputs or outputs by name, in ONNX Runtime's memory
+
+
+@dataclass(frozen=True)
+class Cross:
+    """Keys and values of one clip for every cross-attention, under the decoder's names for them."""
+
+    values: Values
+
+    @property
+    def count(self) -> int:
+        """Clips."""
+        return 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens come from."""
+        return torch.device("cpu")
+
+
+class OnnxEngine:
+    """Runs an exported folder. threads: of one operator; as many as torch uses if None."""
+
+    together = 1
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3
+        self._encoder, self._decoder = (
+            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
+            for name in (ENCODER, DECODER)
+        )
+        self._value = onnxruntime.OrtValue.ortvalue_from_numpy
+        self._made = [output.name for output in self._encoder.get_outputs()]
+        self._told = [output.name for output in self._decoder.get_outputs()]
+        past = [entry for entry in self._decoder.get_inputs() if entry.name.startswith("past")]
+        self._empty = {e.name: self._value(np.zeros((1, e.shape[1], 0, e.shape[3]), np.float32)) for e in past}
+
+    def encode(self, features: Sequence[Tensor]) -> Cross:
+        """One clip's features (1, ...)."""
+        [clip] = features
+        made = self._encoder.run_with_ort_values(None, {"features": self._value(clip.contiguous().numpy())})
+        return Cross(dict(zip(self._made, made, strict=True)))
+
+    def step(self, tokens: Tensor, memory: Cross, cache: Values | None) -> tuple[Tensor, Values]:
+        """(1, k) tokens, one after another: logits (1, vocabulary) of what follows the last."""
+        held = self._empty if cache is None else cache
+        logits = None
+        for token in tokens[0].tolist():
+            given = {"token": self._value(np.array([[token]], np.int64)), **held, **memory.values}
+            logits, *kept = self._decoder.run_with_ort_values(None, given)
+            held = dict(zip(self._empty, kept, strict=True))
+        assert logits is not None, "there is a token"
+        return torch.from_numpy(logits.numpy()), held

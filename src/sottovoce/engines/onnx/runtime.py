@@ -1,0 +1,38 @@
+"""ONNX Runtime as one of RUNTIMES."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sottovoce.engines.base import Engine
+from sottovoce.engines.onnx.accepts import notes, refusals
+from sottovoce.engines.onnx.run import OnnxEngine
+from sottovoce.engines.onnx.write import DECODER, ENCODER, write
+from sottovoce.models.base import SpeechModel
+from sottovoce.progress import Track
+from sottovoce.table import Entry
+from sottovoce.weight import Layer
+
+
+class OnnxRuntime:
+    """encoder.onnx and decoder.onnx; integers by MatMulNBits and DynamicQuantizeMatMul."""
+
+    title = "ONNX Runtime"
+    packages: Mapping[str, str] = {"onnxruntime": "1.31", "onnx": "1.23", "onnxscript": "0.7"}
+    runs_on = ("onnxruntime",)
+    files = (ENCODER, DECODER)
+
+    def refusals(self, entries: Sequence[Entry]) -> Mapping[str, str]:
+        """See accepts.py."""
+        return refusals(entries)
+
+    def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
+        """See accepts.py."""
+        return notes(entries)
+
+    def write(self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track) -> None:
+        """See write.py."""
+        write(model, layers, folder, track)
+
+    def open(self, folder: Path, threads: int | None) -> Engine:
+        """See run.py."""
+        return OnnxEngine(folder, threads)

@@ -1,0 +1,173 @@
+"""An exported model: a folder that a runtime takes, and that is measured as it is.
+
+encoder.onnx ...    what the runtime opens
+export.json         format, runtime, what it was made from, what it cannot say, its self-test's result, hashes
+config.json ...     the processor's and model's own files, so that nothing else is needed
+selftest/           some speech, and what the artifact heard in it
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sottovoce.artifact import Base
+from sottovoce.engines import find_runtime
+from sottovoce.engines.base import Engine, Runtime
+from sottovoce.files import sha256, write_text
+
+FORMAT = 1
+MANIFEST = "export.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an export was made from: an artifact, or an uncompressed checkpoint, whose digest is then its base's."""
+
+    model: str
+    digest: str
+    recipes: tuple[Mapping[str, Any], ...]
+    fingerprints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What came of a self-test: words expected, words that differ, percent that may, clips with the very tokens."""
+
+    words: int
+    differing: int
+    allowed: float
+    clips: int
+    equal: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether no more words differ than may."""
+        return 100 * self.differing <= self.allowed * self.words
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What export.json says. `tested` is None until the self-test has run where it was made."""
+
+    folder: Path
+    runtime: str
+    base: Base
+    source: Source
+    notes: tuple[str, ...]
+    versions: Mapping[str, str]
+    files: Mapping[str, str]
+    tested: Tested | None = None
+    digest: str = field(default="")
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of what the runtime opens."""
+        return sum((self.folder / name).stat().st_size for name in find_runtime(self.runtime).files)
+
+    @property
+    def fitted_fingerprints(self) -> frozenset[str]:
+        """The audio that its artifact was calibrated or trained on."""
+        return frozenset(self.source.fingerprints)
+
+    def open(self, threads: int | None = None) -> Engine:
+        """The engine. Raises ValueError if the runtime is not installed in a version that was tested."""
+        runtime = find_runtime(self.runtime)
+        check_installed(runtime, runtime.runs_on)
+        try:
+            return runtime.open(self.folder, threads)
+        except (RuntimeError, OSError) as error:  # ONNX Runtime's own errors are RuntimeErrors
+            told = str(error).splitlines()[0]
+            raise ValueError(
+                f"{self.folder}: {runtime.title} cannot open it ({told}); export the model again"
+            ) from None
+
+    def write(self) -> "Exported":
+        """Write export.json into its folder, with the hashes of all that lies there."""
+        names = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+        hashed = {path.relative_to(self.folder).as_posix(): sha256(path) for path in names}
+        document = replace(self, files=hashed).as_document()
+        digest = _digest(document)
+        write_text(
+            self.folder / MANIFEST, json.dumps({**document, "digest": digest}, indent=1, ensure_ascii=False) + "\n"
+        )
+        return replace(self, files=hashed, digest=digest)
+
+    def as_document(self) -> dict[str, Any]:
+        """The content of export.json without its own digest."""
+        found = {name: value for name, value in asdict(self).items() if name not in ("folder", "digest")}
+        return {"format": FORMAT, **found}
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Whether a folder holds an export, whole or not."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def read_exported(folder: str | Path) -> Exported:
+    """The export in a folder, with every file held against its hash before a runtime sees it.
+
+    Raises ValueError for a newer format, a missing or changed file, a manifest that was edited.
+    """
+    folder = Path(folder)
+    try:
+        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{folder / MANIFEST} cannot be read ({error}); export the model again") from None
+    found = document.get("format") if isinstance(document, dict) else None
+    if not isinstance(found, int) or found > FORMAT:
+        raise ValueError(f"{folder} has format {found}; this sottovoce reads up to {FORMAT}, a newer one will read it")
+    digest = document.pop("digest", None)
+    if digest != _digest(document):
+        raise ValueError(f"{folder / MANIFEST} does not match its own digest: it was edited or damaged; export again")
+    for name, expected in document["files"].items():
+        _verify(folder, name, expected)
+    source, tested = document["source"], document["tested"]
+    return Exported(
+        folder,
+        document["runtime"],
+        Base(**document["base"]),
+        Source(source["model"], source["digest"], tuple(source["recipes"]), tuple(source["fingerprints"])),
+        tuple(document["notes"]),
+        document["versions"],
+        document["files"],
+        None if tested is None else Tested(**tested),
+        digest,
+    )
+
+
+def _verify(folder: Path, name: str, expected: str) -> None:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder / MANIFEST} names a file outside its folder: {name!r}")
+    if not path.is_file():
+        raise ValueError(f"{folder} lacks {name}, which {MANIFEST} names; copy the folder again or export again")
+    if sha256(path) != expected:
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 differs from the one in {MANIFEST}; copy it again or export again"
+        )
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
+def check_installed(runtime: Runtime, packages: Iterable[str]) -> dict[str, str]:
+    """The installed versions of some of a runtime's packages.
+
+    Raises ValueError if one is missing or of a version that was not tested.
+    """
+    found = {}
+    for name in packages:
+        tested = runtime.packages[name]
+        cure = f'pip install "{name}=={tested}.*"'
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            raise ValueError(f"{runtime.title} needs {name} {tested}, which is not installed; {cure}") from None
+        if found[name].split(".")[: len(tested.split("."))] != tested.split("."):
+            raise ValueError(f"{runtime.title} was tested with {name} {tested} and finds {found[name]}; {cure}")
+    return found

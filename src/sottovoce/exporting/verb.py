@@ -1,0 +1,86 @@
+"""The verb `export`: from an artifact to a runtime's files, which are declared good only when they hear the same."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from sottovoce.artifact import companions
+from sottovoce.engines import find_runtime
+from sottovoce.exporting import selftest
+from sottovoce.exporting.folder import Exported, Source, check_installed, is_exported
+from sottovoce.files import check_replaceable, new_folder
+from sottovoce.progress import Track, silent
+from sottovoce.target import Target, find_target
+
+REFUSALS_SHOWN = 6
+
+
+class SelfTestError(Exception):
+    """An export that hears something else than its artifact; its folder stays and says so."""
+
+
+def export(
+    model: str | Path,
+    *,
+    to: str,
+    output: str | Path,
+    revision: str | None = None,
+    allowed: float | None = None,
+    threads: int | None = None,
+    track: Track = silent,
+) -> Exported:
+    """Write a model for a runtime at `output`, with the integers that its artifact holds, and test it there.
+
+    model    an artifact, or an uncompressed checkpoint
+    to       the runtime: "onnx"
+    allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
+             computed in float, and 5 where the runtime rounds activations
+    threads  of the runtime while it is tested
+
+    Raises ValueError, before any weight is read, for a runtime that is unknown, not installed or of an untested
+    version, a model that it cannot hold, and an output that holds something else; SelfTestError if more words differ
+    than may: the folder is kept and says so.
+    """
+    output, runtime = Path(output), find_runtime(to)
+    if allowed is not None and not 0 <= allowed <= 100:
+        raise ValueError(f"allowed={allowed:g}: a percentage of words, 0 to 100, would work")
+    check_replaceable(output, "an export", is_exported)
+    target = find_target(model, revision)
+    target.check_open("export")
+    entries = target.entries()
+    _check_held(target, runtime.title, runtime.refusals(entries))
+    versions = check_installed(runtime, runtime.packages)
+    if allowed is None:
+        allowed = selftest.ALLOWED if any(entry.bits is not None for entry in entries) else 0.0
+    with new_folder(output) as folder:
+        selftest.make(target.recognizer(), folder, allowed)
+        opened, layers = target.open()
+        runtime.write(opened, layers, folder, track)
+        for file in companions(target.checkpoint.folder):
+            shutil.copyfile(file, folder / file.name)
+        notes = tuple(runtime.notes(entries))
+        made = Exported(folder, to, target.base, _source(target), notes, versions, {}).write()
+        tested, _ = selftest.run(made, threads, track)
+        made = replace(made, tested=tested).write()
+    made = replace(made, folder=output)
+    if not tested.passed:
+        raise SelfTestError(
+            f"{output} is marked as failed: {tested.differing} of the {tested.words} words of its self-test differ "
+            f"from what {target.name} hears, and {tested.allowed:g} % may"
+        )
+    return made
+
+
+def _check_held(target: Target, title: str, refused: Mapping[str, str]) -> None:
+    if not refused:
+        return
+    lines = [f"  {name}: {reason}" for name, reason in list(refused.items())[:REFUSALS_SHOWN]]
+    more = [f"  and {len(refused) - REFUSALS_SHOWN} more"] if len(refused) > REFUSALS_SHOWN else []
+    head = f"{title} cannot hold {len(refused)} of the layers of {target.name} as they are:"
+    raise ValueError("\n".join([head, *lines, *more]))
+
+
+def _source(target: Target) -> Source:
+    recipes = target.artifact.recipes if target.artifact else ()
+    return Source(target.name, target.digest, tuple(recipes), tuple(sorted(target.fitted_fingerprints)))

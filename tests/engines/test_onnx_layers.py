@@ -1,0 +1,135 @@
+"""The operators, in ONNX Runtime itself, held against the weight that the parts give."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sottovoce.engines.onnx.blocks import to_blocks
+from sottovoce.engines.onnx.layers import CodedConv, CodedEmbedding, CodedLinear, Int8Linear, Table
+from sottovoce.engines.onnx.write import exported, save
+from sottovoce.input_path import InputPath, Turn
+from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
+from sottovoce.numbers.hadamard import random_hadamard
+from sottovoce.weight import Layer, Weight
+
+ROWS, COLUMNS = 24, 64
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def layer_of(grid, *, kind="linear", columns=COLUMNS, mask=None, low_rank=None, path=None, kernel=1):
+    base = round_to_grid(random(ROWS, columns), grid)
+    weight = Weight(base, mask, low_rank)
+    return Layer("layer", kind, weight, weight.dense(), input=path or InputPath(), kernel=kernel)
+
+
+def whole_numbers(*shape):
+    """Inputs that int8 holds exactly whatever the block: 127 is in each row's every 16 neighbours."""
+    x = torch.randint(-127, 128, shape, generator=torch.Generator().manual_seed(3)).float()
+    x[..., ::16] = 127
+    return x
+
+
+def told(module, x, tmp_path):
+    import onnxruntime
+
+    save(exported(module, (x,), {"x": {}}, ["x"], ["y"]), tmp_path / "graph.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
+    [y] = session.run(None, {"x": x.numpy()})
+    return torch.from_numpy(np.asarray(y))
+
+
+class Whole(nn.Module):
+    """`exported` names the argument of a graph."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.inner = module
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    ("bits", "group", "symmetric"),
+    [(2, 16, False), (3, 32, True), (4, 32, True), (4, 32, False), (4, "channel", False), (6, 64, True), (8, 16, True)],
+)
+def test_the_product_is_that_of_the_dense_weight(bits, group, symmetric, tmp_path):
+    layer, bias = layer_of(Grid(bits, group, symmetric)), random(ROWS, seed=5)
+    x = whole_numbers(1, 3, COLUMNS)
+    module = CodedLinear(Table(to_blocks(layer.weight.base)), layer, bias)
+    wanted = x @ layer.weight.dense().T + bias
+    torch.testing.assert_close(told(Whole(module), x, tmp_path), wanted, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_int8_product_is_that_of_the_dense_weight(symmetric, tmp_path):
+    mask = random(ROWS, COLUMNS, seed=9) > 0
+    low_rank = (random(ROWS, 3, seed=1), random(3, COLUMNS, seed=2))
+    layer = layer_of(Grid(8, "channel", symmetric), mask=mask, low_rank=low_rank)
+    x = whole_numbers(1, 5, COLUMNS)
+    x[0, 0, 1] = -128  # 0 to 255 lie on whole levels
+    module = Int8Linear(layer, layer.weight.base, random(ROWS, seed=5))
+    wanted = x @ layer.weight.dense().T + module.bias
+    torch.testing.assert_close(told(Whole(module), x, tmp_path), wanted, rtol=1e-4, atol=1e-2)
+
+
+def test_what_a_layer_reads_is_turned_and_divided_first(tmp_path):
+    turn = Turn((random_hadamard(4, 0), random_hadamard(16, 1)))
+    path = InputPath(turn, random(COLUMNS, seed=4).abs() + 0.5)
+    layer = layer_of(Grid(8, 32), path=path, low_rank=(random(ROWS, 2), random(2, COLUMNS)))
+    x = random(1, 2, COLUMNS, seed=8)
+    found = told(Whole(CodedLinear(Table(to_blocks(layer.weight.base)), layer, None)), x, tmp_path)
+    wanted = path(x) @ layer.weight.dense().T
+    assert (found - wanted).norm() < 0.02 * wanted.norm()  # what is read is rounded to int8
+
+
+@pytest.mark.parametrize(("bits", "symmetric"), [(2, False), (3, True), (4, False), (8, True)])
+def test_a_table_is_looked_up_exactly(bits, symmetric, tmp_path):
+    base = round_to_grid(random(ROWS, COLUMNS), Grid(bits, 32, symmetric))
+    places = torch.tensor([[0, ROWS - 1, 5]])
+    found = told(Whole(CodedEmbedding(Table(to_blocks(base)))), places, tmp_path)
+    assert torch.equal(found, base.dense()[places])
+
+
+def test_a_table_with_zeros_between_levels_is_looked_up_exactly(tmp_path):
+    grid = Grid(4, 32, symmetric=False)
+    base = round_to_grid(random(ROWS, COLUMNS), grid)
+    between = Quantized(base.codes, base.scale, base.zero_point.to(torch.float16) + 0.25, grid)
+    found = told(Whole(CodedEmbedding(Table(to_blocks(between)))), torch.arange(ROWS)[None], tmp_path)
+    assert torch.equal(found[0], between.dense())
+
+
+def test_a_convolution_is_that_of_the_dense_weight(tmp_path):
+    module = nn.Conv1d(16, ROWS, 3, stride=2, padding=1)
+    layer = layer_of(Grid(8), kind="conv", columns=48, kernel=3, path=InputPath(divisor=random(16).abs() + 0.5))
+    x = random(1, 16, 20, seed=6)
+    with torch.no_grad():
+        module.weight.copy_(layer.weight.dense().view(ROWS, 16, 3))
+        wanted = module(x / layer.input.divisor[:, None])
+        found = told(Whole(CodedConv(Table(to_blocks(layer.weight.base)), layer, module)), x, tmp_path)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_constants_that_are_equal_are_stored_once_and_exact_halves_as_halves(tmp_path):
+    import onnx
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in ("first", "second"):
+                self.register_buffer(name, random(64, 64).half().float())
+            self.register_buffer("third", random(64, 64))
+
+        def forward(self, x):
+            return x @ self.first + (x + 1) @ self.second + (x + 2) @ self.third
+
+    module, x = Two(), random(1, 64)
+    found = told(module, x, tmp_path)
+    torch.testing.assert_close(found, module(x), rtol=1e-4, atol=1e-4)
+    constants = onnx.load(tmp_path / "graph.onnx").graph.initializer
+    large = sorted((c.data_type for c in constants if np.prod(c.dims) == 64 * 64), reverse=True)
+    assert large == [onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT]

@@ -1,0 +1,160 @@
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+import sottovoce
+from sottovoce.engines.onnx.runtime import OnnxRuntime
+from sottovoce.exporting.folder import MANIFEST, read_exported
+from sottovoce.exporting.selftest import run
+from sottovoce.exporting.verb import SelfTestError
+from sottovoce.speech.datasets import read_corpus
+from sottovoce.target import find_target
+from sottovoce.weight import Weight
+
+CLIPS = 6
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    """The built-in Moonshine at 8 bits, which needs no audio."""
+    folder = tmp_path_factory.mktemp("artifact") / "eight"
+    return sottovoce.compress("builtin:moonshine", recipe="rtn-w8", output=folder).folder
+
+
+@pytest.fixture(scope="module")
+def exported(artifact, tmp_path_factory):
+    return sottovoce.export(artifact, to="onnx", output=tmp_path_factory.mktemp("export") / "phone", threads=1)
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    return shutil.copytree(exported.folder, tmp_path / "phone")
+
+
+def test_an_export_is_small_says_what_it_came_from_and_hears_as_its_artifact(exported, artifact):
+    source = find_target(artifact)
+    assert exported == read_exported(exported.folder)
+    assert exported.tested.passed
+    assert exported.tested.clips == 8
+    assert exported.source.digest == source.digest
+    assert exported.base == source.base
+    assert exported.bytes < 1.1 * source.bytes
+    assert exported.versions["onnxruntime"]
+    assert [note for note in exported.notes if "rounded to 8 bits at run time" in note]
+
+
+def test_it_is_evaluated_as_its_artifact_is_and_beside_it(exported, artifact, tmp_path):
+    targets = [exported.folder, artifact, "builtin:moonshine"]
+    found = sottovoce.evaluate(targets, data="builtin:test", limit=CLIPS, output=tmp_path)
+    wer = {score.target: score.wer for score in found.scores}
+    assert len(wer) == 3
+    assert abs(wer[str(exported.folder)] - wer[str(artifact)]) < 5
+    assert next(s for s in found.scores if s.target == str(exported.folder)).delta_wer is not None
+
+
+def test_a_batch_and_single_clips_give_one_transcript(exported):
+    paths = [utterance.audio for utterance in read_corpus("builtin:test").utterances[:3]]
+    model = sottovoce.load(exported.folder)
+    assert model.transcribe(paths) == [model.transcribe(path) for path in paths]
+
+
+def test_an_uncompressed_model_is_exported_and_no_word_may_differ(tmp_path):
+    made = sottovoce.export("builtin:whisper", to="onnx", output=tmp_path / "out", threads=1)
+    assert made.tested.allowed == 0
+    assert made.tested.passed
+    assert made.source.digest == made.base.digest
+    assert not made.notes
+    assert made.bytes < 1.15 * find_target("builtin:whisper").bytes  # halves stay halves
+
+
+def test_what_was_fitted_is_no_test_set_for_the_export_either(copied, tmp_path):
+    test = read_corpus("builtin:test")
+    made = read_exported(copied)
+    replace(made, source=replace(made.source, fingerprints=test.fingerprints()[:4])).write()
+    with pytest.raises(ValueError, match="was calibrated or trained on 4 of"):
+        sottovoce.evaluate(copied, data="builtin:test", output=tmp_path / "run")
+
+
+def test_an_export_that_hears_something_else_is_kept_and_marked(monkeypatch, tmp_path):
+    write = OnnxRuntime.write
+
+    def spoiled(self, model, layers, folder, track):
+        for layer in layers.values():
+            layer.weight = Weight(-layer.weight.dense())
+            model.assign(layer)
+        write(self, model, layers, folder, track)
+
+    monkeypatch.setattr(OnnxRuntime, "write", spoiled)
+    with pytest.raises(SelfTestError, match=r"is marked as failed: .* of the .* words"):
+        sottovoce.export("builtin:whisper", to="onnx", output=tmp_path / "out")
+    made = read_exported(tmp_path / "out")
+    assert made.tested is not None
+    assert not made.tested.passed
+    tested, heard = run(made)
+    assert not tested.passed
+    assert sum(each.differing for each in heard) == tested.differing
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("damage", [flipped, cut])
+@pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx", "tokenizer.json", "selftest/0001.ogg"])
+def test_a_damaged_file_is_found_before_a_runtime_sees_it(damage, name, copied):
+    damage(copied / name)
+    with pytest.raises(ValueError, match=f"{name} is damaged: its SHA-256 differs"):
+        find_target(copied)
+
+
+def edited(folder, **changes):
+    document = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**document, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "has format 99; this sottovoce reads up to 1"),
+        ({"format": None}, "has format None"),
+        ({"notes": ["all is well"]}, "does not match its own digest"),
+    ],
+)
+def test_an_edited_or_newer_manifest_is_refused(changes, message, copied):
+    edited(copied, **changes)
+    with pytest.raises(ValueError, match=message):
+        find_target(copied)
+
+
+def test_a_missing_file_is_named(copied):
+    (copied / "decoder.onnx").unlink()
+    with pytest.raises(ValueError, match=r"lacks decoder\.onnx"):
+        find_target(copied)
+
+
+def test_a_runtime_of_another_version_is_refused_by_name(exported, monkeypatch):
+    monkeypatch.setattr("sottovoce.exporting.folder.version", lambda name: "1.29.0")
+    with pytest.raises(
+        ValueError, match=r'tested with onnxruntime 1.31 and finds 1.29.0; pip install "onnxruntime==1.31'
+    ):
+        exported.open()
+
+
+def test_an_export_is_no_way_back(exported, tmp_path):
+    for verb in (
+        lambda: sottovoce.compress(exported.folder, recipe="rtn-w8", output=tmp_path / "x"),
+        lambda: sottovoce.export(exported.folder, to="onnx", output=tmp_path / "x"),
+        lambda: sottovoce.inspect(exported.folder),
+    ):
+        with pytest.raises(ValueError, match="is an export, of which there is no way back to weights"):
+            verb()
+    with pytest.raises(ValueError, match="runs on the cpu"):
+        find_target(exported.folder).recognizer(device="meta")

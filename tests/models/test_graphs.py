@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from sottovoce.engines.torch import TorchEngine
+from sottovoce.models.graphs import DecoderGraph, EncoderGraph
+from sottovoce.target import find_target
+from tests.conftest import TOYS
+
+STEPS = 5
+
+
+@pytest.mark.parametrize("name", TOYS)
+@torch.inference_mode()
+def test_the_graphs_put_out_the_models_own_logits_token_by_token(name, toy, clips):
+    model, _ = find_target(toy(name)).open()
+    clip = clips(name)[0]
+    engine = TorchEngine(model)
+    memory = engine.encode([clip.features])
+    tokens = clip.tokens[:, :STEPS]
+    expected, cache = [], None
+    for token in tokens.T:
+        logits, cache = engine.step(token[None], memory, cache)
+        expected.append(logits)
+
+    encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
+    cross = encoder(clip.features)
+    past = [tensor[:, :, :0] for tensor in cross]
+    for token, wanted in zip(tokens.T, expected, strict=True):
+        logits, *past = decoder(token[None], past, cross)
+        torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
+    assert past[0].shape[2] == len(tokens.T)
+
+
+@torch.no_grad()
+def test_the_decoder_never_projects_what_the_encoder_put_out(toy, clips):
+    model, _ = find_target(toy("whisper")).open()
+    cross = EncoderGraph(model)(clips("whisper")[0].features)
+    calls = []
+    for block in model.module.model.decoder.layers:
+        block.encoder_attn.k_proj.register_forward_hook(lambda *_: calls.append(1))
+    past = [tensor[:, :, :0] for tensor in cross]
+    DecoderGraph(model)(torch.tensor([[1]]), past, cross)
+    assert not calls

@@ -22,13 +22,13 @@ HEAD = """\
 Written by `python -m bench.results` from the rows of `sweeps/edge-asr.yaml`; do not edit it.
 
     sottovoce sweep sweeps/edge-asr.yaml --output runs/edge-asr/
-    sottovoce sweep sweeps/edge-asr.yaml --output runs/edge-asr-digits/ --set models=[models/whisper-digits,models/moonshine-digits] \\
-        --set data=[speech/connected_test_seen.jsonl] --set calibration.data=speech/connected_train.jsonl \\
-        --set normalizer=whisper-basic
+    sottovoce sweep sweeps/edge-asr.yaml --output runs/edge-asr-digits/ \\
+        --set models=[models/whisper-digits,models/moonshine-digits] --set data=[speech/connected_test_seen.jsonl] \\
+        --set calibration.data=speech/connected_train.jsonl --set normalizer=whisper-basic
     python -m bench.results runs/edge-asr/ runs/edge-asr-digits/ > docs/results.md
 
-Two cores of an AMD EPYC (Zen 5), 2026-11-20 and 21. The digits models and their recordings (Free Spoken Digit Dataset, 200
-utterances of five speakers) are not part of this repository.
+Two cores of an AMD EPYC (Zen 5), 2026-11-20 and 21. The digits models and their recordings (Free Spoken Digit Dataset,
+200 utterances of five speakers) are not part of this repository.
 
 The models are small and so is the data: differences of less than the intervals of the rows (about a point of WER here)
 mean nothing. What the built-in models are, and are not, for stands in their cards; their activations have no outlier
@@ -36,9 +36,9 @@ channels, which is what many of these methods are made for (tests/planted.py pla
 
 WnAm: weights of the blocks at n bits, in groups of 32 with zero points (spqr: 16; slim_quant, palettize: one scale or
 table a layer; llm_int8: a scale each output), and what they read at m bits, a scale and a zero point for each vector
-found at run time; A16 stands for floats. Where spinquant's line is quarot's, no turn that it learned was better than the random
-one on the clips that it judges by. Everything outside the blocks has 8 bits in every row. WER in percent, greedy;
-**bold**: no significant difference to the uncompressed model (paired bootstrap over speakers, 95 %).
+found at run time; A16 stands for floats. Where spinquant's line is quarot's, no turn that it learned was better than
+the random one on the clips that it judges by. Everything outside the blocks has 8 bits in every row. WER in percent,
+greedy; **bold**: no significant difference to the uncompressed model (paired bootstrap over speakers, 95 %).
 """
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sottovoce.artifact import read_artifact
     from sottovoce.compression import compress
     from sottovoce.exporting.verb import export
+    from sottovoce.measure.bench import bench
     from sottovoce.measure.compare import compare
     from sottovoce.measure.evaluate import evaluate, rescore
     from sottovoce.measure.inspect import inspect
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "bench": "sottovoce.measure.bench",
     "compare": "sottovoce.measure.compare",
     "compress": "sottovoce.compression",
     "evaluate": "sottovoce.measure.evaluate",
@@ -36,6 +38,7 @@ _HOMES = {
 }
 __all__ = [
     "__version__",
+    "bench",
     "compare",
     "compress",
     "evaluate",

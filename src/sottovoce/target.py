@@ -56,12 +56,9 @@ class Target:
         return made.fitted_fingerprints if made else frozenset()
 
     def check_open(self, verb: str) -> None:
-        """Raise ValueError if it is an export, whose weights lie in a runtime's file."""
+        """Raise ValueError if it is an export, whose weights lie as a runtime wants them."""
         if self.exported:
-            raise ValueError(
-                f"{self.name} is an export, of which there is no way back to weights; {verb} what it was made from, "
-                f"{self.exported.source.model}"
-            )
+            raise ValueError(f"{self.name} is an export; {verb} what it was made from, {self.exported.source.model}")
 
     def layout(self) -> SpeechModel:
         """The model without weights, made once."""

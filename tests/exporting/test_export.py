@@ -3,6 +3,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 import sottovoce
 from sottovoce.engines.onnx.runtime import OnnxRuntime
@@ -97,6 +98,36 @@ def test_an_export_that_hears_something_else_is_kept_and_marked(monkeypatch, tmp
     assert sum(each.differing for each in heard) == tested.differing
 
 
+def test_dense_safetensors_are_exact_and_transformers_loads_them(artifact, tmp_path):
+    from transformers import AutoModelForSpeechSeq2Seq
+
+    made = sottovoce.export(artifact, to="safetensors", output=tmp_path / "dense")
+    assert (made.tested.allowed, made.tested.differing, made.tested.equal) == (0, 0, 8)
+    assert made.bytes > 2 * find_target(artifact).bytes
+    assert made.notes == (
+        "weights are written out as floats: the file is as large as an uncompressed model's, or larger",
+    )
+    loaded = AutoModelForSpeechSeq2Seq.from_pretrained(made.folder, dtype="float32").state_dict()
+    model, _ = find_target(artifact).open()
+    for name, tensor in model.module.state_dict().items():
+        assert torch.equal(loaded[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        (["rtn", "activations"], "what it reads is changed at run time"),
+        (["rtn", "kv_cache"], "the cache is kept in float"),
+        (["quarot", "rtn"], "its stream is turned at run time"),
+    ],
+)
+def test_what_happens_at_run_time_has_no_place_in_plain_safetensors(steps, reason, toy, tmp_path):
+    sottovoce.compress(toy("whisper"), recipe={"steps": steps}, output=tmp_path / "made")
+    with pytest.raises(ValueError, match=reason):
+        sottovoce.export(tmp_path / "made", to="safetensors", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def flipped(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -154,7 +185,7 @@ def test_an_export_is_no_way_back(exported, tmp_path):
         lambda: sottovoce.export(exported.folder, to="onnx", output=tmp_path / "x"),
         lambda: sottovoce.inspect(exported.folder),
     ):
-        with pytest.raises(ValueError, match="is an export, of which there is no way back to weights"):
+        with pytest.raises(ValueError, match=r"is an export; (compress|export|look at) what it was made from"):
             verb()
     with pytest.raises(ValueError, match="runs on the cpu"):
         find_target(exported.folder).recognizer(device="meta")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sottovoce.cli import compressing, exporting, looking, measuring, sweeping
+from sottovoce.cli import compressing, exporting, looking, measuring, sweeping, timing
 from sottovoce.cli.console import fail, say
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("compress")(compressing.compress)
 app.command("evaluate")(measuring.evaluate)
 app.command("rescore")(measuring.rescore)
 app.command("compare")(measuring.compare)
+app.command("bench")(timing.bench)
 app.command("sweep")(sweeping.sweep)
 app.command("report")(sweeping.report)
 app.command("export")(exporting.export)

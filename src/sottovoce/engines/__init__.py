@@ -1,7 +1,7 @@
 """What runs a model: one file or folder a runtime, and the one table of those that a model can be exported to.
 
-The torch engine is the reference. To add a runtime: write engines/<name>/ with a class that is a Runtime, and its line
-in RUNTIMES.
+The torch engine is the reference. To add a runtime: write a class that is a Runtime, and its
+line in RUNTIMES.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ from sottovoce.engines.base import Runtime
 from sottovoce.nearest import unknown
 
 RUNTIMES = {
+    "safetensors": "sottovoce.engines.dense:DenseSafetensors",
     "onnx": "sottovoce.engines.onnx.runtime:OnnxRuntime",
 }
 

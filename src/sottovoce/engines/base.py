@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
 from sottovoce.weight import Layer
@@ -46,15 +47,17 @@ class Runtime(Protocol):
     packages  the packages that writing needs, each with the version that it was tested with, as "1.31"
     runs_on   those of them that running needs
     files     the files that it writes
+    rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
     """
 
     title: str
     packages: Mapping[str, str]
     runs_on: tuple[str, ...]
     files: tuple[str, ...]
+    rounds_activations: bool
 
-    def refusals(self, entries: Sequence[Entry]) -> Mapping[str, str]:
-        """The layers that it cannot hold as they are, each with the reason; told from the table alone."""
+    def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
+        """The modules that it cannot hold as they are, each with the reason; told from the table alone."""
 
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
         """What it holds, but not as small, as fast or as exactly as the artifact."""

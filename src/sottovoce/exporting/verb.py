@@ -33,7 +33,7 @@ def export(
     """Write a model for a runtime at `output`, with the integers that its artifact holds, and test it there.
 
     model    an artifact, or an uncompressed checkpoint
-    to       the runtime: "onnx"
+    to       the runtime: "onnx", or "safetensors" for all that loads transformers' checkpoints
     allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
              computed in float, and 5 where the runtime rounds activations
     threads  of the runtime while it is tested
@@ -49,10 +49,12 @@ def export(
     target = find_target(model, revision)
     target.check_open("export")
     entries = target.entries()
-    _check_held(target, runtime.title, runtime.refusals(entries))
+    turns = target.artifact.turns if target.artifact else ()
+    _check_held(target, runtime.title, runtime.refusals(entries, turns))
     versions = check_installed(runtime, runtime.packages)
     if allowed is None:
-        allowed = selftest.ALLOWED if any(entry.bits is not None for entry in entries) else 0.0
+        rounded = runtime.rounds_activations and any(entry.bits is not None for entry in entries)
+        allowed = selftest.ALLOWED if rounded else 0.0
     with new_folder(output) as folder:
         selftest.make(target.recognizer(), folder, allowed)
         opened, layers = target.open()

@@ -8,6 +8,7 @@ from sottovoce.engines.onnx.accepts import notes, refusals
 from sottovoce.engines.onnx.run import OnnxEngine
 from sottovoce.engines.onnx.write import DECODER, ENCODER, write
 from sottovoce.models.base import SpeechModel
+from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
 from sottovoce.weight import Layer
@@ -20,9 +21,10 @@ class OnnxRuntime:
     packages: Mapping[str, str] = {"onnxruntime": "1.31", "onnx": "1.23", "onnxscript": "0.7"}
     runs_on = ("onnxruntime",)
     files = (ENCODER, DECODER)
+    rounds_activations = True
 
-    def refusals(self, entries: Sequence[Entry]) -> Mapping[str, str]:
-        """See accepts.py."""
+    def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
+        """See accepts.py; a turned stream is two small products more."""
         return refusals(entries)
 
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:

@@ -1,0 +1,76 @@
+"""`sottovoce bench`."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from sottovoce.cli.console import show, show_json, stoppable, track
+from sottovoce.cli.options import Json
+from sottovoce.measure.bench import Bench
+from sottovoce.progress import silent
+
+
+def bench(
+    targets: Annotated[
+        list[str], typer.Argument(help="Artifacts, exports, checkpoint folders or hub ids, any number.")
+    ],
+    threads: Annotated[list[int], typer.Option(help="Threads; may be repeated, each is a run of its own.")] = [1, 2],  # noqa: B006
+    seconds: Annotated[float | None, typer.Option(help="Of audio; by default 10, or the shortest window.")] = None,
+    tokens: Annotated[int, typer.Option(help="Written in each round, whatever they are.")] = 64,
+    rounds: Annotated[int, typer.Option(help="After one that is not counted.")] = 5,
+    json: Json = False,
+) -> None:
+    """Time models beside each other, in turn, each in a process of its own; ratios are to the first.
+
+    They hear noise, and write as many tokens as they are told to. Before that all hear one clip of speech, and what a
+    model hears otherwise than the first one is in the table.
+
+    Example: sottovoce bench openai/whisper-tiny out/ phone/
+    """
+    from sottovoce.measure.bench import bench as run
+
+    with stoppable("nothing was kept"):
+        found = run(
+            targets,
+            threads=threads,
+            seconds=seconds,
+            tokens=tokens,
+            rounds=rounds,
+            track=silent if json else track,
+        )
+    if json:
+        show_json(found.as_document())
+    else:
+        show(_view(found))
+
+
+def _view(found: Bench) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("target", overflow="fold", min_width=8)
+    for title in ("threads", "MB", "load s", "encoder ms", "first ms", "token ms", "RTFx", "peak MB", "text", "time"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for speed in found.speeds:
+        middle, least, most = speed.ratio
+        table.add_row(
+            escape(speed.target),
+            str(speed.threads),
+            f"{speed.bytes / 1e6:.2f}",
+            f"{speed.load:.2f}",
+            f"{speed.encoder:.1f}",
+            f"{speed.first:.1f}",
+            f"{speed.token:.2f}",
+            f"{speed.rtfx:.0f}",
+            f"{speed.peak_mb:.0f}",
+            f"-{speed.differing}/{speed.words}" if speed.differing else "same",
+            f"{middle:.2f} [{least:.2f}-{most:.2f}]",
+        )
+    notes = (
+        f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds, in turn; "
+        "time: of a round, over the first target's in the same round; text: words of a clip of speech that the first "
+        "target heard and this one did not; peak MB: of the process, torch included"
+    )
+    return Group(table, Text(notes, style="dim"))

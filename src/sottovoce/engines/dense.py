@@ -1,0 +1,68 @@
+"""Plain safetensors: dense floats that transformers, and all that reads its folders, loads as any checkpoint.
+
+The door to tools that sottovoce has no own one for. It is exact and it is not small: what integers, masks and low-rank
+factors stand for is written out.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sottovoce.engines.base import Engine
+from sottovoce.engines.torch import TorchEngine
+from sottovoce.models import family
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.checkpoint import WEIGHTS, Checkpoint
+from sottovoce.path_table import TurnEntry
+from sottovoce.progress import Track
+from sottovoce.table import Entry
+from sottovoce.weight import Layer
+
+
+class DenseSafetensors:
+    """model.safetensors, every tensor in the narrowest of float16 and float32 that holds it exactly."""
+
+    title = "plain safetensors"
+    packages: Mapping[str, str] = {"transformers": "5.17"}
+    runs_on = ("transformers",)
+    files = (WEIGHTS,)
+    rounds_activations = False
+
+    def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
+        """What happens at run time has no place in a weight."""
+        found = {turn.name: "its stream is turned at run time (quarot, spinquant)" for turn in turns}
+        for entry in entries:
+            if entry.input is not None:
+                found[entry.name] = "what it reads is changed at run time (activations, llm_int8, osplus, a turn)"
+            elif entry.output is not None:
+                found[entry.name] = "the cache is kept in float (kv_cache)"
+        return found
+
+    def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
+        """That nothing is smaller."""
+        if all(entry.plain for entry in entries):
+            return []
+        return ["weights are written out as floats: the file is as large as an uncompressed model's, or larger"]
+
+    def write(self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track) -> None:
+        """The state of the module, which holds what the layers' parts say."""
+        from safetensors.torch import save_file
+
+        skip = {"proj_out.weight"} if model.tied else set()
+        state = {name: tensor for name, tensor in model.module.state_dict().items() if name not in skip}
+        named = track(state.items(), len(state), "tensors")
+        save_file({name: _narrowest(tensor) for name, tensor in named}, folder / WEIGHTS, metadata={"format": "pt"})
+
+    def open(self, folder: Path, threads: int | None) -> Engine:
+        """transformers' own modules; threads are torch's."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        checkpoint = Checkpoint(str(folder), folder, None)
+        return TorchEngine(family(checkpoint).with_weights(checkpoint))
+
+
+def _narrowest(tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    return (half if torch.equal(half.float(), tensor) else tensor).contiguous()

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import sottovoce
+from sottovoce.artifact import companions
 from sottovoce.engines.onnx.runtime import OnnxRuntime
-from sottovoce.exporting.folder import MANIFEST, read_exported
+from sottovoce.exporting.folder import MANIFEST, Exported, SelfTest, Source, read_exported
 from sottovoce.exporting.selftest import run
 from sottovoce.exporting.verb import SelfTestError
 from sottovoce.speech.datasets import read_corpus
@@ -19,9 +20,9 @@ CLIPS = 6
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
-    """The built-in Moonshine at 8 bits, which needs no audio."""
+    """The built-in Whisper at 8 bits, which needs no audio."""
     folder = tmp_path_factory.mktemp("artifact") / "eight"
-    return sottovoce.compress("builtin:moonshine", recipe="rtn-w8", output=folder).folder
+    return sottovoce.compress("builtin:whisper", recipe="rtn-w8", output=folder).folder
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,18 @@ def exported(artifact, tmp_path_factory):
 
 
 @pytest.fixture
-def copied(exported, tmp_path):
-    return shutil.copytree(exported.folder, tmp_path / "phone")
+def copied(tmp_path):
+    """A folder that looks like an export and that no runtime could open."""
+    folder = tmp_path / "phone"
+    (folder / "selftest").mkdir(parents=True)
+    target = find_target("builtin:whisper")
+    for file in companions(target.checkpoint.folder):
+        shutil.copyfile(file, folder / file.name)
+    for name in ("encoder.onnx", "decoder.onnx", "selftest/0001.ogg"):
+        (folder / name).write_bytes(bytes(range(256)) * 4)
+    source = Source("out", target.digest, (), ())
+    versions = {"onnxruntime": "1.31.0"}
+    return Exported(folder, "onnx", target.base, source, (), versions, {}, SelfTest(10, 0, 5, 8, 8)).write().folder
 
 
 def test_an_export_is_small_says_what_it_came_from_and_hears_as_its_artifact(exported, artifact):
@@ -47,7 +58,7 @@ def test_an_export_is_small_says_what_it_came_from_and_hears_as_its_artifact(exp
 
 
 def test_it_is_evaluated_as_its_artifact_is_and_beside_it(exported, artifact, tmp_path):
-    targets = [exported.folder, artifact, "builtin:moonshine"]
+    targets = [exported.folder, artifact, "builtin:whisper"]
     found = sottovoce.evaluate(targets, data="builtin:test", limit=CLIPS, output=tmp_path)
     wer = {score.target: score.wer for score in found.scores}
     assert len(wer) == 3
@@ -171,21 +182,26 @@ def test_a_missing_file_is_named(copied):
         find_target(copied)
 
 
-def test_a_runtime_of_another_version_is_refused_by_name(exported, monkeypatch):
+def test_what_a_runtime_cannot_open_is_told_in_one_sentence(copied):
+    with pytest.raises(ValueError, match="ONNX Runtime cannot open it"):
+        read_exported(copied).open()
+
+
+def test_a_runtime_of_another_version_is_refused_by_name(copied, monkeypatch):
     monkeypatch.setattr("sottovoce.exporting.folder.version", lambda name: "1.29.0")
     with pytest.raises(
         ValueError, match=r'tested with onnxruntime 1.31 and finds 1.29.0; pip install "onnxruntime==1.31'
     ):
-        exported.open()
+        read_exported(copied).open()
 
 
-def test_an_export_is_no_way_back(exported, tmp_path):
+def test_an_export_is_no_way_back(copied, tmp_path):
     for verb in (
-        lambda: sottovoce.compress(exported.folder, recipe="rtn-w8", output=tmp_path / "x"),
-        lambda: sottovoce.export(exported.folder, to="onnx", output=tmp_path / "x"),
-        lambda: sottovoce.inspect(exported.folder),
+        lambda: sottovoce.compress(copied, recipe="rtn-w8", output=tmp_path / "x"),
+        lambda: sottovoce.export(copied, to="onnx", output=tmp_path / "x"),
+        lambda: sottovoce.inspect(copied),
     ):
         with pytest.raises(ValueError, match=r"is an export; (compress|export|look at) what it was made from"):
             verb()
     with pytest.raises(ValueError, match="runs on the cpu"):
-        find_target(exported.folder).recognizer(device="meta")
+        find_target(copied).recognizer(device="meta")

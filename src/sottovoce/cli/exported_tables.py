@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sottovoce.engines import find_runtime
-from sottovoce.exporting.folder import Exported, Tested
+from sottovoce.exporting.folder import Exported, SelfTest
 from sottovoce.exporting.selftest import Heard
 
 
@@ -26,7 +26,7 @@ def exported_view(exported: Exported) -> RenderableType:
     return Group(table, *notes, *([_told(exported.tested)] if exported.tested else []))
 
 
-def tested_view(tested: Tested, heard: Sequence[Heard]) -> Iterator[RenderableType]:
+def tested_view(tested: SelfTest, heard: Sequence[Heard]) -> Iterator[RenderableType]:
     """Each clip that was heard otherwise, then the sum."""
     for each in heard:
         if each.differing:
@@ -34,7 +34,7 @@ def tested_view(tested: Tested, heard: Sequence[Heard]) -> Iterator[RenderableTy
     yield _told(tested)
 
 
-def _told(tested: Tested) -> Text:
+def _told(tested: SelfTest) -> Text:
     said = "passed" if tested.passed else "failed"
     return Text.assemble(
         "self-test ",

@@ -49,9 +49,9 @@ def bench(
 
 
 def _view(found: Bench) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("target", overflow="fold", min_width=8)
-    for title in ("threads", "MB", "load s", "encoder ms", "first ms", "token ms", "RTFx", "peak MB", "text", "time"):
+    for title in ("thr", "MB", "load s", "enc ms", "1st ms", "tok ms", "RTFx", "peak MB", "text", "time"):
         table.add_column(title, justify="right", no_wrap=True)
     for speed in found.speeds:
         middle, least, most = speed.ratio
@@ -66,11 +66,12 @@ def _view(found: Bench) -> RenderableType:
             f"{speed.rtfx:.0f}",
             f"{speed.peak_mb:.0f}",
             f"-{speed.differing}/{speed.words}" if speed.differing else "same",
-            f"{middle:.2f} [{least:.2f}-{most:.2f}]",
+            f"{middle:.2f}\n{least:.2f}-{most:.2f}",
         )
     notes = (
         f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds, in turn; "
-        "time: of a round, over the first target's in the same round; text: words of a clip of speech that the first "
-        "target heard and this one did not; peak MB: of the process, torch included"
+        "thr: threads; enc, 1st, tok: encoder, first token, each that follows; peak MB: of the process, torch included; "
+        "text: words of a clip of speech that the first target heard and this one did not; time: of a round, over the "
+        "first target's in the same round, median and range"
     )
     return Group(table, Text(notes, style="dim"))

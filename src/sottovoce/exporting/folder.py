@@ -34,7 +34,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Tested:
+class SelfTest:
     """What came of a self-test: words expected, words that differ, percent that may, clips with the very tokens."""
 
     words: int
@@ -60,7 +60,7 @@ class Exported:
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     files: Mapping[str, str]
-    tested: Tested | None = None
+    tested: SelfTest | None = None
     digest: str = field(default="")
 
     @property
@@ -79,7 +79,7 @@ class Exported:
         check_installed(runtime, runtime.runs_on)
         try:
             return runtime.open(self.folder, threads)
-        except (RuntimeError, OSError) as error:  # ONNX Runtime's own errors are RuntimeErrors
+        except (RuntimeError, OSError) as error:
             told = str(error).splitlines()[0]
             raise ValueError(
                 f"{self.folder}: {runtime.title} cannot open it ({told}); export the model again"
@@ -134,7 +134,7 @@ def read_exported(folder: str | Path) -> Exported:
         tuple(document["notes"]),
         document["versions"],
         document["files"],
-        None if tested is None else Tested(**tested),
+        None if tested is None else SelfTest(**tested),
         digest,
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sottovoce.exporting.folder import Exported, Tested
+from sottovoce.exporting.folder import Exported, SelfTest
 from sottovoce.files import json_text, write_text
 from sottovoce.models import open_layout
 from sottovoce.models.base import SpeechModel
@@ -74,7 +74,7 @@ def _speech(model: SpeechModel) -> list[Utterance]:
     return [utterance for utterance, _ in zip(fitting, range(CLIPS), strict=False)]
 
 
-def run(exported: Exported, threads: int | None = None, track: Track = silent) -> tuple[Tested, list[Heard]]:
+def run(exported: Exported, threads: int | None = None, track: Track = silent) -> tuple[SelfTest, list[Heard]]:
     """Hear the self-test of an export with its own engine, here and now. Raises ValueError if it has none."""
     place = exported.folder / FOLDER / LIST
     try:
@@ -85,7 +85,7 @@ def run(exported: Exported, threads: int | None = None, track: Track = silent) -
     model = open_layout(Checkpoint(str(exported.folder), exported.folder, None))
     recognizer = Recognizer(model, exported.open(threads), model.rules())
     heard = list(_hear(recognizer, exported.folder / FOLDER, track(clips, len(clips), "self-test")))
-    tested = Tested(
+    tested = SelfTest(
         sum(len(each.text.split()) for each in clips),
         sum(each.differing for each in heard),
         document["allowed"],

@@ -42,10 +42,13 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
-        self._encoder, self._decoder = (
-            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-            for name in (ENCODER, DECODER)
-        )
+        try:
+            self._encoder, self._decoder = (
+                onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
+                for name in (ENCODER, DECODER)
+            )
+        except Exception as error:  # ONNX Runtime's errors have no class in common
+            raise RuntimeError(str(error)) from error
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._made = [output.name for output in self._encoder.get_outputs()]
         self._told = [output.name for output in self._decoder.get_outputs()]

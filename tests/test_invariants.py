@@ -158,25 +158,21 @@ RECIPES = {
     ],
 }
 every_toy = pytest.mark.parametrize("name", TOYS)
-one_of_each = pytest.mark.parametrize("name", ["whisper untied", "moonshine"])  # where tied or not says nothing new
-every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 
 
 @pytest.fixture
 def material(toy, clips, lessons, tmp_path):
-    """What a toy is compressed with, by its name: three clips, eight lessons, a folder for what trains."""
+    """What a toy is compressed with, by its name."""
+    return lambda name: material_of(name, toy, clips, lessons, tmp_path)
 
-    def of(name):
-        data = TrainingData(
-            read_corpus(lessons(name)),
-            None,
-            find_target(toy(name)).uncompressed,
-            tmp_path / "state",
-            tmp_path / "heard.jsonl",
-        )
-        return Material(clips(name), data)
 
-    return of
+def material_of(name, toy, clips, lessons, folder):
+    """Three clips, eight lessons, a folder for what trains."""
+    teacher = find_target(toy(name)).uncompressed
+    return Material(
+        clips(name),
+        TrainingData(read_corpus(lessons(name)), None, teacher, folder / "state", folder / "heard.jsonl"),
+    )
 
 
 def compressed(folder, steps, material, after=lambda model, layers, step, changed: None):
@@ -238,81 +234,88 @@ def weight_of(model, layer):
 # --- after each step ------------------------------------------------------------------------------
 
 
-@every_recipe
-@every_toy
-def test_after_every_step_the_module_holds_what_its_parts_say(name, recipe, toy, material):
-    steps = []
+class Watched:
+    """A toy compressed by one of RECIPES and saved, with all that was wrong after any of its steps."""
 
-    def after(model, layers, step, changed):
-        steps.append(step.method.name)
+    def __init__(self, name, recipe, folder, material, output):
+        self.name, self.recipe, self.seen = name, recipe, []
+        self.unlike_parts, self.unchanged, self.strayed = [], [], []
+        _, self.before = find_target(folder).open()
+        self._known = {at: (layer.weight, layer.input, layer.output) for at, layer in self.before.items()}
+        self._targets = {at: layer.target.clone() for at, layer in self.before.items()}
+        self.model, self.layers = compressed(folder, RECIPES[recipe], material, self.after)
+        self.artifact = save(output, self.model, self.layers, find_target(folder).base, [], [])
+
+    def after(self, model, layers, step, changed):
+        self.seen.append(step.method.name)
         assert changed
-        for layer in changed.values():
-            assert torch.equal(weight_of(model, layer), layer.weight.dense()), (step.label, layer.name)
-            assert layer.steps[-1] == step.on(model.components[layer.name]).label
         for layer in layers.values():
-            assert torch.equal(weight_of(model, layer), layer.weight.dense()), (step.label, layer.name)
-
-    compressed(toy(name), RECIPES[recipe], material(name), after)
-    assert set(steps) == {step if isinstance(step, str) else next(iter(step)) for step in RECIPES[recipe]}
-
-
-@every_recipe
-@one_of_each
-def test_a_layer_lists_a_step_only_if_the_step_changed_it(name, recipe, toy, material):
-    _, before = find_target(toy(name)).open()
-    known = {layer: (kept.weight, kept.input, kept.output) for layer, kept in before.items()}
-
-    def after(model, layers, step, changed):
+            if not torch.equal(weight_of(model, layer), layer.weight.dense()):
+                self.unlike_parts.append((step.label, layer.name))
         for layer in changed.values():
-            (old, *paths), new = known[layer.name], layer.weight
-            same = old.base is new.base or (isinstance(new.base, torch.Tensor) and torch.equal(old.base, new.base))
-            same &= paths[0] is layer.input and paths[1] is layer.output
-            assert not (same and old.mask is new.mask and old.low_rank is new.low_rank), (step.label, layer.name)
-            known[layer.name] = new, layer.input, layer.output
+            if layer.steps[-1] != step.on(model.components[layer.name]).label or self.is_as_before(layer):
+                self.unchanged.append((step.label, layer.name))
+            self._known[layer.name] = layer.weight, layer.input, layer.output
+        self.strayed += [
+            (step.label, at) for at, layer in layers.items() if not self.target_is_right(layer, step, changed)
+        ]
+        self._targets = {at: layer.target.clone() for at, layer in layers.items()}
 
-    _, layers = compressed(toy(name), RECIPES[recipe], material(name), after)
-    for layer in layers.values():
-        assert layer.steps or torch.equal(layer.weight.dense(), before[layer.name].weight.dense())
+    def is_as_before(self, layer):
+        (old, *paths), new = self._known[layer.name], layer.weight
+        same = old.base is new.base or (isinstance(new.base, torch.Tensor) and torch.equal(old.base, new.base))
+        same &= paths[0] is layer.input and paths[1] is layer.output
+        return same and old.mask is new.mask and old.low_rank is new.low_rank
+
+    def target_is_right(self, layer, step, changed):
+        stays = torch.equal(layer.target, self._targets[layer.name])
+        if step.method.scope == "model":
+            if layer.name not in changed:
+                return True
+            weight = layer.weight
+            settled = not isinstance(weight.base, torch.Tensor) or torch.equal(
+                weight.base.float(), weight.masked_base()
+            )
+            return settled and torch.equal(layer.target, weight.dense())  # base := mask * base
+        if step.method.moves_basis(step.options):
+            return True
+        return stays != (step.method.owns == "basis" and layer.name in changed)
 
 
-@every_recipe
-@one_of_each
-def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(name, recipe, toy, material):
-    target = find_target(toy(name))
-    _, layers = target.open()
-    targets = {layer: kept.target.clone() for layer, kept in layers.items()}
+@pytest.fixture(scope="module", params=[(name, recipe) for recipe in RECIPES for name in TOYS], ids=": ".join)
+def watched(request, toy, clips, lessons, tmp_path_factory):
+    """Each toy with each recipe, compressed once for all that is asked of it."""
+    name, recipe = request.param
+    folder = tmp_path_factory.mktemp("watched")
+    return Watched(name, recipe, toy(name), material_of(name, toy, clips, lessons, folder), folder / "artifact")
 
-    def after(model, layers, step, changed):
-        for layer in layers.values():
-            if step.method.scope == "model":
-                if layer.name in changed:
-                    assert torch.equal(layer.target, layer.weight.dense())
-                    if isinstance(layer.weight.base, torch.Tensor):  # base := mask * base
-                        assert torch.equal(layer.weight.base.float(), layer.weight.masked_base())
-                targets[layer.name] = layer.target.clone()
-            elif step.method.moves_basis(step.options):
-                targets[layer.name] = layer.target.clone()
-            elif step.method.owns == "basis" and layer.name in changed:
-                assert not torch.equal(layer.target, targets[layer.name])
-                targets[layer.name] = layer.target.clone()
-            else:
-                assert torch.equal(layer.target, targets[layer.name]), (step.label, layer.name)
 
-    compressed(toy(name), RECIPES[recipe], material(name), after)
+def test_after_every_step_the_module_holds_what_its_parts_say(watched):
+    assert not watched.unlike_parts
+    steps = RECIPES[watched.recipe]
+    assert set(watched.seen) == {step if isinstance(step, str) else next(iter(step)) for step in steps}
+
+
+def test_a_layer_lists_a_step_only_if_the_step_changed_it(watched):
+    assert not watched.unchanged
+    for name, layer in watched.layers.items():
+        assert layer.steps or torch.equal(layer.weight.dense(), watched.before[name].weight.dense())
+
+
+def test_a_target_moves_only_where_the_basis_or_a_whole_segment_does(watched):
+    assert not watched.strayed
 
 
 # --- on disk --------------------------------------------------------------------------------------
 
 
-@every_recipe
-@every_toy
-def test_what_is_loaded_is_bitwise_what_was_saved(name, recipe, toy, material, tmp_path, monkeypatch):
-    model, layers, artifact = saved(tmp_path, toy(name), RECIPES[recipe], material(name))
+def test_what_is_loaded_is_bitwise_what_was_saved(watched, monkeypatch):
+    model, layers, artifact = watched.model, watched.layers, watched.artifact
     assert artifact.predicted_bytes() == artifact.bytes
     monkeypatch.setattr(SpeechModel, "without_weights", garbage(SpeechModel.without_weights))
     loaded, found = load_layers(artifact)
 
-    assert loaded.tied == model.tied == ("untied" not in name)
+    assert loaded.tied == model.tied == ("untied" not in watched.name)
     assert_same_module(loaded.module, model.module)
     assert loaded.turns.keys() == model.turns.keys()
     assert all(same_path(InputPath(turn), InputPath(model.turns[at])) for at, turn in loaded.turns.items())
@@ -327,16 +330,15 @@ def test_what_is_loaded_is_bitwise_what_was_saved(name, recipe, toy, material, t
             assert (layer.weight.masked_base()[~layer.weight.mask] == 0).all()
 
 
-@every_recipe
-@one_of_each
-def test_a_dense_weight_can_be_computed_from_the_file_alone(name, recipe, toy, material, tmp_path):
-    model, layers, artifact = saved(tmp_path, toy(name), RECIPES[recipe], material(name))
+def test_a_dense_weight_can_be_computed_from_the_file_alone(watched):
+    model, layers, artifact = watched.model, watched.layers, watched.artifact
     with safe_open(artifact.folder / "model.safetensors", framework="pt") as file:
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, a file and no dict
     for entry in artifact.entries:
         parts = {key.removeprefix(entry.tensor): t for key, t in stored.items() if key.startswith(f"{entry.tensor}")}
-        assert torch.equal(by_hand(entry, parts), layers[entry.name].weight.dense()), entry.name
-        assert torch.equal(by_hand(entry, parts), weight_of(model, layers[entry.name])), entry.name
+        dense = by_hand(entry, parts)
+        assert torch.equal(dense, layers[entry.name].weight.dense()), entry.name
+        assert torch.equal(dense, weight_of(model, layers[entry.name])), entry.name
 
 
 def by_hand(entry, parts):
@@ -641,8 +643,8 @@ class Watch:
 def test_every_site_is_summed_once_for_each_clip_and_memory_once_for_all_blocks(name, toy, clips, monkeypatch):
     three, watch = clips(name), Watch(monkeypatch)
     model, _ = compressed(toy(name), ["wanda", "gptq"], Material(three))
-    sites = {site for stack in model.stacks for unit in stack.units for site in unit.sites}
-    sites = {site.name for site in sites if site.collected != "out" and not site.name.endswith("positions")}
+    sites = [site for stack in model.stacks for unit in stack.units for site in unit.sites if site.collected != "out"]
+    sites = {site.name for site in sites if not site.name.endswith("positions")}
     looked_up = 0 if model.tied else 1  # an untied table of tokens is looked up: no sum
     assert sum(site == "decoder.memory" for site in sites) == 1
     assert len(watch.adds) == len(sites) - looked_up

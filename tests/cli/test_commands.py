@@ -34,7 +34,8 @@ def document(text):
 
 
 def test_these_are_the_commands():
-    assert COMMANDS == ["compress", "evaluate", "rescore", "compare", "sweep", "report", "inspect", "methods"]
+    measuring = ["evaluate", "rescore", "compare", "bench", "sweep", "report"]
+    assert COMMANDS == ["compress", *measuring, "export", "selftest", "inspect", "methods"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

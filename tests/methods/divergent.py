@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from sottovoce.calibration import calibrate
 from sottovoce.loop import compress_layers
 from sottovoce.measure.divergence import divergence
@@ -13,6 +15,10 @@ from sottovoce.training.data import Material
 from tests.planted import plant
 
 BLOCKS = "*.layers.*"
+
+
+# the first in every run, the others with `make slow`
+SEEDS = (0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)))
 
 
 class Planted:

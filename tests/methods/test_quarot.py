@@ -9,7 +9,7 @@ from sottovoce.target import find_target
 from sottovoce.training.data import Material
 from tests import toys
 from tests.conftest import TOYS
-from tests.methods.divergent import Planted, rtn
+from tests.methods.divergent import SEEDS, Planted, rtn
 
 OPTIONS = [{}, {"kind": "random", "keys": True}, {"keys": True, "seed": 2}, {"heads": False, "online": False}]
 every_toy = pytest.mark.parametrize("name", TOYS)
@@ -131,9 +131,9 @@ def test_a_recipe_that_cannot_work_is_refused_before_the_model_opens(steps, mess
 
 
 @pytest.mark.parametrize("name", ["whisper", "moonshine"])
-def test_planted_outliers_cost_a_turned_model_a_fraction_at_four_bits(name):
+@pytest.mark.parametrize("seed", SEEDS)
+def test_planted_outliers_cost_a_turned_model_a_fraction_at_four_bits(name, seed):
     planted = Planted(name)
-    for seed in range(3):
-        plain = planted.divergence([rtn(4)], seed=seed, activation_bits=4)
-        ours = planted.divergence([{"quarot": {"seed": seed}}, rtn(4)], seed=seed, activation_bits=4)
-        assert ours < 0.5 * plain, (seed, ours, plain)
+    plain = planted.divergence([rtn(4)], seed=seed, activation_bits=4)
+    ours = planted.divergence([{"quarot": {"seed": seed}}, rtn(4)], seed=seed, activation_bits=4)
+    assert ours < 0.5 * plain, (ours, plain)

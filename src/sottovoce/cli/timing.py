@@ -69,7 +69,7 @@ def _view(found: Bench) -> RenderableType:
             f"{middle:.2f}\n{least:.2f}-{most:.2f}",
         )
     notes = (
-        f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds, in turn; "
+        f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds in turn; "
         "thr: threads; enc, 1st, tok: encoder, first token, each that follows; peak MB: of the process, torch included; "
         "text: words of a clip of speech that the first target heard and this one did not; time: of a round, over the "
         "first target's in the same round, median and range"

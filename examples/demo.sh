@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole job, offline: the built-in models compressed seven ways, one of them trained again, measured, in a table.
+# The whole job, offline: the built-in models compressed seven ways, one of them trained again, measured, in a table;
+# one of them exported to ONNX Runtime and timed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
@@ -10,6 +11,8 @@ say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 
 say sottovoce compress builtin:whisper --recipe gptq-w4 --data builtin:calibration --output "$here/w4"
 say sottovoce inspect "$here/w4"
+say sottovoce export "$here/w4" --to onnx --output "$here/phone"
+say sottovoce bench builtin:whisper "$here/w4" "$here/phone" --threads 1 --rounds 3
 say sottovoce sweep sweeps/quickstart.yaml --output "$here/runs"
 say sottovoce report "$here/runs" --output "$here/report"
 echo

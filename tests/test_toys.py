@@ -138,6 +138,7 @@ def test_the_tiny_sized_whisper_has_the_sizes_of_whisper_tiny(tmp_path, clips):
     assert len(tokens[0]) <= 4
 
 
+@pytest.mark.slow
 def test_the_script_writes_both_toys_and_their_speech(tmp_path):
     subprocess.run([sys.executable, "-m", "tests.toys", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     counts = {name: len((tmp_path / name).read_text().splitlines()) for name in ("test.jsonl", "calibration.jsonl")}

@@ -59,7 +59,7 @@ def test_a_float_model_says_the_same_token_for_token(name, toy, clips, tmp_path)
     assert ours.decode(features) == theirs.decode(features)
 
 
-@pytest.mark.parametrize("name", ["whisper", "moonshine untied"])
+@pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine untied", marks=pytest.mark.slow)])
 def test_a_compressed_model_computes_what_its_parts_say(name, toy, clips, tmp_path):
     model, layers = compressed(toy, clips, name, EVERYTHING)
     held = entries(model, layers)

@@ -1,6 +1,7 @@
 import pytest
 
 import sottovoce
+from sottovoce.target import find_target
 
 
 def test_models_are_timed_in_turn_each_in_its_own_process(toy, tmp_path):
@@ -34,6 +35,21 @@ def test_what_cannot_be_timed_is_refused_before_a_process_starts(options, messag
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a process was started"))
     with pytest.raises(ValueError, match=message):
         sottovoce.bench(toy("whisper"), **options)
+
+
+def test_left_out_tokens_are_as_many_as_all_can_write(toy, monkeypatch):
+    asked = []
+
+    def worker(target, threads, seconds, tokens):
+        asked.append(tokens)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sottovoce.measure.bench._Worker", worker)
+    with pytest.raises(KeyboardInterrupt):
+        sottovoce.bench([toy("whisper"), "builtin:whisper"])
+    layouts = [find_target(target).layout() for target in (toy("whisper"), "builtin:whisper")]
+    assert asked == [min(layout.rules().most_tokens for layout in layouts)]
+    assert asked[0] < 64
 
 
 def test_no_target_is_refused():

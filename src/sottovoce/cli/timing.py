@@ -20,7 +20,9 @@ def bench(
     ],
     threads: Annotated[list[int], typer.Option(help="Threads; may be repeated, each is a run of its own.")] = [1, 2],  # noqa: B006
     seconds: Annotated[float | None, typer.Option(help="Of audio; by default 10, or the shortest window.")] = None,
-    tokens: Annotated[int, typer.Option(help="Written in each round, whatever they are.")] = 64,
+    tokens: Annotated[
+        int | None, typer.Option(help="Written in each round; by default 64, or the longest output of all.")
+    ] = None,
     rounds: Annotated[int, typer.Option(help="After one that is not counted.")] = 5,
     json: Json = False,
 ) -> None:

@@ -19,6 +19,8 @@ from sottovoce.progress import Track, silent
 from sottovoce.speech.wer import align
 from sottovoce.target import Target, find_target
 
+_TOKENS = 64
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -67,15 +69,16 @@ def bench(
     *,
     threads: Sequence[int] = (1, 2),
     seconds: float | None = None,
-    tokens: int = 64,
+    tokens: int | None = None,
     rounds: int = 5,
     track: Track = silent,
 ) -> Bench:
-    """Time models beside each other on noise of `seconds`, each writing `tokens` tokens by greedy search.
+    """Time models beside each other on noise of `seconds`, each writing `tokens` tokens, whatever is likeliest.
 
     targets  artifacts, exports, checkpoints; ratios are to the first
     threads  each number is a run of its own
     seconds  of audio; 10, or the shortest window where that is shorter, when left out
+    tokens   64, or the longest output of all where that is shorter, when left out
     rounds   after one that is not counted
 
     Raises ValueError for a target that cannot be run, or does not hear that many seconds or write that many tokens.
@@ -84,24 +87,23 @@ def bench(
     found = [find_target(target) for target in dict.fromkeys(map(str, listed))]
     if not found:
         raise ValueError("no target to time; an artifact, an export or a checkpoint would work")
-    for name, value in (("threads", min(threads, default=0)), ("tokens", tokens), ("rounds", rounds)):
+    longest = min(target.layout().rules().most_tokens for target in found)
+    written = min(_TOKENS, longest) if tokens is None else tokens
+    for name, value in (("threads", min(threads, default=0)), ("tokens", written), ("rounds", rounds)):
         if value < 1:
             raise ValueError(f"{name}={value}: 1 or more would work")
     work = seconds if seconds is not None else min(default_workload(target.layout()).seconds for target in found)
     for target in found:
-        layout = target.layout()
-        layout.check_seconds(work, f"noise of {work:g} s")
-        if tokens > layout.rules().most_tokens:
-            raise ValueError(
-                f"{target.name} writes {layout.rules().most_tokens} tokens at most, and {tokens} are asked for"
-            )
+        target.layout().check_seconds(work, f"noise of {work:g} s")
+        if written > (most := target.layout().rules().most_tokens):
+            raise ValueError(f"{target.name} writes {most} tokens at most, and {written} are asked for")
     runs = [(number, step) for number in dict.fromkeys(threads) for step in range(rounds + 1)]
     told = track(runs, len(runs), "rounds")
     speeds: list[Speed] = []
     for number in dict.fromkeys(threads):
         steps = (next(told) for _ in range(rounds + 1))
-        speeds += _in_turn(found, number, work, tokens, steps)
-    return Bench(work, tokens, rounds, tuple(speeds))
+        speeds += _in_turn(found, number, work, written, steps)
+    return Bench(work, written, rounds, tuple(speeds))
 
 
 def _in_turn(targets: Sequence[Target], threads: int, seconds: float, tokens: int, steps: Iterable[Any]) -> list[Speed]:

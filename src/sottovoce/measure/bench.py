@@ -27,7 +27,7 @@ class Speed:
     """One model under one number of threads.
 
     bytes       of its weights on disk
-    load        seconds until it can hear
+    load        seconds until it can hear, Python's imports included
     encoder, first, token   milliseconds, the median over rounds: the encoder, the first token after it, each token that
                 follows
     rtfx        seconds of audio heard in a second, everything included

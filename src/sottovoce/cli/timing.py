@@ -72,7 +72,7 @@ def _view(found: Bench) -> RenderableType:
         )
     notes = (
         f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds in turn; "
-        "thr: threads; load: with imports; enc, 1st, tok: encoder, first token, each that follows; peak MB: with torch; "
+        "thr: threads; load: with imports; enc, 1st, tok: encoder, first token, each after it; peak MB: with torch; "
         "text: words of a clip of speech that the first target heard and this one did not; time: of a round, over the "
         "first target's in the same round, median and range"
     )

@@ -1,12 +1,12 @@
-"""An artifact changed as a program would that writes what it should not."""
+"""An artifact or an export changed as a program would that writes what it should not."""
 
 import hashlib
 import json
 
 
-def rewrite(folder, change):
+def rewrite(folder, change, manifest="sottovoce.json"):
     """Change the manifest and give it a digest that fits."""
-    path = folder / "sottovoce.json"
+    path = folder / manifest
     document = json.loads(path.read_text())
     del document["digest"]
     change(document)

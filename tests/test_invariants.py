@@ -34,6 +34,7 @@ from sottovoce.target import find_target
 from sottovoce.training.data import Material, TrainingData
 from tests.conftest import TOYS
 from tests.test_input_path import same as same_path
+from tests.units import through_units
 
 # What a method needs before it, and options without which it refuses; one that needs neither is not named.
 BLOCKS = "*.layers.*"
@@ -520,15 +521,8 @@ def test_smoothing_refuses_an_artifact_that_is_masked(name, toy, tmp_path):
 @torch.no_grad()
 def test_block_by_block_is_the_forward_of_the_model_bit_for_bit(name, toy, clips):
     model, _ = find_target(toy(name)).open()
-    encoder, decoder = model.stacks
     for clip in clips(name):
-        state = State(*encoder.enter(clip, None, None))
-        for unit in encoder.units:
-            state.hidden = unit.run(state.hidden, state.context)
-        state = State(*decoder.enter(clip, state.hidden, state.context))
-        for unit in decoder.units:
-            state.hidden = unit.run(state.hidden, state.context)
-        assert torch.equal(state.hidden, logits(model, clip))
+        assert torch.equal(through_units(model, clip), logits(model, clip))
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@
 Every tensor has exactly one home: a part of one layer, a turn, or the rest. docs/formats.md says all of it.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.parts import checked_parts, entry_of, pack_layer, unpack_layer
 from sottovoce.path_parts import pack_turn, turn_entry, unpack_turn
 from sottovoce.path_table import TurnEntry
+from sottovoce.sealed import read_sealed, seal
 from sottovoce.table import DTYPE_NAMES, Entry, TensorSpec, file_size, turn_parts
 from sottovoce.weight import Layer
 
@@ -159,9 +159,7 @@ def save(
             (folder / CURVE).write_text("".join(json.dumps(line) + "\n" for line in curve), encoding="utf-8")
         (folder / CARD).write_text(model_card(written.as_document(), written.bytes), encoding="utf-8")
         hashed = {file.name: sha256(file) for file in sorted(folder.iterdir())}
-        document = {**written.as_document(), "files": hashed}
-        text = json.dumps({**document, "digest": _digest(document)}, indent=1, ensure_ascii=False)
-        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        seal(folder / MANIFEST, {**written.as_document(), "files": hashed})
     return read_artifact(output)
 
 
@@ -190,30 +188,15 @@ def companions(folder: Path) -> list[Path]:
     ]
 
 
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
 def read_artifact(folder: str | Path) -> Artifact:
     """The artifact in a folder, with every file held against its hash.
 
     Raises ValueError for a newer format, a missing or changed file, a manifest that was edited.
     """
     folder = Path(folder)
-    try:
-        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{folder / MANIFEST} cannot be read ({error}); compress the model again") from None
-    found = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(found, int) or found > FORMAT:
-        raise ValueError(f"{folder} has format {found}; this sottovoce reads up to {FORMAT}, a newer one will read it")
-    digest = document.pop("digest", None)
-    if digest != _digest(document):
-        raise ValueError(
-            f"{folder / MANIFEST} does not match its own digest: it was edited or damaged; compress the model again"
-        )
-    for name, expected in document["files"].items():
-        _verify(folder, name, expected)
+    document = read_sealed(
+        folder / MANIFEST, FORMAT, "compress the model again", inside=lambda name: Path(name).name == name
+    )
     return Artifact(
         folder,
         Base(**document["base"]),
@@ -225,23 +208,8 @@ def read_artifact(folder: str | Path) -> Artifact:
         tuple(TurnEntry.of_document(turn) for turn in document.get("turns", ())),
         tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in document["rest"]),
         document["files"],
-        digest,
+        document["digest"],
     )
-
-
-def _verify(folder: Path, name: str, expected: str) -> None:
-    if Path(name).name != name:
-        raise ValueError(f"{folder / MANIFEST} names a file outside its folder: {name!r}")
-    file = folder / name
-    if not file.is_file():
-        raise ValueError(
-            f"{folder} lacks {name}, which its table names; copy the folder again or compress the model again"
-        )
-    if sha256(file) != expected:
-        raise ValueError(
-            f"{file} is damaged: its SHA-256 differs from the one in {MANIFEST}; copy it again or compress "
-            "the model again"
-        )
 
 
 def load_layers(artifact: Artifact) -> tuple[SpeechModel, dict[str, Layer]]:

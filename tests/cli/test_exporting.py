@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from sottovoce.files import sha256
 from tests.cli.test_bad_input import content
+from tests.forgery import rewrite
 
 
 def test_export_selftest_and_its_exit_codes(command, tmp_path):
@@ -28,13 +30,8 @@ def test_export_selftest_and_its_exit_codes(command, tmp_path):
 
 
 def resealed(folder):
-    from sottovoce.exporting.folder import _digest
-    from sottovoce.files import sha256
-
-    document = json.loads((folder / "export.json").read_text())
-    document["files"]["selftest/expected.json"] = sha256(folder / "selftest" / "expected.json")
-    document.pop("digest")
-    (folder / "export.json").write_text(json.dumps({**document, "digest": _digest(document)}))
+    hashed = sha256(folder / "selftest" / "expected.json")
+    rewrite(folder, lambda document: document["files"].update({"selftest/expected.json": hashed}), "export.json")
 
 
 def test_what_the_runtime_cannot_hold_is_a_table_before_any_work(command, tmp_path):

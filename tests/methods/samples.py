@@ -3,6 +3,7 @@
 import torch
 
 from sottovoce.basis import Block
+from sottovoce.methods.rtn import rtn
 from sottovoce.stats import InputStats
 from sottovoce.weight import Layer, Weight
 
@@ -45,3 +46,15 @@ def block_of(*layers, x):
     named = {layer.name: layer for layer in layers}
     apart = {name: seen(x) for name in named}
     return Block([], named, {}, lambda name: None, names=tuple(named), apart=apart)
+
+
+def errors_beside_rtn(method, **options):
+    """The output errors that rounding to nearest leaves and that `method` leaves, each summed over three layers."""
+    nearest, learned = 0.0, 0.0
+    for seed in range(3):
+        x, layer = some_inputs(300, 48, seed), layer_of(some_weights(32, 48, seed))
+        layer.weight = rtn(layer, InputStats(), grid=options["grid"])
+        nearest += output_error(layer, x)
+        method(block_of(layer, x=x), **options)
+        learned += output_error(layer, x)
+    return nearest, learned

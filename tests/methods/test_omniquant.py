@@ -19,7 +19,7 @@ from sottovoce.target import find_target
 from sottovoce.training.data import Material
 from sottovoce.weight import Weight
 from tests.methods.degenerate import MASK, assert_finite_and_near, every_case
-from tests.methods.samples import block_of, layer_of, noise, output_error, some_inputs, some_weights
+from tests.methods.samples import errors_beside_rtn, layer_of, noise, some_inputs, some_weights
 from tests.methods.test_autoround import GRIDS, Forgetful
 from tests.methods.test_smoothquant import AFTER_NORM, WIDTH, Toy
 from tests.planted import plant
@@ -49,13 +49,7 @@ def test_each_step_is_that_of_the_slow_one(grid):
 @pytest.mark.parametrize("group", [16, "tensor"])
 @pytest.mark.parametrize("bits", [2, 3])
 def test_outputs_are_nearer_than_those_of_rounding_to_nearest(bits, group, symmetric):
-    grid, nearest, learned = Grid(bits, group, symmetric), 0.0, 0.0
-    for seed in range(3):
-        x, layer = some_inputs(300, 48, seed), layer_of(some_weights(32, 48, seed))
-        layer.weight = rtn(layer, InputStats(), grid=grid)
-        nearest += output_error(layer, x)
-        omniquant(block_of(layer, x=x), grid=grid, learning=Learning(iterations=80))
-        learned += output_error(layer, x)
+    nearest, learned = errors_beside_rtn(omniquant, grid=Grid(bits, group, symmetric), learning=Learning(iterations=80))
     assert learned < 0.9 * nearest
 
 

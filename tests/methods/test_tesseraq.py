@@ -1,14 +1,12 @@
 import pytest
 import torch
 
-from sottovoce.methods.rtn import rtn
 from sottovoce.methods.tesseraq import SOFT, Soft, soften, tesseraq, upper
 from sottovoce.numbers.grid import Grid, fit_scale
 from sottovoce.reconstruction.layers import Share
 from sottovoce.reconstruction.settings import Learning
-from sottovoce.stats import InputStats
 from tests.methods.degenerate import MASK, assert_finite_and_near, every_case
-from tests.methods.samples import block_of, layer_of, noise, output_error, some_inputs, some_weights
+from tests.methods.samples import errors_beside_rtn, noise, some_weights
 from tests.methods.test_autoround import GRIDS
 from tests.reference import tesseraq as slow
 
@@ -79,13 +77,7 @@ def test_what_is_stored_is_what_was_judged():
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_outputs_are_nearer_than_those_of_rounding_to_nearest(bits, symmetric):
-    grid, nearest, learned = Grid(bits, 16, symmetric), 0.0, 0.0
-    for seed in range(3):
-        x, layer = some_inputs(300, 48, seed), layer_of(some_weights(32, 48, seed))
-        layer.weight = rtn(layer, InputStats(), grid=grid)
-        nearest += output_error(layer, x)
-        tesseraq(block_of(layer, x=x), grid=grid, learning=Learning(iterations=200))
-        learned += output_error(layer, x)
+    nearest, learned = errors_beside_rtn(tesseraq, grid=Grid(bits, 16, symmetric), learning=Learning(iterations=200))
     assert learned < 0.7 * nearest
 
 

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from sottovoce.collect import State
 from sottovoce.engines.torch import TorchEngine
 from sottovoce.measure.divergence import divergence, next_tokens
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.target import find_target
 from sottovoce.training.batch import Batch
 from sottovoce.training.forward import forward
+from tests.units import through_units
 
 FAMILIES = ("whisper", "moonshine")
 every_family = pytest.mark.parametrize("name", FAMILIES)
@@ -104,16 +104,9 @@ def test_fewer_bits_lead_further_from_the_uncompressed_model(name, toy, clips):
 @torch.no_grad()
 def test_the_sweep_and_training_see_the_same_integers(name, toy, clips):
     model = held(toy, name, Rounding(4, symmetric=False))
-    encoder, decoder = model.stacks
     for clip in clips(name):
-        state = State(*encoder.enter(clip, None, None))
-        for unit in encoder.units:
-            state.hidden = unit.run(state.hidden, state.context)
-        state = State(*decoder.enter(clip, state.hidden, state.context))
-        for unit in decoder.units:
-            state.hidden = unit.run(state.hidden, state.context)
         expected = next_tokens(model, clip)
-        assert torch.equal(state.hidden[0].double().log_softmax(-1), expected)
+        assert torch.equal(through_units(model, clip)[0].double().log_softmax(-1), expected)
         batch = Batch(("a",), (clip.features,), clip.tokens, clip.tokens)
         logits = forward(model, batch, decoder=True, hidden=False).logits
         torch.testing.assert_close(logits[0].double().log_softmax(-1), expected, atol=1e-4, rtol=1e-4)

@@ -6,8 +6,6 @@ config.json ...     the processor's and model's own files, so that nothing else 
 selftest/           some speech, and what the artifact heard in it
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +15,8 @@ from typing import Any
 from sottovoce.artifact import Base
 from sottovoce.engines import find_runtime
 from sottovoce.engines.base import Engine, Runtime
-from sottovoce.files import sha256, write_text
+from sottovoce.files import sha256
+from sottovoce.sealed import read_sealed, seal
 
 FORMAT = 1
 MANIFEST = "export.json"
@@ -89,12 +88,8 @@ class Exported:
         """Write export.json into its folder, with the hashes of all that lies there."""
         names = sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != MANIFEST)
         hashed = {path.relative_to(self.folder).as_posix(): sha256(path) for path in names}
-        document = replace(self, files=hashed).as_document()
-        digest = _digest(document)
-        write_text(
-            self.folder / MANIFEST, json.dumps({**document, "digest": digest}, indent=1, ensure_ascii=False) + "\n"
-        )
-        return replace(self, files=hashed, digest=digest)
+        made = replace(self, files=hashed)
+        return replace(made, digest=seal(self.folder / MANIFEST, made.as_document()))
 
     def as_document(self) -> dict[str, Any]:
         """The content of export.json without its own digest."""
@@ -113,18 +108,11 @@ def read_exported(folder: str | Path) -> Exported:
     Raises ValueError for a newer format, a missing or changed file, a manifest that was edited.
     """
     folder = Path(folder)
-    try:
-        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{folder / MANIFEST} cannot be read ({error}); export the model again") from None
-    found = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(found, int) or found > FORMAT:
-        raise ValueError(f"{folder} has format {found}; this sottovoce reads up to {FORMAT}, a newer one will read it")
-    digest = document.pop("digest", None)
-    if digest != _digest(document):
-        raise ValueError(f"{folder / MANIFEST} does not match its own digest: it was edited or damaged; export again")
-    for name, expected in document["files"].items():
-        _verify(folder, name, expected)
+
+    def inside(name: str) -> bool:
+        return (folder / name).resolve().is_relative_to(folder.resolve())
+
+    document = read_sealed(folder / MANIFEST, FORMAT, "export the model again", inside)
     source, tested = document["source"], document["tested"]
     return Exported(
         folder,
@@ -135,24 +123,8 @@ def read_exported(folder: str | Path) -> Exported:
         document["versions"],
         document["files"],
         None if tested is None else SelfTest(**tested),
-        digest,
+        document["digest"],
     )
-
-
-def _verify(folder: Path, name: str, expected: str) -> None:
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder / MANIFEST} names a file outside its folder: {name!r}")
-    if not path.is_file():
-        raise ValueError(f"{folder} lacks {name}, which {MANIFEST} names; copy the folder again or export again")
-    if sha256(path) != expected:
-        raise ValueError(
-            f"{path} is damaged: its SHA-256 differs from the one in {MANIFEST}; copy it again or export again"
-        )
-
-
-def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 
 def check_installed(runtime: Runtime, packages: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech.datasets import Utterance, read_corpus
+from sottovoce.speech.decode import Decoded
 from sottovoce.speech.wer import align
 
 FOLDER, LIST = "selftest", "expected.json"
@@ -54,11 +55,9 @@ def make(recognizer: Recognizer, folder: Path, allowed: float) -> None:
     into = folder / FOLDER
     into.mkdir()
     found = []
-    for utterance in _speech(recognizer.model):
+    for utterance in fitting_speech(recognizer.model)[:CLIPS]:
         shutil.copyfile(utterance.audio, into / utterance.audio.name)
-        samples = recognizer.read(utterance.audio)
-        [decoded] = recognizer.decode([recognizer.model.features(samples)])
-        text = recognizer.model.text(decoded.tokens)
+        decoded, text = _said(recognizer, utterance.audio)
         found.append(Expected(utterance.audio.name, decoded.prompt, decoded.tokens, text))
     if not found:
         raise ValueError(
@@ -68,10 +67,15 @@ def make(recognizer: Recognizer, folder: Path, allowed: float) -> None:
     write_text(into / LIST, json_text({"allowed": allowed, "clips": [asdict(each) for each in found]}))
 
 
-def _speech(model: SpeechModel) -> list[Utterance]:
+def fitting_speech(model: SpeechModel) -> list[Utterance]:
+    """The speech that comes with sottovoce, as far as the model can hear it."""
     most = model.most_seconds
-    fitting = (u for u in read_corpus("builtin:test").utterances if most is None or u.seconds <= most)
-    return [utterance for utterance, _ in zip(fitting, range(CLIPS), strict=False)]
+    return [u for u in read_corpus("builtin:test").utterances if most is None or u.seconds <= most]
+
+
+def _said(recognizer: Recognizer, file: Path) -> tuple[Decoded, str]:
+    [decoded] = recognizer.decode([recognizer.model.features(recognizer.read(file))])
+    return decoded, recognizer.model.text(decoded.tokens)
 
 
 def run(exported: Exported, threads: int | None = None, track: Track = silent) -> tuple[SelfTest, list[Heard]]:
@@ -97,6 +101,5 @@ def run(exported: Exported, threads: int | None = None, track: Track = silent) -
 
 def _hear(recognizer: Recognizer, folder: Path, clips: Iterator[Expected]) -> Iterator[Heard]:
     for clip in clips:
-        samples = recognizer.read(folder / clip.audio)
-        [decoded] = recognizer.decode([recognizer.model.features(samples)])
-        yield Heard(clip, decoded.tokens, recognizer.model.text(decoded.tokens))
+        decoded, text = _said(recognizer, folder / clip.audio)
+        yield Heard(clip, decoded.tokens, text)

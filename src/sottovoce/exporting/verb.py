@@ -11,6 +11,7 @@ from sottovoce.exporting import selftest
 from sottovoce.exporting.folder import Exported, Source, check_installed, is_exported
 from sottovoce.files import check_replaceable, new_folder
 from sottovoce.progress import Track, silent
+from sottovoce.recognizer import Recognizer
 from sottovoce.target import Target, find_target
 
 REFUSALS_SHOWN = 6
@@ -56,13 +57,13 @@ def export(
         rounded = runtime.rounds_activations and any(entry.bits is not None for entry in entries)
         allowed = selftest.ALLOWED if rounded else 0.0
     with new_folder(output) as folder:
-        selftest.make(target.recognizer(), folder, allowed)
         opened, layers = target.open()
+        selftest.make(Recognizer.of(opened), folder, allowed)
         runtime.write(opened, layers, folder, track)
         for file in companions(target.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
         notes = tuple(runtime.notes(entries))
-        made = Exported(folder, to, target.base, _source(target), notes, versions, {}).write()
+        made = Exported(folder, to, target.base, _source(target), notes, versions, {})
         tested, _ = selftest.run(made, threads, track)
         made = replace(made, tested=tested).write()
     made = replace(made, folder=output)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -97,12 +98,9 @@ def bench(
         target.layout().check_seconds(work, f"noise of {work:g} s")
         if written > (most := target.layout().rules().most_tokens):
             raise ValueError(f"{target.name} writes {most} tokens at most, and {written} are asked for")
-    runs = [(number, step) for number in dict.fromkeys(threads) for step in range(rounds + 1)]
-    told = track(runs, len(runs), "rounds")
-    speeds: list[Speed] = []
-    for number in dict.fromkeys(threads):
-        steps = (next(told) for _ in range(rounds + 1))
-        speeds += _in_turn(found, number, work, written, steps)
+    numbers = list(dict.fromkeys(threads))
+    told = track(range(len(numbers) * (rounds + 1)), len(numbers) * (rounds + 1), "rounds")
+    speeds = [speed for number in numbers for speed in _in_turn(found, number, work, written, islice(told, rounds + 1))]
     return Bench(work, written, rounds, tuple(speeds))
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from sottovoce.engines.base import Engine
+from sottovoce.exporting.selftest import fitting_speech
 from sottovoce.recognizer import Recognizer
-from sottovoce.speech.datasets import read_corpus
 from sottovoce.target import find_target
 
 
@@ -40,10 +40,8 @@ def main() -> int:
 
 
 def _heard(recognizer: Recognizer) -> str:
-    most = recognizer.model.most_seconds
-    fitting = (u for u in read_corpus("builtin:test").utterances if most is None or u.seconds <= most)
-    clip = next(fitting, None)
-    return "" if clip is None else str(recognizer.transcribe(clip.audio))
+    clips = fitting_speech(recognizer.model)
+    return str(recognizer.transcribe(clips[0].audio)) if clips else ""
 
 
 @torch.inference_mode()

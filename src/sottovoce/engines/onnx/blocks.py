@@ -76,20 +76,12 @@ def to_blocks(base: Quantized, mask: Tensor | None = None) -> Blocks:
     size = block_size(base.grid, columns)
     if size is None:
         raise ValueError(f"groups of {base.grid.group_size} inputs; ONNX Runtime's blocks have {SMALLEST} or more")
-    zeros = base.zeros()
-    levels = None if zeros is None else torch.broadcast_to(zeros, (rows, zeros.shape[1]))
-    codes = base.codes
-    if mask is not None:
-        if fractional(base):
-            raise ValueError("a mask on a grid whose zero is no level")
-        there = torch.full(codes.shape, base.grid.middle) if levels is None else _each_input(levels, columns)
-        codes = torch.where(mask, codes, there.to(torch.uint8))
     bits, count = container_bits(base.bits), -(-columns // size)
-    blob = pack(pad(codes, (0, count * size - columns)), bits).reshape(rows, count, -1)
-    scale = _each_block(torch.broadcast_to(base.scales(), (rows, base.scales().shape[1])), count)
+    blob = pack(pad(kept_codes(base, mask), (0, count * size - columns)), bits).reshape(rows, count, -1)
+    scale, zeros = _each_block(each_row(base.scales(), rows), count), base.zeros()
     zero: Tensor | None = None
-    if levels is not None:
-        zero = _each_block(levels, count)
+    if zeros is not None:
+        zero = _each_block(each_row(zeros, rows), count)
     elif base.grid.middle != 2 ** (bits - 1):
         zero = torch.full_like(scale, float(base.grid.middle))
     if zero is not None and not fractional(base):
@@ -103,10 +95,26 @@ def fractional(base: Quantized) -> bool:
     return zeros is not None and not torch.equal(zeros, zeros.round())
 
 
+def kept_codes(base: Quantized, mask: Tensor | None) -> Tensor:
+    """(rows, columns) uint8: the codes, with the level of zero where `mask` keeps nothing.
+
+    Raises ValueError for a mask on a grid without a level at zero.
+    """
+    if mask is None:
+        return base.codes
+    if fractional(base):
+        raise ValueError("a mask on a grid whose zero is no level")
+    rows, columns = base.codes.shape
+    zeros = base.zeros()
+    there = torch.full((rows, 1), float(base.grid.middle)) if zeros is None else each_row(zeros, rows)
+    return torch.where(mask, base.codes, there.repeat_interleave(columns // there.shape[1], 1).to(torch.uint8))
+
+
+def each_row(values: Tensor, rows: int) -> Tensor:
+    """(rows, groups) of scales or zeros that all rows may share."""
+    return torch.broadcast_to(values, (rows, values.shape[1]))
+
+
 def _each_block(values: Tensor, count: int) -> Tensor:
     """(rows, groups) to (rows, count): a group's value for each of its blocks."""
     return values.repeat_interleave(-(-count // values.shape[1]), 1).contiguous()
-
-
-def _each_input(values: Tensor, columns: int) -> Tensor:
-    return values.repeat_interleave(columns // values.shape[1], 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, linear
 from torch.onnx.ops import symbolic
 
-from sottovoce.engines.onnx.blocks import Blocks, fractional, to_blocks
+from sottovoce.engines.onnx.blocks import Blocks, each_row, fractional, kept_codes, to_blocks
 from sottovoce.input_path import InputPath
 from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.numbers.grid import Quantized
@@ -109,15 +109,12 @@ class Int8Linear(nn.Module):
     def __init__(self, layer: Layer, base: Quantized, bias: Tensor | None) -> None:
         super().__init__()
         self.path = _float_path(layer)
-        rows = len(base.codes)
-        zeros, middle = base.zeros(), base.grid.middle
-        levels = torch.full((rows, 1), float(middle)) if zeros is None else torch.broadcast_to(zeros, (rows, 1))
-        codes = base.codes.float()
-        if layer.weight.mask is not None:
-            codes = torch.where(layer.weight.mask, codes, levels)
-        self.register_buffer("codes", (codes - middle).T.to(torch.int8).contiguous())
-        self.register_buffer("scale", torch.broadcast_to(base.scales(), (rows, 1)).reshape(rows).clone())
-        self.register_buffer("zero", None if zeros is None else (levels[:, 0] - middle).to(torch.int8))
+        rows, zeros, middle = len(base.codes), base.zeros(), base.grid.middle
+        codes = kept_codes(base, layer.weight.mask).float() - middle
+        self.register_buffer("codes", codes.T.to(torch.int8).contiguous())
+        self.register_buffer("scale", each_row(base.scales(), rows)[:, 0].clone())
+        zero = None if zeros is None else (each_row(zeros, rows)[:, 0] - middle).to(torch.int8)
+        self.register_buffer("zero", zero)
         self.register_buffer("bias", bias)
         self.low_rank = LowRank(layer) if layer.weight.low_rank else None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sottovoce.engines.onnx.layers import put_in_place
 from sottovoce.models.base import SpeechModel
@@ -35,7 +35,7 @@ def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: 
 
 
 def _write_encoder(model: SpeechModel, folder: Path) -> None:
-    example = model.features(np.zeros(_EXAMPLE_SECONDS * model.sampling_rate, np.float32))
+    example = _features(model)
     length = torch.export.Dim("samples", min=model.least_samples) if model.most_seconds is None else None
     shapes = {"features": {example.ndim - 1: length} if length else {}}
     names = _names("cross", model)
@@ -43,8 +43,8 @@ def _write_encoder(model: SpeechModel, folder: Path) -> None:
 
 
 def _write_decoder(model: SpeechModel, folder: Path) -> None:
-    count, heads, width = cache_shape(model)
-    frames = model.frames(model.features(np.zeros(_EXAMPLE_SECONDS * model.sampling_rate, np.float32)))
+    count, heads, width = _cache_shape(model)
+    frames = model.frames(_features(model))
     past = [torch.zeros(1, heads, 3, width) for _ in range(count)]
     cross = [torch.zeros(1, heads, frames, width) for _ in range(count)]
     any_frames = {2: torch.export.Dim("frames")} if model.most_seconds is None else {}
@@ -59,7 +59,12 @@ def _write_decoder(model: SpeechModel, folder: Path) -> None:
     save(exported(DecoderGraph(model), (token, past, cross), shapes, inputs, outputs), folder / DECODER)
 
 
-def cache_shape(model: SpeechModel) -> tuple[int, int, int]:
+def _features(model: SpeechModel) -> Tensor:
+    """What the graphs are traced with."""
+    return model.features(np.zeros(_EXAMPLE_SECONDS * model.sampling_rate, np.float32))
+
+
+def _cache_shape(model: SpeechModel) -> tuple[int, int, int]:
     """Tensors of a cache, two for each block; heads; the width of a head."""
     blocks = model.module.model.decoder.layers
     attention = blocks[0].encoder_attn

@@ -66,7 +66,9 @@ class Target:
 
     @cached_property
     def _layout(self) -> SpeechModel:
-        return open_layout(self.checkpoint)
+        model = open_layout(self.checkpoint)
+        model.runtime_bounds = self.exported.bounds if self.exported else None
+        return model
 
     def open(self) -> tuple[SpeechModel, dict[str, Layer]]:
         """The model with its weights, and its layers."""

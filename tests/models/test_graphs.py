@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from sottovoce.engines.executorch.attention import MANY, ONE, set_attention
 from sottovoce.engines.torch import TorchEngine
-from sottovoce.models.graphs import DecoderGraph, EncoderGraph
+from sottovoce.models.graphs import DecoderGraph, EncoderGraph, StaticDecoderGraph
 from sottovoce.target import find_target
 from tests.conftest import TOYS
 
@@ -29,6 +30,15 @@ def test_the_graphs_put_out_the_models_own_logits_token_by_token(name, toy, clip
         logits, *past = decoder(token[None], past, cross)
         torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
     assert past[0].shape[2] == len(tokens.T)
+
+    set_attention(model, MANY)
+    cross = EncoderGraph(model, for_static=True).eval()(clip.features)
+    set_attention(model, ONE)
+    static = StaticDecoderGraph(model, places=STEPS + 2).eval()
+    static(torch.tensor([[3]]), torch.tensor([1]), cross)  # what lies behind a place is not heard
+    for place, (token, wanted) in enumerate(zip(tokens.T, expected, strict=True)):
+        logits = static(token[None], torch.tensor([place]), cross)
+        torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

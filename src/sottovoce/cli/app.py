@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 some rows of a sweep failed; 2 the input cannot work (one 
 error; SOTTOVOCE_TRACEBACK=1 shows where it was found); 3 an export failed its self-test; 130 stopped by Ctrl-C.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -54,6 +55,8 @@ def _options(
     """Show warnings of sottovoce as sentences, and keep those of libraries out of sight."""
     warnings.showwarning = lambda message, *_: say(str(message), mark="note:", style="yellow")
     warnings.filterwarnings("ignore", module="(transformers|huggingface_hub|torch).*")
+    for noisy in ("torchao", "torch.utils._pytree"):  # what they could not load, at each import
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

@@ -16,7 +16,8 @@ _Threads = Annotated[int | None, typer.Option(help="Of the runtime while it hear
 def export(
     model: Annotated[str, typer.Argument(help="An artifact, a checkpoint's folder or a hub id.")],
     to: Annotated[
-        str, typer.Option(help="onnx, or safetensors (dense, for all that loads transformers' checkpoints).")
+        str,
+        typer.Option(help="executorch, onnx, or safetensors (dense, what transformers itself loads)."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     allowed: Annotated[
@@ -26,6 +27,15 @@ def export(
             "runtime rounds activations."
         ),
     ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Of audio at most, for a model of any length on ExecuTorch, which plans its memory; 30 if left out."
+        ),
+    ] = None,
+    portable: Annotated[
+        list[str], typer.Option(help="A product that ExecuTorch may leave to slow kernels, by name; may be repeated.")
+    ] = [],  # noqa: B006
     threads: _Threads = None,
     json: Json = False,
 ) -> None:
@@ -34,7 +44,7 @@ def export(
     The folder needs nothing else and can be evaluated as an artifact can. Exit code 3: the self-test failed; the folder
     is kept and marked.
 
-    Example: sottovoce export out/ --to onnx --output phone/
+    Example: sottovoce export out/ --to executorch --output phone/
     """
     from sottovoce.cli.exported_tables import exported_view
     from sottovoce.exporting.verb import SelfTestError
@@ -42,7 +52,16 @@ def export(
 
     try:
         with stoppable("nothing was written"):
-            made = run(model, to=to, output=output, allowed=allowed, threads=threads, track=silent if json else track)
+            made = run(
+                model,
+                to=to,
+                output=output,
+                allowed=allowed,
+                seconds=seconds,
+                portable=portable,
+                threads=threads,
+                track=silent if json else track,
+            )
     except SelfTestError as failure:
         say(str(failure), mark="failed:", style="bold red")
         raise typer.Exit(FAILED) from None

@@ -11,6 +11,7 @@ from sottovoce.nearest import unknown
 
 RUNTIMES = {
     "safetensors": "sottovoce.engines.dense:DenseSafetensors",
+    "executorch": "sottovoce.engines.executorch.runtime:ExecuTorch",
     "onnx": "sottovoce.engines.onnx.runtime:OnnxRuntime",
 }
 

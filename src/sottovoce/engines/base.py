@@ -1,6 +1,7 @@
 """What every engine does, and what a runtime is that a model can be exported to."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.bounds import Bounds
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
@@ -40,13 +42,26 @@ class Engine(Protocol):
         """Feed tokens (n, k) after those in the cache (None at the start): logits (n, vocabulary) of what follows."""
 
 
+@dataclass(frozen=True)
+class WriteOptions:
+    """What an export may be asked beside the runtime.
+
+    seconds   of audio that memory is planned for, where a model takes any length
+    portable  products that may be left to slow kernels, by name
+    """
+
+    seconds: float | None = None
+    portable: tuple[str, ...] = ()
+
+
 class Runtime(Protocol):
     """Two halves of one format: what writes a model's files, and the engine that runs them.
 
     title     as its makers write it
     packages  the packages that writing needs, each with the version that it was tested with, as "1.31"
     runs_on   those of them that running needs
-    files     the files that it writes
+    files     the files that it opens
+    options   the fields of WriteOptions that it takes
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
     """
 
@@ -54,6 +69,7 @@ class Runtime(Protocol):
     packages: Mapping[str, str]
     runs_on: tuple[str, ...]
     files: tuple[str, ...]
+    options: frozenset[str]
     rounds_activations: bool
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
@@ -62,7 +78,12 @@ class Runtime(Protocol):
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
         """What it holds, but not as small, as fast or as exactly as the artifact."""
 
-    def write(self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track) -> None:
+    def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
+        """The clips that an export will hear."""
+
+    def write(
+        self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track
+    ) -> None:
         """Write `files` of a model that holds `layers`; the model is used up."""
 
     def open(self, folder: Path, threads: int | None) -> Engine:

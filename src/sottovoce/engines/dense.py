@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sottovoce.engines.base import Engine
+from sottovoce.engines.base import Engine, WriteOptions
 from sottovoce.engines.torch import TorchEngine
 from sottovoce.models import family
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import WEIGHTS, Checkpoint
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
@@ -28,6 +29,7 @@ class DenseSafetensors:
     packages: Mapping[str, str] = {"transformers": "5.17"}
     runs_on = ("transformers",)
     files = (WEIGHTS,)
+    options: frozenset[str] = frozenset()
     rounds_activations = False
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
@@ -46,7 +48,13 @@ class DenseSafetensors:
             return []
         return ["weights are written out as floats: the file is as large as an uncompressed model's, or larger"]
 
-    def write(self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track) -> None:
+    def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
+        """The model's own."""
+        return model.bounds
+
+    def write(
+        self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track
+    ) -> None:
         """The state of the module, which holds what the layers' parts say."""
         from safetensors.torch import save_file
 

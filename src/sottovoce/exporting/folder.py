@@ -16,6 +16,7 @@ from sottovoce.artifact import Base
 from sottovoce.engines import find_runtime
 from sottovoce.engines.base import Engine, Runtime
 from sottovoce.files import sha256
+from sottovoce.models.bounds import Bounds
 from sottovoce.sealed import read_sealed, seal
 
 FORMAT = 1
@@ -50,7 +51,10 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class Exported:
-    """What export.json says. `tested` is None until the self-test has run where it was made."""
+    """What export.json says. `tested` is None until the self-test has run where it was made.
+
+    bounds  the clips that it hears; the model's own if None
+    """
 
     folder: Path
     runtime: str
@@ -59,6 +63,7 @@ class Exported:
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     files: Mapping[str, str]
+    bounds: Bounds | None = None
     tested: SelfTest | None = None
     digest: str = field(default="")
 
@@ -113,7 +118,7 @@ def read_exported(folder: str | Path) -> Exported:
         return (folder / name).resolve().is_relative_to(folder.resolve())
 
     document = read_sealed(folder / MANIFEST, FORMAT, "export the model again", inside)
-    source, tested = document["source"], document["tested"]
+    source, bounds, tested = document["source"], document.get("bounds"), document["tested"]
     return Exported(
         folder,
         document["runtime"],
@@ -122,6 +127,7 @@ def read_exported(folder: str | Path) -> Exported:
         tuple(document["notes"]),
         document["versions"],
         document["files"],
+        None if bounds is None else Bounds(**bounds),
         None if tested is None else SelfTest(**tested),
         document["digest"],
     )

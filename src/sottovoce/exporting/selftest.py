@@ -61,16 +61,15 @@ def make(recognizer: Recognizer, folder: Path, allowed: float) -> None:
         found.append(Expected(utterance.audio.name, decoded.prompt, decoded.tokens, text))
     if not found:
         raise ValueError(
-            f"{recognizer.model.checkpoint.name} hears {recognizer.model.most_seconds:g} s at most, which is shorter "
-            "than any clip of the self-test"
+            f"{recognizer.model.checkpoint.name} hears {recognizer.model.bounds.most_seconds:g} s at most, which is "
+            "shorter than any clip of the self-test"
         )
     write_text(into / LIST, json_text({"allowed": allowed, "clips": [asdict(each) for each in found]}))
 
 
 def fitting_speech(model: SpeechModel) -> list[Utterance]:
     """The speech that comes with sottovoce, as far as the model can hear it."""
-    most = model.most_seconds
-    return [u for u in read_corpus("builtin:test").utterances if most is None or u.seconds <= most]
+    return [u for u in read_corpus("builtin:test").utterances if model.bounds.hold(u.seconds)]
 
 
 def _said(recognizer: Recognizer, file: Path) -> tuple[Decoded, str]:
@@ -87,6 +86,7 @@ def run(exported: Exported, threads: int | None = None, track: Track = silent) -
         raise ValueError(f"{place} cannot be read ({error}); export the model again") from None
     clips = [Expected(c["audio"], tuple(c["prompt"]), tuple(c["tokens"]), c["text"]) for c in document["clips"]]
     model = open_layout(Checkpoint(str(exported.folder), exported.folder, None))
+    model.runtime_bounds = exported.bounds
     recognizer = Recognizer(model, exported.open(threads), model.rules())
     heard = list(_hear(recognizer, exported.folder / FOLDER, track(clips, len(clips), "self-test")))
     tested = SelfTest(

@@ -1,12 +1,13 @@
 """The verb `export`: from an artifact to a runtime's files, which are declared good only when they hear the same."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sottovoce.artifact import companions
 from sottovoce.engines import find_runtime
+from sottovoce.engines.base import Runtime, WriteOptions
 from sottovoce.exporting import selftest
 from sottovoce.exporting.folder import Exported, Source, check_installed, is_exported
 from sottovoce.files import check_replaceable, new_folder
@@ -28,15 +29,19 @@ def export(
     output: str | Path,
     revision: str | None = None,
     allowed: float | None = None,
+    seconds: float | None = None,
+    portable: Sequence[str] = (),
     threads: int | None = None,
     track: Track = silent,
 ) -> Exported:
     """Write a model for a runtime at `output`, with the integers that its artifact holds, and test it there.
 
     model    an artifact, or an uncompressed checkpoint
-    to       the runtime: "onnx", or "safetensors" for all that loads transformers' checkpoints
+    to       the runtime: "executorch", "onnx", or "safetensors" for all that loads transformers' checkpoints
     allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
              computed in float, and 5 where the runtime rounds activations
+    seconds  of audio at most, for a runtime that plans its memory (ExecuTorch: 30), where the model takes any length
+    portable  products that ExecuTorch may leave to slow kernels, by name; else they are refused
     threads  of the runtime while it is tested
 
     Raises ValueError, before any weight is read, for a runtime that is unknown, not installed or of an untested
@@ -49,6 +54,7 @@ def export(
     check_replaceable(output, "an export", is_exported)
     target = find_target(model, revision)
     target.check_open("export")
+    options = _options(runtime, target, seconds, portable)
     entries = target.entries()
     turns = target.artifact.turns if target.artifact else ()
     _check_held(target, runtime.title, runtime.refusals(entries, turns))
@@ -58,12 +64,13 @@ def export(
         allowed = selftest.ALLOWED if rounded else 0.0
     with new_folder(output) as folder:
         opened, layers = target.open()
+        opened.runtime_bounds = runtime.bounds(opened, options)
         selftest.make(Recognizer.of(opened), folder, allowed)
-        runtime.write(opened, layers, folder, track)
+        runtime.write(opened, layers, folder, options, track)
         for file in companions(target.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
         notes = tuple(runtime.notes(entries))
-        made = Exported(folder, to, target.base, _source(target), notes, versions, {})
+        made = Exported(folder, to, target.base, _source(target), notes, versions, {}, opened.runtime_bounds)
         tested, _ = selftest.run(made, threads, track)
         made = replace(made, tested=tested).write()
     made = replace(made, folder=output)
@@ -73,6 +80,18 @@ def export(
             f"from what {target.name} hears, and {tested.allowed:g} % may"
         )
     return made
+
+
+def _options(runtime: Runtime, target: Target, seconds: float | None, portable: Sequence[str]) -> WriteOptions:
+    given = {"seconds": seconds is not None, "portable": bool(portable)}
+    for name in (name for name, told in given.items() if told and name not in runtime.options):
+        raise ValueError(f"{runtime.title} takes no {name}; leave it out")
+    if seconds is not None:
+        if seconds <= 0:
+            raise ValueError(f"seconds={seconds:g}: more than 0 would work")
+        if (window := target.layout().most_seconds) is not None:
+            raise ValueError(f"{target.name} hears a window of {window:g} s, whatever the clip; leave seconds out")
+    return WriteOptions(seconds, tuple(portable))
 
 
 def _check_held(target: Target, title: str, refused: Mapping[str, str]) -> None:

@@ -109,7 +109,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
 
 def default_workload(model: SpeechModel) -> Workload:
     """10 s of audio, or the window where that is shorter, and 32 tokens."""
-    return Workload(seconds=min(10.0, model.most_seconds or 10.0))
+    return Workload(seconds=min(10.0, model.bounds.most_seconds or 10.0))
 
 
 def parts_text(entry: Entry) -> str:

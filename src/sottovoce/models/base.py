@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sottovoce.cost import Product, Workload
 from sottovoce.input_path import InputPath, InputPaths, Turn
+from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.sites import head_sites, leaving_site
@@ -40,6 +41,7 @@ class SpeechModel(ABC):
         self.module = module.eval()
         self.paths = InputPaths()
         self.cached_roundings: dict[str, Rounding] = {}
+        self.runtime_bounds: Bounds | None = None
         self.stored_dtypes = dict(stored_dtypes)
         self.processor = AutoProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
         saved = checkpoint.folder / "generation_config.json"
@@ -289,6 +291,11 @@ class SpeechModel(ABC):
     def least_samples(self) -> int:
         """The shortest clip that the encoder takes."""
 
+    @property
+    def bounds(self) -> Bounds:
+        """The clips that it hears: its own bounds, unless a runtime's are narrower."""
+        return self.runtime_bounds or Bounds(self.least_samples, self.most_seconds)
+
     @abstractmethod
     def features(self, audio: np.ndarray) -> Tensor:
         """(samples,) float32 -> the encoder's input for one clip, (1, ...) float32."""
@@ -338,16 +345,16 @@ class SpeechModel(ABC):
 
     def check_samples(self, samples: int, name: str) -> None:
         """Raise ValueError if a clip is too long or too short for the encoder."""
-        seconds = samples / self.sampling_rate
-        if self.most_seconds is not None and seconds > self.most_seconds + 1e-6:
+        seconds, bounds = samples / self.sampling_rate, self.bounds
+        if not bounds.hold(seconds):
             raise ValueError(
-                f"{name} lasts {seconds:.2f} s, and {self.checkpoint.name} hears {self.most_seconds:g} s at once; "
+                f"{name} lasts {seconds:.2f} s, and {self.checkpoint.name} hears {bounds.most_seconds:g} s at once; "
                 "cut it into pieces of at most that length"
             )
-        if samples < self.least_samples:
+        if samples < bounds.least_samples:
             raise ValueError(
-                f"{name} has {samples} samples, and {self.checkpoint.name} needs at least {self.least_samples} "
-                f"({self.least_samples / self.sampling_rate:.3f} s)"
+                f"{name} has {samples} samples, and {self.checkpoint.name} needs at least {bounds.least_samples} "
+                f"({bounds.least_samples / self.sampling_rate:.3f} s)"
             )
 
 

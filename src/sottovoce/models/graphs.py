@@ -1,4 +1,4 @@
-"""The two graphs that every runtime is given: an encoder, and a decoder that takes one token.
+"""The graphs that runtimes are given: an encoder, and a decoder of one token whose cache grows, or lies inside it.
 
 They call transformers' own blocks, so a model is exported as it is measured; a test holds their logits and texts to it.
 The encoder makes the keys and values of all cross-attentions once, in the shape in which the decoder reads them.
@@ -17,11 +17,14 @@ from sottovoce.models.structure import Context
 
 
 class EncoderGraph(nn.Module):
-    """Features of one clip (1, ...) to keys and values of each decoder block, (1, heads, frames, width of a head)."""
+    """Features of one clip (1, ...) to keys and values of each decoder block, (1, heads, frames, width of a head).
 
-    def __init__(self, model: SpeechModel) -> None:
+    for_static  whether they are (heads, frames, width) and (heads, width, frames) instead, for a StaticDecoderGraph
+    """
+
+    def __init__(self, model: SpeechModel, for_static: bool = False) -> None:
         super().__init__()
-        self.module, self._units = model.module, model.stacks[0].units
+        self.module, self._units, self._for_static = model.module, model.stacks[0].units, for_static
         _leave_heads_unpadded(self.module)
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
@@ -29,11 +32,17 @@ class EncoderGraph(nn.Module):
         hidden, context = features, Context()
         for unit in self._units:
             hidden = unit.run(hidden, context)
-        return tuple(
-            projected(hidden).unflatten(-1, (-1, block.encoder_attn.head_dim)).transpose(1, 2).contiguous()
-            for block in self.module.model.decoder.layers
-            for projected in (block.encoder_attn.k_proj, block.encoder_attn.v_proj)
-        )
+        pairs = [
+            [made(hidden).unflatten(-1, (-1, attention.head_dim)) for made in (attention.k_proj, attention.v_proj)]
+            for attention in (block.encoder_attn for block in self.module.model.decoder.layers)
+        ]
+        if self._for_static:
+            turned = [
+                (key.flatten(0, 1).permute(1, 0, 2), value.flatten(0, 1).permute(1, 2, 0)) for key, value in pairs
+            ]
+        else:
+            turned = [(key.transpose(1, 2), value.transpose(1, 2)) for key, value in pairs]
+        return tuple(each.contiguous() for pair in turned for each in pair)
 
 
 class DecoderGraph(nn.Module):
@@ -52,16 +61,66 @@ class DecoderGraph(nn.Module):
     def forward(self, token: Tensor, past: Sequence[Tensor], cross: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(1, vocabulary) logits, then `past` with the token."""
         position = torch.zeros(1, 1, dtype=torch.int64, device=token.device) + past[0].shape[2]
-        cache = EncoderDecoderCache(_holding(past), _holding(cross))
-        cache.is_updated = dict.fromkeys(range(len(cross) // 2), True)
-        hidden, keywords = self._model.enter_step(token, position)
-        for block in self.module.model.decoder.layers:
-            # what is attended to lies in the cache; that there is a cross-attention is all the third argument tells
-            hidden = block(hidden, None, hidden, past_key_values=cache, use_cache=True, **keywords)
-        hidden = self._model.stacks[1].units[-2].run(hidden, Context())
-        blocks: Sequence[Any] = cache.self_attention_cache.layers
-        held = (tensor for layer in blocks for tensor in (layer.keys, layer.values))
-        return self.module.proj_out(hidden)[:, 0], *held
+        own: Sequence[Any] = [_Given(*pair) for pair in _pairs(past)]
+        logits = _step(self._model, token, position, None, own, cross)
+        return logits, *(tensor for layer in own for tensor in (layer.keys, layer.values))
+
+
+class StaticDecoderGraph(nn.Module):
+    """A token at a place: logits of the next one; the cache lies inside, with room for `places` tokens.
+
+    Tokens are fed from place 0 on; feeding one again, or another one, forgets what was fed behind it. Keys are
+    (heads, places, width) and values (heads, width, places): the attention of the module's config has to expect it.
+
+    token     (1, 1) int64
+    position  (1,) int64
+    cross     what the encoder's graph puts out for it
+    """
+
+    def __init__(self, model: SpeechModel, places: int) -> None:
+        super().__init__()
+        self.module, self._model, self._places = model.module, model, places
+        _leave_heads_unpadded(self.module)
+        count, heads, width = cache_shape(model)
+        self._held = [f"held{i}" for i in range(count)]
+        for i, name in enumerate(self._held):
+            shape = (heads, width, places) if i % 2 else (heads, places, width)
+            self.register_buffer(name, torch.zeros(shape))
+
+    def forward(self, token: Tensor, position: Tensor, cross: Sequence[Tensor]) -> Tensor:
+        """(1, vocabulary) logits."""
+        held = [getattr(self, name) for name in self._held]
+        own = [_Placed(*pair, position) for pair in _pairs(held)]
+        # finite: minus infinity makes eager attention's gradients and some runtimes' softmax NaN
+        mask = torch.where(torch.arange(self._places, device=token.device) <= position, 0.0, -1e9)
+        return _step(self._model, token, position[None], mask, own, cross)
+
+
+def cache_shape(model: SpeechModel) -> tuple[int, int, int]:
+    """Tensors of a cache, two for each block; heads; the width of a head."""
+    blocks = model.module.model.decoder.layers
+    width: int = blocks[0].encoder_attn.head_dim
+    return 2 * len(blocks), model.shapes["decoder.layers.0.encoder_attn.k_proj"].rows // width, width
+
+
+def _step(
+    model: SpeechModel,
+    token: Tensor,
+    position: Tensor,
+    mask: Tensor | None,
+    own: Sequence[DynamicLayer],
+    cross: Sequence[Tensor],
+) -> Tensor:
+    """(1, vocabulary) logits of what follows a token; `own` then holds it too."""
+    cache = EncoderDecoderCache(Cache(layers=list(own)), Cache(layers=[_Given(*pair) for pair in _pairs(cross)]))
+    cache.is_updated = dict.fromkeys(range(len(own)), True)
+    hidden, keywords = model.enter_step(token, position)
+    for block in model.module.model.decoder.layers:
+        # what is attended to lies in the cache; that there is a cross-attention is all the third argument tells
+        hidden = block(hidden, mask, hidden, past_key_values=cache, use_cache=True, **keywords)
+    hidden = model.stacks[1].units[-2].run(hidden, Context())
+    logits: Tensor = model.module.proj_out(hidden)[:, 0]
+    return logits
 
 
 class _Given(DynamicLayer):
@@ -73,8 +132,25 @@ class _Given(DynamicLayer):
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
 
-def _holding(tensors: Sequence[Tensor]) -> Cache:
-    return Cache(layers=[_Given(*pair) for pair in zip(tensors[::2], tensors[1::2], strict=True)])
+class _Placed(_Given):
+    """A cache whose places are all there, and of which one is written."""
+
+    def __init__(self, keys: Tensor, values: Tensor, position: Tensor) -> None:
+        super().__init__(keys, values)
+        self._position = position
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """All places, with the new ones written."""
+        heads, one, width = key_states.shape[1:]
+        assert self.keys is not None
+        assert self.values is not None
+        self.keys.index_copy_(1, self._position, key_states.reshape(heads, one, width))
+        self.values.index_copy_(2, self._position, value_states.reshape(heads, width, one))
+        return self.keys, self.values
+
+
+def _pairs(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 
 def _leave_heads_unpadded(module: nn.Module) -> None:

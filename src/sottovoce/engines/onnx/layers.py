@@ -5,17 +5,16 @@ tensors of the right shape and no values: `torch.onnx.ops.symbolic` stands for a
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, linear
+from torch.nn.functional import conv1d
 from torch.onnx.ops import symbolic
 
-from sottovoce.engines.onnx.blocks import Blocks, each_row, fractional, kept_codes, to_blocks
-from sottovoce.input_path import InputPath
-from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.engines.levels import each_row, fractional, kept_codes
+from sottovoce.engines.onnx.blocks import Blocks, to_blocks
+from sottovoce.engines.placing import LowRank, bias_of, float_path, place, reads_many
+from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.grid import Quantized
 from sottovoce.weight import Layer
 
@@ -82,7 +81,7 @@ class CodedLinear(nn.Module):
 
     def __init__(self, table: Table, layer: Layer, bias: Tensor | None) -> None:
         super().__init__()
-        self.table, self.path = table, _float_path(layer)
+        self.table, self.path = table, float_path(layer)
         self.register_buffer("bias", bias)
         self.low_rank = LowRank(layer) if layer.weight.low_rank else None
 
@@ -108,7 +107,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, layer: Layer, base: Quantized, bias: Tensor | None) -> None:
         super().__init__()
-        self.path = _float_path(layer)
+        self.path = float_path(layer)
         rows, zeros, middle = len(base.codes), base.zeros(), base.grid.middle
         codes = kept_codes(base, layer.weight.mask).float() - middle
         self.register_buffer("codes", codes.T.to(torch.int8).contiguous())
@@ -131,23 +130,6 @@ class Int8Linear(nn.Module):
         return y if self.low_rank is None else y + self.low_rank(x)
 
 
-class LowRank(nn.Module):
-    """left @ (right @ x), in float."""
-
-    left: Tensor
-    right: Tensor
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__()
-        assert layer.weight.low_rank is not None
-        for name, factor in zip(("left", "right"), layer.weight.low_rank, strict=True):
-            self.register_buffer(name, factor.float())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
-        return linear(linear(x, self.right), self.left)
-
-
 class CodedEmbedding(nn.Module):
     """Rows of a table; for positions too, whose module is asked by `position_ids`."""
 
@@ -166,7 +148,7 @@ class CodedConv(nn.Module):
 
     def __init__(self, table: Table, layer: Layer, module: nn.Conv1d) -> None:
         super().__init__()
-        self.table, self.path, self.bias = table, _float_path(layer), module.bias
+        self.table, self.path, self.bias = table, float_path(layer), module.bias
         self.low_rank = LowRank(layer) if layer.weight.low_rank else None
         self.kernel, self.stride, self.padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
 
@@ -188,17 +170,17 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
         if not isinstance(base, Quantized):
             continue
         module = model.find(name)
-        if layer.kind == "linear" and _reads_many(name) and whole_rows(base):
-            _replace(model, name, Int8Linear(layer, base, _bias(module)))
+        if layer.kind == "linear" and reads_many(name) and whole_rows(base):
+            place(model, name, Int8Linear(layer, base, bias_of(module)))
             continue
         table = Table(to_blocks(base, layer.weight.mask))
         if layer.kind == "linear":
-            _replace(model, name, CodedLinear(table, layer, _bias(module)))
+            place(model, name, CodedLinear(table, layer, bias_of(module)))
         elif layer.kind == "conv":
             assert isinstance(module, nn.Conv1d)
-            _replace(model, name, CodedConv(table, layer, module))
+            place(model, name, CodedConv(table, layer, module))
         else:
-            _replace(model, name, CodedEmbedding(table))
+            place(model, name, CodedEmbedding(table))
             if tied and name == "decoder.embed_tokens":
                 model.module.proj_out = CodedLinear(table, layer, None)
 
@@ -206,23 +188,3 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
 def whole_rows(base: Quantized) -> bool:
     """Whether a row has one scale and a zero at a level, as an int8 product needs."""
     return not isinstance(base.grid.group_size, int) and not fractional(base)
-
-
-def _reads_many(name: str) -> bool:
-    """Whether the encoder's graph multiplies by it: frames, and not one token."""
-    return name.startswith("encoder.") or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
-
-
-def _bias(module: Any) -> Tensor | None:
-    return None if module.bias is None else module.bias.detach()
-
-
-def _replace(model: SpeechModel, name: str, module: nn.Module) -> None:
-    model.paths.set(name, model.find(name), InputPath())
-    holder, _, own = full_name(name).rpartition(".")
-    setattr(model.module.get_submodule(holder), own, module)
-
-
-def _float_path(layer: Layer) -> InputPath:
-    """The layer's path without its rounding, which is the runtime's own."""
-    return replace(layer.input, rounding=None)

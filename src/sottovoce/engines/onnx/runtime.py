@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sottovoce.engines.base import Engine
+from sottovoce.engines.base import Engine, WriteOptions
 from sottovoce.engines.onnx.accepts import notes, refusals
 from sottovoce.engines.onnx.run import OnnxEngine
 from sottovoce.engines.onnx.write import DECODER, ENCODER, write
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.bounds import Bounds
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
@@ -21,6 +22,7 @@ class OnnxRuntime:
     packages: Mapping[str, str] = {"onnxruntime": "1.31", "onnx": "1.23", "onnxscript": "0.7"}
     runs_on = ("onnxruntime",)
     files = (ENCODER, DECODER)
+    options: frozenset[str] = frozenset()
     rounds_activations = True
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
@@ -31,7 +33,13 @@ class OnnxRuntime:
         """See accepts.py."""
         return notes(entries)
 
-    def write(self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track) -> None:
+    def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
+        """The model's own."""
+        return model.bounds
+
+    def write(
+        self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track
+    ) -> None:
         """See write.py."""
         write(model, layers, folder, track)
 

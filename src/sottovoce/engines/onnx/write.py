@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sottovoce.engines.onnx.layers import put_in_place
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.graphs import DecoderGraph, EncoderGraph
+from sottovoce.models.graphs import DecoderGraph, EncoderGraph, cache_shape
 from sottovoce.progress import Track, silent
 from sottovoce.weight import Layer
 
@@ -43,7 +43,7 @@ def _write_encoder(model: SpeechModel, folder: Path) -> None:
 
 
 def _write_decoder(model: SpeechModel, folder: Path) -> None:
-    count, heads, width = _cache_shape(model)
+    count, heads, width = cache_shape(model)
     frames = model.frames(_features(model))
     past = [torch.zeros(1, heads, 3, width) for _ in range(count)]
     cross = [torch.zeros(1, heads, frames, width) for _ in range(count)]
@@ -62,15 +62,6 @@ def _write_decoder(model: SpeechModel, folder: Path) -> None:
 def _features(model: SpeechModel) -> Tensor:
     """What the graphs are traced with."""
     return model.features(np.zeros(_EXAMPLE_SECONDS * model.sampling_rate, np.float32))
-
-
-def _cache_shape(model: SpeechModel) -> tuple[int, int, int]:
-    """Tensors of a cache, two for each block; heads; the width of a head."""
-    blocks = model.module.model.decoder.layers
-    attention = blocks[0].encoder_attn
-    width: int = attention.head_dim
-    [rows] = {model.shapes[name].rows for name in model.shapes if name.endswith("layers.0.encoder_attn.k_proj")}
-    return 2 * len(blocks), rows // width, width
 
 
 def _names(stem: str, model: SpeechModel) -> list[str]:

@@ -1,0 +1,1 @@
+"""ExecuTorch: one program with two methods, whose products XNNPACK computes."""

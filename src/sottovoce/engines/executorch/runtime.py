@@ -1,0 +1,50 @@
+"""ExecuTorch as one of RUNTIMES."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sottovoce.engines.base import Engine, WriteOptions
+from sottovoce.engines.executorch.accepts import notes, refusals
+from sottovoce.engines.executorch.run import ExecuTorchEngine
+from sottovoce.engines.executorch.write import PROGRAM, least_samples, write
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.bounds import Bounds
+from sottovoce.path_table import TurnEntry
+from sottovoce.progress import Track
+from sottovoce.table import Entry
+from sottovoce.weight import Layer
+
+SECONDS = 30.0  # of memory for a model that takes any length
+
+
+class ExecuTorch:
+    """model.pte with the methods encoder and text_decoder; products of 4- and 8-bit integers by XNNPACK."""
+
+    title = "ExecuTorch"
+    packages: Mapping[str, str] = {"executorch": "1.5", "torchao": "0.18"}
+    runs_on = ("executorch",)
+    files = (PROGRAM,)
+    options = frozenset({"seconds", "portable"})
+    rounds_activations = True
+
+    def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
+        """See accepts.py; a turned stream is two small products more."""
+        return refusals(entries)
+
+    def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
+        """See accepts.py."""
+        return notes(entries)
+
+    def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
+        """The window, or as long as memory is planned for."""
+        return Bounds(least_samples(model), model.most_seconds or options.seconds or SECONDS)
+
+    def write(
+        self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track
+    ) -> None:
+        """See write.py."""
+        write(model, layers, folder, self.bounds(model, options), options.portable, track)
+
+    def open(self, folder: Path, threads: int | None) -> Engine:
+        """See run.py."""
+        return ExecuTorchEngine(folder, threads)

@@ -16,7 +16,11 @@ _Threads = Annotated[int | None, typer.Option(help="Of the runtime while it hear
 def export(
     model: Annotated[str, typer.Argument(help="An artifact, a checkpoint's folder or a hub id.")],
     to: Annotated[
-        str, typer.Option(help="onnx, or safetensors (dense, for all that loads transformers' checkpoints).")
+        str,
+        typer.Option(
+            help="onnx; compressed-tensors (packed integers, for transformers and vLLM); or safetensors (dense, for "
+            "all that loads transformers' checkpoints)."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     allowed: Annotated[

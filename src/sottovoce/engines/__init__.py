@@ -11,6 +11,7 @@ from sottovoce.nearest import unknown
 
 RUNTIMES = {
     "safetensors": "sottovoce.engines.dense:DenseSafetensors",
+    "compressed-tensors": "sottovoce.engines.compressed_tensors.runtime:CompressedTensors",
     "onnx": "sottovoce.engines.onnx.runtime:OnnxRuntime",
 }
 

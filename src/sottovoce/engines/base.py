@@ -63,7 +63,10 @@ class Runtime(Protocol):
         """What it holds, but not as small, as fast or as exactly as the artifact."""
 
     def write(self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track) -> None:
-        """Write `files` of a model that holds `layers`; the model is used up."""
+        """Write `files` of a model that holds `layers`; the model is used up.
+
+        config.json and the other companions of the checkpoint lie in `folder`: a runtime may add to them.
+        """
 
     def open(self, folder: Path, threads: int | None) -> Engine:
         """The engine for such a folder. threads: of one operator; as many as torch uses if None."""

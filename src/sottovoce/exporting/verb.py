@@ -34,7 +34,8 @@ def export(
     """Write a model for a runtime at `output`, with the integers that its artifact holds, and test it there.
 
     model    an artifact, or an uncompressed checkpoint
-    to       the runtime: "onnx", or "safetensors" for all that loads transformers' checkpoints
+    to       the runtime: "onnx", "compressed-tensors" for transformers and vLLM, or "safetensors" for all that loads
+             transformers' checkpoints
     allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
              computed in float, and 5 where the runtime rounds activations
     threads  of the runtime while it is tested
@@ -59,9 +60,9 @@ def export(
     with new_folder(output) as folder:
         opened, layers = target.open()
         selftest.make(Recognizer.of(opened), folder, allowed)
-        runtime.write(opened, layers, folder, track)
         for file in companions(target.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
+        runtime.write(opened, layers, folder, track)
         notes = tuple(runtime.notes(entries))
         made = Exported(folder, to, target.base, _source(target), notes, versions, {})
         tested, _ = selftest.run(made, threads, track)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sottovoce.engines.levels import each_row, fractional, kept_codes
 from sottovoce.numbers.grid import Grid, Quantized
 from sottovoce.numbers.packing import pack, unpack
 
@@ -87,32 +88,6 @@ def to_blocks(base: Quantized, mask: Tensor | None = None) -> Blocks:
     if zero is not None and not fractional(base):
         zero = pack(zero.to(torch.uint8), bits)
     return Blocks(blob, scale, zero, columns, bits, size)
-
-
-def fractional(base: Quantized) -> bool:
-    """Whether a zero of the grid lies between levels."""
-    zeros = base.zeros()
-    return zeros is not None and not torch.equal(zeros, zeros.round())
-
-
-def kept_codes(base: Quantized, mask: Tensor | None) -> Tensor:
-    """(rows, columns) uint8: the codes, with the level of zero where `mask` keeps nothing.
-
-    Raises ValueError for a mask on a grid without a level at zero.
-    """
-    if mask is None:
-        return base.codes
-    if fractional(base):
-        raise ValueError("a mask on a grid whose zero is no level")
-    rows, columns = base.codes.shape
-    zeros = base.zeros()
-    there = torch.full((rows, 1), float(base.grid.middle)) if zeros is None else each_row(zeros, rows)
-    return torch.where(mask, base.codes, there.repeat_interleave(columns // there.shape[1], 1).to(torch.uint8))
-
-
-def each_row(values: Tensor, rows: int) -> Tensor:
-    """(rows, groups) of scales or zeros that all rows may share."""
-    return torch.broadcast_to(values, (rows, values.shape[1]))
 
 
 def _each_block(values: Tensor, count: int) -> Tensor:

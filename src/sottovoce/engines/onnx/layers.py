@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, linear
 from torch.onnx.ops import symbolic
 
-from sottovoce.engines.onnx.blocks import Blocks, each_row, fractional, kept_codes, to_blocks
+from sottovoce.engines.levels import each_row, fractional, kept_codes
+from sottovoce.engines.onnx.blocks import Blocks, to_blocks
 from sottovoce.input_path import InputPath
 from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.numbers.grid import Quantized

@@ -18,8 +18,8 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="onnx; compressed-tensors (packed integers, for transformers and vLLM); or safetensors (dense, for "
-            "all that loads transformers' checkpoints)."
+            help="onnx; ctranslate2 (Whisper, for faster-whisper); compressed-tensors (packed integers, for "
+            "transformers and vLLM); or safetensors (dense, for all that loads transformers' checkpoints)."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],

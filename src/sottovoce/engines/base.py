@@ -1,5 +1,6 @@
 """What every engine does, and what a runtime is that a model can be exported to."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.decoding import Decoded, DecodingRules
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
@@ -40,6 +42,20 @@ class Engine(Protocol):
         """Feed tokens (n, k) after those in the cache (None at the start): logits (n, vocabulary) of what follows."""
 
 
+class WholeEngine(ABC):
+    """Something that runs an encoder and searches on its own, because it gives no logits away."""
+
+    together: int | None
+
+    @abstractmethod
+    def encode(self, features: Sequence[Tensor]) -> Any:
+        """As Engine's."""
+
+    @abstractmethod
+    def decode(self, memory: Any, rules: DecodingRules) -> list[Decoded]:
+        """The likeliest token at each step for each clip of `memory`, under the rules, until all have ended."""
+
+
 class Runtime(Protocol):
     """Two halves of one format: what writes a model's files, and the engine that runs them.
 
@@ -68,5 +84,5 @@ class Runtime(Protocol):
         config.json and the other companions of the checkpoint lie in `folder`: a runtime may add to them.
         """
 
-    def open(self, folder: Path, threads: int | None) -> Engine:
+    def open(self, folder: Path, threads: int | None) -> Engine | WholeEngine:
         """The engine for such a folder. threads: of one operator; as many as torch uses if None."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from sottovoce.artifact import Base
 from sottovoce.engines import find_runtime
-from sottovoce.engines.base import Engine, Runtime
+from sottovoce.engines.base import Engine, Runtime, WholeEngine
 from sottovoce.files import sha256
 from sottovoce.sealed import read_sealed, seal
 
@@ -72,7 +72,7 @@ class Exported:
         """The audio that its artifact was calibrated or trained on."""
         return frozenset(self.source.fingerprints)
 
-    def open(self, threads: int | None = None) -> Engine:
+    def open(self, threads: int | None = None) -> Engine | WholeEngine:
         """The engine. Raises ValueError if the runtime is not installed in a version that was tested."""
         runtime = find_runtime(self.runtime)
         check_installed(runtime, runtime.runs_on)

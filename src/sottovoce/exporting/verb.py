@@ -34,8 +34,8 @@ def export(
     """Write a model for a runtime at `output`, with the integers that its artifact holds, and test it there.
 
     model    an artifact, or an uncompressed checkpoint
-    to       the runtime: "onnx", "compressed-tensors" for transformers and vLLM, or "safetensors" for all that loads
-             transformers' checkpoints
+    to       the runtime: "onnx", "ctranslate2" for faster-whisper, "compressed-tensors" for transformers and vLLM, or
+             "safetensors" for all that loads transformers' checkpoints
     allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
              computed in float, and 5 where the runtime rounds activations
     threads  of the runtime while it is tested

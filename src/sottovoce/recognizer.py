@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from sottovoce.engines.base import Engine
+from sottovoce.engines.base import Engine, WholeEngine
 from sottovoce.engines.torch import TorchEngine
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.decoding import Decoded, DecodingRules
 from sottovoce.speech import audio
-from sottovoce.speech.decode import Decoded, greedy, prompts
+from sottovoce.speech.decode import decode, prompts
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Recognizer:
     """
 
     model: SpeechModel
-    engine: Engine
+    engine: Engine | WholeEngine
     rules: DecodingRules
 
     @staticmethod
@@ -69,15 +69,17 @@ class Recognizer:
     def decode(self, features: Sequence[Tensor]) -> list[Decoded]:
         """One batch of features, each (1, ...), to the tokens chosen for each clip."""
         batches = self._batches(features)
-        return [row for batch in batches for row in greedy(self.engine, self.engine.encode(batch), self.rules)]
+        return [row for batch in batches for row in decode(self.engine, self.engine.encode(batch), self.rules)]
 
     def prompts(self, features: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """The prompt of each clip; the encoder runs only if a language has to be detected."""
         known = tuple(token for token in self.rules.prompt if token is not None)
         if len(known) == len(self.rules.prompt):
             return [known] * len(features)
+        engine = self.engine
+        assert not isinstance(engine, WholeEngine), "prompts are asked of a model that is open, and not of an export"
         batches = self._batches(features)
-        asked = (prompts(self.engine, self.engine.encode(batch), self.rules).tolist() for batch in batches)
+        asked = (prompts(engine, engine.encode(batch), self.rules).tolist() for batch in batches)
         return [tuple(prompt) for batch in asked for prompt in batch]
 
     def _batches(self, features: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:

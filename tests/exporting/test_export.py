@@ -92,11 +92,11 @@ def test_what_was_fitted_is_no_test_set_for_the_export_either(copied, tmp_path):
 def test_an_export_that_hears_something_else_is_kept_and_marked(monkeypatch, tmp_path):
     write = OnnxRuntime.write
 
-    def spoiled(self, model, layers, folder, track):
+    def spoiled(self, model, layers, folder, options, track):
         for layer in layers.values():
             layer.weight = Weight(-layer.weight.dense())
             model.assign(layer)
-        write(self, model, layers, folder, track)
+        write(self, model, layers, folder, options, track)
 
     monkeypatch.setattr(OnnxRuntime, "write", spoiled)
     with pytest.raises(SelfTestError, match=r"is marked as failed: .* of the .* words"):

@@ -17,7 +17,10 @@ def export(
     model: Annotated[str, typer.Argument(help="An artifact, a checkpoint's folder or a hub id.")],
     to: Annotated[
         str,
-        typer.Option(help="executorch, onnx, or safetensors (dense, what transformers itself loads)."),
+        typer.Option(
+            help="executorch; onnx; ctranslate2 (Whisper, for faster-whisper); compressed-tensors (packed integers, "
+            "for transformers and vLLM); or safetensors (dense, what transformers itself loads)."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     allowed: Annotated[

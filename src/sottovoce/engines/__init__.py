@@ -12,6 +12,8 @@ from sottovoce.nearest import unknown
 RUNTIMES = {
     "safetensors": "sottovoce.engines.dense:DenseSafetensors",
     "executorch": "sottovoce.engines.executorch.runtime:ExecuTorch",
+    "compressed-tensors": "sottovoce.engines.compressed_tensors.runtime:CompressedTensors",
+    "ctranslate2": "sottovoce.engines.ctranslate2.runtime:CTranslate2",
     "onnx": "sottovoce.engines.onnx.runtime:OnnxRuntime",
 }
 

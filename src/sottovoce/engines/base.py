@@ -1,5 +1,6 @@
 """What every engine does, and what a runtime is that a model can be exported to."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.bounds import Bounds
+from sottovoce.models.decoding import Decoded, DecodingRules
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
@@ -54,7 +56,21 @@ class WriteOptions:
     portable: tuple[str, ...] = ()
 
 
-class Runtime(Protocol):
+class WholeEngine(ABC):
+    """Something that runs an encoder and searches on its own, because it gives no logits away."""
+
+    together: int | None
+
+    @abstractmethod
+    def encode(self, features: Sequence[Tensor]) -> Any:
+        """As Engine's."""
+
+    @abstractmethod
+    def decode(self, memory: Any, rules: DecodingRules) -> list[Decoded]:
+        """The likeliest token at each step for each clip of `memory`, under the rules, until all have ended."""
+
+
+class Runtime(ABC):
     """Two halves of one format: what writes a model's files, and the engine that runs them.
 
     title     as its makers write it
@@ -69,22 +85,30 @@ class Runtime(Protocol):
     packages: Mapping[str, str]
     runs_on: tuple[str, ...]
     files: tuple[str, ...]
-    options: frozenset[str]
+    options: frozenset[str] = frozenset()
     rounds_activations: bool
 
+    @abstractmethod
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """The modules that it cannot hold as they are, each with the reason; told from the table alone."""
 
+    @abstractmethod
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
         """What it holds, but not as small, as fast or as exactly as the artifact."""
 
     def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
-        """The clips that an export will hear."""
+        """The clips that an export will hear: the model's own bounds."""
+        return model.bounds
 
+    @abstractmethod
     def write(
         self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track
     ) -> None:
-        """Write `files` of a model that holds `layers`; the model is used up."""
+        """Write `files` of a model that holds `layers`; the model is used up.
 
-    def open(self, folder: Path, threads: int | None) -> Engine:
+        config.json and the other companions of the checkpoint lie in `folder`: a runtime may add to them.
+        """
+
+    @abstractmethod
+    def open(self, folder: Path, threads: int | None) -> Engine | WholeEngine:
         """The engine for such a folder. threads: of one operator; as many as torch uses if None."""

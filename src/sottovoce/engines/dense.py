@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sottovoce.engines.base import Engine, WriteOptions
+from sottovoce.engines.base import Engine, Runtime, WriteOptions
+from sottovoce.engines.run_time import changed_at_run_time
 from sottovoce.engines.torch import TorchEngine
 from sottovoce.models import family
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import WEIGHTS, Checkpoint
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
@@ -22,25 +22,18 @@ from sottovoce.table import Entry
 from sottovoce.weight import Layer
 
 
-class DenseSafetensors:
+class DenseSafetensors(Runtime):
     """model.safetensors, every tensor in the narrowest of float16 and float32 that holds it exactly."""
 
     title = "plain safetensors"
     packages: Mapping[str, str] = {"transformers": "5.17"}
     runs_on = ("transformers",)
     files = (WEIGHTS,)
-    options: frozenset[str] = frozenset()
     rounds_activations = False
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """What happens at run time has no place in a weight."""
-        found = {turn.name: "its stream is turned at run time (quarot, spinquant)" for turn in turns}
-        for entry in entries:
-            if entry.input is not None:
-                found[entry.name] = "what it reads is changed at run time (activations, llm_int8, osplus, a turn)"
-            elif entry.output is not None:
-                found[entry.name] = "the cache is kept in float (kv_cache)"
-        return found
+        return changed_at_run_time(entries, turns)
 
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
         """That nothing is smaller."""
@@ -48,20 +41,14 @@ class DenseSafetensors:
             return []
         return ["weights are written out as floats: the file is as large as an uncompressed model's, or larger"]
 
-    def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
-        """The model's own."""
-        return model.bounds
-
     def write(
         self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track
     ) -> None:
         """The state of the module, which holds what the layers' parts say."""
         from safetensors.torch import save_file
 
-        skip = {"proj_out.weight"} if model.tied else set()
-        state = {name: tensor for name, tensor in model.module.state_dict().items() if name not in skip}
-        named = track(state.items(), len(state), "tensors")
-        save_file({name: _narrowest(tensor) for name, tensor in named}, folder / WEIGHTS, metadata={"format": "pt"})
+        state = narrow_state(model)
+        save_file(dict(track(state.items(), len(state), "tensors")), folder / WEIGHTS, metadata={"format": "pt"})
 
     def open(self, folder: Path, threads: int | None) -> Engine:
         """transformers' own modules; threads are torch's."""
@@ -69,6 +56,12 @@ class DenseSafetensors:
             torch.set_num_threads(threads)
         checkpoint = Checkpoint(str(folder), folder, None)
         return TorchEngine(family(checkpoint).with_weights(checkpoint))
+
+
+def narrow_state(model: SpeechModel) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, each in the narrowest of float16 and float32 that holds it exactly."""
+    skip = {"proj_out.weight"} if model.tied else set()
+    return {name: _narrowest(tensor) for name, tensor in model.module.state_dict().items() if name not in skip}
 
 
 def _narrowest(tensor: Tensor) -> Tensor:

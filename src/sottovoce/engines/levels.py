@@ -1,4 +1,4 @@
-"""The levels of a coded weight as a runtime's tables want them: each row for itself, what a mask drops at zero."""
+"""The levels, scales and zeros of a coded weight as runtimes take them: nothing shared, and a mask as zeros."""
 
 import torch
 from torch import Tensor

@@ -14,7 +14,7 @@ from typing import Any
 
 from sottovoce.artifact import Base
 from sottovoce.engines import find_runtime
-from sottovoce.engines.base import Engine, Runtime
+from sottovoce.engines.base import Engine, Runtime, WholeEngine
 from sottovoce.files import sha256
 from sottovoce.models.bounds import Bounds
 from sottovoce.sealed import read_sealed, seal
@@ -63,8 +63,8 @@ class Exported:
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     files: Mapping[str, str]
-    bounds: Bounds | None = None
     tested: SelfTest | None = None
+    bounds: Bounds | None = None
     digest: str = field(default="")
 
     @property
@@ -77,7 +77,7 @@ class Exported:
         """The audio that its artifact was calibrated or trained on."""
         return frozenset(self.source.fingerprints)
 
-    def open(self, threads: int | None = None) -> Engine:
+    def open(self, threads: int | None = None) -> Engine | WholeEngine:
         """The engine. Raises ValueError if the runtime is not installed in a version that was tested."""
         runtime = find_runtime(self.runtime)
         check_installed(runtime, runtime.runs_on)
@@ -127,8 +127,8 @@ def read_exported(folder: str | Path) -> Exported:
         tuple(document["notes"]),
         document["versions"],
         document["files"],
-        None if bounds is None else Bounds(**bounds),
         None if tested is None else SelfTest(**tested),
+        None if bounds is None else Bounds(**bounds),
         document["digest"],
     )
 

@@ -15,10 +15,10 @@ from sottovoce.files import json_text, write_text
 from sottovoce.models import open_layout
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
+from sottovoce.models.decoding import Decoded
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech.datasets import Utterance, read_corpus
-from sottovoce.speech.decode import Decoded
 from sottovoce.speech.wer import align
 
 FOLDER, LIST = "selftest", "expected.json"

@@ -37,7 +37,8 @@ def export(
     """Write a model for a runtime at `output`, with the integers that its artifact holds, and test it there.
 
     model    an artifact, or an uncompressed checkpoint
-    to       the runtime: "executorch", "onnx", or "safetensors" for all that loads transformers' checkpoints
+    to       the runtime: "executorch", "onnx", "ctranslate2" for faster-whisper, "compressed-tensors" for transformers
+             and vLLM, or "safetensors" for all that loads transformers' checkpoints
     allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
              computed in float, and 5 where the runtime rounds activations
     seconds  of audio at most, for a runtime that plans its memory (ExecuTorch: 30), where the model takes any length
@@ -66,11 +67,11 @@ def export(
         opened, layers = target.open()
         opened.runtime_bounds = runtime.bounds(opened, options)
         selftest.make(Recognizer.of(opened), folder, allowed)
-        runtime.write(opened, layers, folder, options, track)
         for file in companions(target.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
+        runtime.write(opened, layers, folder, options, track)
         notes = tuple(runtime.notes(entries))
-        made = Exported(folder, to, target.base, _source(target), notes, versions, {}, opened.runtime_bounds)
+        made = Exported(folder, to, target.base, _source(target), notes, versions, {}, bounds=opened.runtime_bounds)
         tested, _ = selftest.run(made, threads, track)
         made = replace(made, tested=tested).write()
     made = replace(made, folder=output)

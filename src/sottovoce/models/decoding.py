@@ -1,4 +1,4 @@
-"""What a family fixes about decoding: the prompt, the tokens never chosen, the end, the longest output."""
+"""What a family fixes about decoding: the prompt, the tokens never chosen, the end, the longest output; its result."""
 
 from dataclasses import dataclass
 
@@ -20,3 +20,12 @@ class DecodingRules:
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
     languages: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The prompt and the tokens chosen for one clip, without the end; whether the longest output cut it off."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    capped: bool

@@ -5,22 +5,19 @@ them and their transcripts can be compared token for token.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sottovoce.engines.base import Engine, Memory
-from sottovoce.models.decoding import DecodingRules
+from sottovoce.engines.base import Engine, Memory, WholeEngine
+from sottovoce.models.decoding import Decoded, DecodingRules
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """The prompt and the tokens chosen for one clip, without the end; whether the longest output cut it off."""
-
-    prompt: tuple[int, ...]
-    tokens: tuple[int, ...]
-    capped: bool
+def decode(engine: Engine | WholeEngine, memory: Memory, rules: DecodingRules) -> list[Decoded]:
+    """What an engine hears in the clips of `memory`: by greedy search over its logits, or by its own."""
+    if isinstance(engine, WholeEngine):
+        return engine.decode(memory, rules)
+    return greedy(engine, memory, rules)
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sottovoce.engines.base import Engine, WriteOptions
+from sottovoce.engines.base import Engine, Runtime, WriteOptions
 from sottovoce.engines.executorch.accepts import notes, refusals
 from sottovoce.engines.executorch.run import ExecuTorchEngine
 from sottovoce.engines.executorch.write import PROGRAM, least_samples, write
@@ -17,7 +17,7 @@ from sottovoce.weight import Layer
 SECONDS = 30.0  # of memory for a model that takes any length
 
 
-class ExecuTorch:
+class ExecuTorch(Runtime):
     """model.pte with the methods encoder and text_decoder; products of 4- and 8-bit integers by XNNPACK."""
 
     title = "ExecuTorch"

@@ -3,26 +3,24 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sottovoce.engines.base import Engine, WriteOptions
+from sottovoce.engines.base import Engine, Runtime, WriteOptions
 from sottovoce.engines.onnx.accepts import notes, refusals
 from sottovoce.engines.onnx.run import OnnxEngine
 from sottovoce.engines.onnx.write import DECODER, ENCODER, write
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.bounds import Bounds
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
 from sottovoce.weight import Layer
 
 
-class OnnxRuntime:
+class OnnxRuntime(Runtime):
     """encoder.onnx and decoder.onnx; integers by MatMulNBits and DynamicQuantizeMatMul."""
 
     title = "ONNX Runtime"
     packages: Mapping[str, str] = {"onnxruntime": "1.31", "onnx": "1.23", "onnxscript": "0.7"}
     runs_on = ("onnxruntime",)
     files = (ENCODER, DECODER)
-    options: frozenset[str] = frozenset()
     rounds_activations = True
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
@@ -32,10 +30,6 @@ class OnnxRuntime:
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
         """See accepts.py."""
         return notes(entries)
-
-    def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
-        """The model's own."""
-        return model.bounds
 
     def write(
         self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track

@@ -1,0 +1,1 @@
+"""compressed-tensors: a checkpoint with packed integers that transformers loads, and vLLM."""

@@ -13,6 +13,7 @@ from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.models.checkpoint import Checkpoint, resolve
 from sottovoce.models.device import check_device
 from sottovoce.recognizer import Recognizer
+from sottovoce.speech.beam import check_width
 from sottovoce.table import DTYPE_NAMES, Entry
 from sottovoce.weight import Layer
 
@@ -60,6 +61,11 @@ class Target:
         if self.exported:
             raise ValueError(f"{self.name} is an export; {verb} what it was made from, {self.exported.source.model}")
 
+    def check_search(self, language: str | None, task: str | None, beam: int) -> None:
+        """Raise ValueError for a language, a task or a number of beams that it cannot be asked for."""
+        layout = self.layout()
+        check_width(beam, layout.rules(language, task), layout.vocabulary)
+
     def layout(self) -> SpeechModel:
         """The model without weights, made once."""
         return self._layout
@@ -88,17 +94,20 @@ class Target:
             )
         return found.open()[0]
 
-    def recognizer(self, language: str | None = None, task: str | None = None, device: str = "cpu") -> Recognizer:
+    def recognizer(
+        self, language: str | None = None, task: str | None = None, device: str = "cpu", beam: int = 1
+    ) -> Recognizer:
         """The model opened on a device, ready to transcribe."""
         check_device(device)
+        self.check_search(language, task, beam)
         if self.exported:
             if device != "cpu":
                 raise ValueError(f"{self.name} is an export, which runs on the cpu; found device={device}")
             layout = self.layout()
-            return Recognizer(layout, self.exported.open(), layout.rules(language, task))
+            return Recognizer(layout, self.exported.open(), layout.rules(language, task), beam)
         model, _ = self.open()
         model.to(device)
-        return Recognizer.of(model, language, task)
+        return Recognizer.of(model, language, task, beam)
 
     def entries(self) -> tuple[Entry, ...]:
         """The table of its layers."""
@@ -145,11 +154,13 @@ def load(
     language: str | None = None,
     task: str | None = None,
     device: str = "cpu",
+    beam: int = 1,
 ) -> Recognizer:
     """A recognizer of an artifact, run from its packed parts, of an export, on its runtime, or of a checkpoint.
 
     target is an artifact's folder, an export's, a checkpoint's folder or a hub id. language and task are for models
     that take them ("en", "transcribe"); left out, the checkpoint's own setting holds, and a multilingual
-    Whisper without one detects the language of each clip.
+    Whisper without one detects the language of each clip. beam is the number of beams of the search, as num_beams of
+    transformers' generate; 1 is greedy search.
     """
-    return find_target(target, revision).recognizer(language, task, device)
+    return find_target(target, revision).recognizer(language, task, device, beam)

@@ -19,7 +19,7 @@ class Memory(Protocol):
 
     @property
     def count(self) -> int:
-        """Clips."""
+        """Clips, before it is branched."""
 
     @property
     def device(self) -> torch.device:
@@ -37,7 +37,17 @@ class Engine(Protocol):
         """Features of some clips, each (1, ...), to their Memory."""
 
     def step(self, tokens: Tensor, memory: Any, cache: Any) -> tuple[Tensor, Any]:
-        """Feed tokens (n, k) after those in the cache (None at the start): logits (n, vocabulary) of what follows."""
+        """Feed tokens (n, k) after those in the cache (None at the start): logits (n, vocabulary) of what follows.
+
+        The cache that is given is used up.
+        """
+
+    def branch(self, memory: Any, cache: Any, parents: Tensor) -> tuple[Any, Any]:
+        """Memory and cache of other rows, for the next step: row i is what row parents[i] was.
+
+        parents (m,) int64 may repeat rows, change their order and leave some out. The memory and the cache that are
+        given are used up.
+        """
 
 
 class Runtime(Protocol):

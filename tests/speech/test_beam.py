@@ -46,7 +46,8 @@ class Drawn:
         held = [()] * len(tokens) if cache is None else cache
         held = [(*before, *new) for before, new in zip(held, tokens.tolist(), strict=True)]
         pairs = zip(memory.clips, held, strict=True)
-        return torch.stack([drawn(self.seed, clip, row[len(PROMPT) :]) for clip, row in pairs]), held
+        # logits are log-probabilities up to a number of each row's own
+        return torch.stack([drawn(self.seed, clip, row[len(PROMPT) :]) + row[-1] for clip, row in pairs]), held
 
     def branch(self, memory, cache, parents):
         return Rows([memory.clips[i] for i in parents]), [cache[i] for i in parents]

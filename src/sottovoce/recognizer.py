@@ -12,24 +12,27 @@ from sottovoce.engines.torch import TorchEngine
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import Decoded, DecodingRules
 from sottovoce.speech import audio
-from sottovoce.speech.decode import decode, prompts
+from sottovoce.speech.beam import beam
+from sottovoce.speech.decode import prompts
 
 
 @dataclass(frozen=True)
 class Recognizer:
     """What `load` returns: transcribes files and arrays.
 
-    rules hold the prompt (language and task) and the longest output.
+    rules  hold the prompt (language and task) and the longest output
+    beam   beams of the search; 1 is greedy search
     """
 
     model: SpeechModel
     engine: Engine | WholeEngine
     rules: DecodingRules
+    beam: int = 1
 
     @staticmethod
-    def of(model: SpeechModel, language: str | None = None, task: str | None = None) -> "Recognizer":
+    def of(model: SpeechModel, language: str | None = None, task: str | None = None, beam: int = 1) -> "Recognizer":
         """A recognizer on the torch engine."""
-        return Recognizer(model, TorchEngine(model), model.rules(language, task))
+        return Recognizer(model, TorchEngine(model), model.rules(language, task), beam)
 
     def transcribe(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
         """The text of a file or of samples (float32, at the model's rate); a list of them gives a list.
@@ -68,8 +71,13 @@ class Recognizer:
 
     def decode(self, features: Sequence[Tensor]) -> list[Decoded]:
         """One batch of features, each (1, ...), to the tokens chosen for each clip."""
-        batches = self._batches(features)
-        return [row for batch in batches for row in decode(self.engine, self.engine.encode(batch), self.rules)]
+        engine = self.engine
+        if isinstance(engine, WholeEngine):
+            whole = self._batches(features, max(1, len(features)))
+            return [row for each in whole for row in engine.decode(engine.encode(each), self.rules)]
+        together = max(1, len(features) // self.beam)  # a beam takes the room of a clip
+        batches = self._batches(features, together)
+        return [row for each in batches for row in beam(engine, engine.encode(each), self.rules, self.beam)]
 
     def prompts(self, features: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """The prompt of each clip; the encoder runs only if a language has to be detected."""
@@ -78,11 +86,11 @@ class Recognizer:
             return [known] * len(features)
         engine = self.engine
         assert not isinstance(engine, WholeEngine), "prompts are asked of a model that is open, and not of an export"
-        batches = self._batches(features)
+        batches = self._batches(features, max(1, len(features)))
         asked = (prompts(engine, engine.encode(batch), self.rules).tolist() for batch in batches)
         return [tuple(prompt) for batch in asked for prompt in batch]
 
-    def _batches(self, features: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
-        """As many clips together as the engine takes."""
-        size = self.engine.together or max(1, len(features))
+    def _batches(self, features: Sequence[Tensor], most: int) -> Iterator[Sequence[Tensor]]:
+        """At most so many clips together, and no more than the engine takes."""
+        size = min(most, self.engine.together or most)
         return (features[start : start + size] for start in range(0, len(features), size))

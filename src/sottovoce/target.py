@@ -7,12 +7,14 @@ from pathlib import Path
 import torch
 
 from sottovoce.artifact import Artifact, Base, is_artifact, load_layers, read_artifact
+from sottovoce.engines import find_runtime
 from sottovoce.exporting.folder import Exported, is_exported, read_exported
 from sottovoce.models import family, open_layout
 from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.models.checkpoint import Checkpoint, resolve
 from sottovoce.models.device import check_device
 from sottovoce.recognizer import Recognizer
+from sottovoce.speech.beam import check_width
 from sottovoce.table import DTYPE_NAMES, Entry
 from sottovoce.weight import Layer
 
@@ -60,6 +62,16 @@ class Target:
         if self.exported:
             raise ValueError(f"{self.name} is an export; {verb} what it was made from, {self.exported.source.model}")
 
+    def check_search(self, language: str | None, task: str | None, beam: int) -> None:
+        """Raise ValueError for a language, a task or a number of beams that it cannot be asked for."""
+        layout = self.layout()
+        runtime = find_runtime(self.exported.runtime) if self.exported else None
+        if beam != 1 and runtime and runtime.greedy_only:
+            raise ValueError(
+                f"beam={beam}: {runtime.title} searches on its own, greedily; 1, or another runtime, would work"
+            )
+        check_width(beam, layout.rules(language, task), layout.vocabulary)
+
     def layout(self) -> SpeechModel:
         """The model without weights, made once."""
         return self._layout
@@ -90,17 +102,21 @@ class Target:
             )
         return found.open()[0]
 
-    def recognizer(self, language: str | None = None, task: str | None = None, device: str = "cpu") -> Recognizer:
+    def recognizer(
+        self, language: str | None = None, task: str | None = None, device: str = "cpu", beam: int = 1
+    ) -> Recognizer:
         """The model opened on a device, ready to transcribe."""
         check_device(device)
+        if beam != 1:  # one always works, and a layout takes time
+            self.check_search(language, task, beam)
         if self.exported:
             if device != "cpu":
                 raise ValueError(f"{self.name} is an export, which runs on the cpu; found device={device}")
             layout = self.layout()
-            return Recognizer(layout, self.exported.open(), layout.rules(language, task))
+            return Recognizer(layout, self.exported.open(), layout.rules(language, task), beam)
         model, _ = self.open()
         model.to(device)
-        return Recognizer.of(model, language, task)
+        return Recognizer.of(model, language, task, beam)
 
     def entries(self) -> tuple[Entry, ...]:
         """The table of its layers."""
@@ -147,11 +163,13 @@ def load(
     language: str | None = None,
     task: str | None = None,
     device: str = "cpu",
+    beam: int = 1,
 ) -> Recognizer:
     """A recognizer of an artifact, run from its packed parts, of an export, on its runtime, or of a checkpoint.
 
     target is an artifact's folder, an export's, a checkpoint's folder or a hub id. language and task are for models
     that take them ("en", "transcribe"); left out, the checkpoint's own setting holds, and a multilingual
-    Whisper without one detects the language of each clip.
+    Whisper without one detects the language of each clip. beam is the number of beams of the search, as num_beams of
+    transformers' generate; 1 is greedy search.
     """
-    return find_target(target, revision).recognizer(language, task, device)
+    return find_target(target, revision).recognizer(language, task, device, beam)

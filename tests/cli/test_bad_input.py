@@ -132,6 +132,8 @@ EVALUATE_OPTIONS = {
     "limit": (["--limit", 5], "5 utterances asked of .*, which has 4; 1 to 4 work"),
     "language": (["--language", "xx"], "'xx'"),
     "task": (["--task", "sing"], "'sing'"),
+    "beam": (["--beam", 0], r"beam=0: the model chooses among \d+ tokens, so 1 to \d+ would work"),
+    "beams beyond the vocabulary": (["--beam", 100_000], r"beam=100000: the model chooses among"),
     "device": (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
     "corpus": (["--data", "nowhere.jsonl"], r"there is no corpus nowhere\.jsonl"),
 }

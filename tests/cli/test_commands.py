@@ -115,6 +115,15 @@ def test_evaluate_json_has_what_was_promised_for_each_target_and_data_set(comman
     assert base["delta_wer"] is base["delta_wer_interval"] is None
 
 
+def test_the_table_of_scores_says_the_beams_where_there_are_several(command, toy, heard, tmp_path):
+    wide = command("evaluate", toy("moonshine"), "--data", heard, "-o", tmp_path / "wide", "--beam", 2)
+    narrow = command("evaluate", toy("moonshine"), "--data", heard, "-o", tmp_path / "narrow")
+    assert (wide.code, narrow.code) == (0, 0)
+    assert "beam 2" in " ".join(wide.out.split())
+    assert "beam" not in narrow.out
+    assert "beam 2" in " ".join(command("rescore", tmp_path / "wide").out.split())
+
+
 def test_json_of_a_set_without_words_has_no_infinity(command, toy, heard, tmp_path):
     row = json.loads(heard.read_text().splitlines()[0])
     silence = heard.with_name("silence.jsonl")
@@ -128,7 +137,7 @@ def test_json_of_a_set_without_words_has_no_infinity(command, toy, heard, tmp_pa
 @pytest.mark.parametrize(
     ("words", "keys"),
     [
-        (["rescore", "RUN", "--normalizer", "none"], {"scores", "average_wer"}),
+        (["rescore", "RUN", "--normalizer", "none"], {"search", "scores", "average_wer"}),
         (["compare", "RUN"], {"comparisons"}),
         (["sweep", "PLAN", "--output", "SWEPT"], {"rows"}),
         (["report", "SWEPT", "--output", "REPORT"], {"rows"}),

@@ -81,12 +81,12 @@ def test_a_cache_is_made_anew_where_it_holds_something_else(programs, clips):
 
     wanted, held = fed(1, 5, 7)
     fed(1, 5, 9, 4)
-    assert torch.equal(fed(7, cache=(1, 5))[0], wanted)
+    assert torch.equal(fed(7, cache=[(1, 5)])[0], wanted)
     assert torch.equal(fed(1, 5, 7)[0], wanted)
     fed(1, 5, memory=other)
-    found, again = fed(7, cache=(1, 5))
+    found, again = fed(7, cache=[(1, 5)])
     assert torch.equal(found, wanted)
-    assert again == held == (1, 5, 7)
+    assert again == held == [(1, 5, 7)]
 
 
 def test_a_tied_table_lies_in_the_program_once(programs):

@@ -195,6 +195,14 @@ def test_a_runtime_of_another_version_is_refused_by_name(copied, monkeypatch):
         read_exported(copied).open()
 
 
+def test_beams_are_refused_where_a_runtime_searches_on_its_own(copied):
+    made = replace(read_exported(copied), runtime="ctranslate2")
+    target = replace(find_target(copied), exported=made)
+    target.check_search(None, None, 1)
+    with pytest.raises(ValueError, match="beam=2: CTranslate2 searches on its own"):
+        target.check_search(None, None, 2)
+
+
 def test_an_export_is_no_way_back(copied, tmp_path):
     for verb in (
         lambda: sottovoce.compress(copied, recipe="rtn-w8", output=tmp_path / "x"),

@@ -290,6 +290,36 @@ def test_other_settings_want_another_folder(toy, heard, tmp_path):
         sottovoce.evaluate(toy("whisper"), data=heard, limit=2, output=tmp_path / "run", language="de")
 
 
+def test_beams_are_a_setting_of_the_run_and_greedy_search_is_one_beam(toy, heard, tmp_path):
+    three = sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path / "three", beam=3)
+    one = sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path / "one")
+    assert (
+        (one.search, three.search)
+        == ("greedy", "beam 3")
+        == (
+            sottovoce.rescore(tmp_path / "one").search,
+            sottovoce.rescore(tmp_path / "three").search,
+        )
+    )
+    assert said(one) != said(three)
+    heard_by_three = sottovoce.load(toy("whisper"), beam=3).transcribe(
+        [heard.parent / r["audio"] for r in rows_of(heard)]
+    )
+    assert {row.hypothesis for row in three.utterances} == set(heard_by_three)
+    assert said(sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path / "one", beam=1)) == said(one)
+    with pytest.raises(ValueError, match=r"was made with .*'greedy'.*asked for now is .*'beam 3'.*name a new output"):
+        sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path / "one", beam=3)
+
+
+@pytest.mark.parametrize("size", [1, 5, 16])
+def test_the_batch_size_changes_nothing_that_a_beam_search_heard(size, toy, heard):
+    for family in ("whisper", "moonshine"):
+        asked = {"data": heard, "beam": 3, "limit": 4}
+        assert said(sottovoce.evaluate(toy(family), batch_size=size, **asked)) == said(
+            sottovoce.evaluate(toy(family), batch_size=7, **asked)
+        )
+
+
 def test_a_language_that_the_second_target_does_not_know_leaves_no_run(toy, heard, tmp_path):
     with pytest.raises(ValueError, match="language"):
         sottovoce.evaluate(

@@ -61,8 +61,8 @@ def generated(folder, audio, **options):
     for clip in audio:
         features = processor(clip, sampling_rate=16_000, return_tensors="pt")
         [row] = module.generate(**features, return_dict_in_generate=True, **options)["sequences"].tolist()
-        end = module.generation_config.eos_token_id
-        rows.append(tuple(row[: row.index(end)] if end in row else row))
+        ends = np.atleast_1d(module.generation_config.eos_token_id)
+        rows.append(tuple(row[: next((i for i, token in enumerate(row) if token in ends), len(row))]))
     return rows
 
 
@@ -79,6 +79,32 @@ def decoded(folder, audio, **options):
 def test_greedy_search_is_transformers_generate_token_for_token(variant, folder, audio):
     made = folder(variant)
     assert decoded(made, audio) == generated(made, audio)
+
+
+@pytest.mark.parametrize("beam", [2, 4])
+@every_variant
+def test_beam_search_is_transformers_generate_token_for_token(variant, beam, folder, audio):
+    made = folder(variant)
+    rows = decoded(made, audio, beam=beam)
+    assert rows == generated(made, audio, num_beams=beam)
+    assert rows != decoded(made, audio)
+
+
+@pytest.mark.parametrize("variant", ["whisper", "moonshine"])
+def test_beam_search_with_suppressed_tokens_several_ends_and_a_cap_is_transformers_generate(variant, folder, audio):
+    made = folder(variant)
+    chosen = [token for row in decoded(made, audio, beam=3) for token in row[4:]]
+    often = sorted(set(chosen), key=chosen.count)
+    [end] = open_layout(resolve(made)).rules().end
+    changes = {"max_length": 9, "eos_token_id": [end, often[-2]]}
+    if variant == "whisper":  # its generate alone knows these
+        changes |= {"suppress_tokens": [often[-1]], "begin_suppress_tokens": [often[-3], end]}
+    made = folder(variant, **changes)
+    rows = decoded(made, audio, beam=3)
+    assert rows == generated(made, audio, num_beams=3)
+    prompt = len(open_layout(resolve(made)).rules().prompt)
+    assert len({len(row) for row in rows}) > 1
+    assert max(len(row) for row in rows) == prompt + (9 if variant == "whisper" else 8)
 
 
 @pytest.mark.parametrize(("language", "task"), [("de", "transcribe"), ("german", "translate"), ("English", None)])
@@ -103,6 +129,7 @@ def test_whisper_detects_the_language_of_each_clip_where_none_is_set(folder, aud
     rows = decoded(made, audio)
     assert rows == generated(made, audio)
     assert {row[1] for row in rows} == set(language.values())
+    assert decoded(made, audio, beam=2) == generated(made, audio, num_beams=2)
 
 
 def toys_token(folder, token):

@@ -28,6 +28,7 @@ def evaluate(
     language: Language = None,
     task: Annotated[str | None, typer.Option(help="transcribe or translate, for a multilingual Whisper.")] = None,
     device: Device = "cpu",
+    beam: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy search.")] = 1,
     json: Json = False,
 ) -> None:
     """Transcribe test sets, keep every transcript, and score them: WER, its counts, its difference to the original.
@@ -51,6 +52,7 @@ def evaluate(
             language=language,
             task=task,
             device=device,
+            beam=beam,
             track=silent if json else track,
         )
     if json:

@@ -41,6 +41,7 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
     notes = [
         f"normaliser {first.normalizer} ({first.normalizer_version}), {first.scorer}",
         "damage: empty, looping, cut off",
+        *([] if evaluation.search == "greedy" else [evaluation.search]),
     ]
     drawn = sorted({s.resampled for s in evaluation.scores if s.resampled})
     if drawn:

@@ -23,7 +23,7 @@ class Memory(Protocol):
 
     @property
     def count(self) -> int:
-        """Clips."""
+        """Clips, before it is branched."""
 
     @property
     def device(self) -> torch.device:
@@ -41,7 +41,17 @@ class Engine(Protocol):
         """Features of some clips, each (1, ...), to their Memory."""
 
     def step(self, tokens: Tensor, memory: Any, cache: Any) -> tuple[Tensor, Any]:
-        """Feed tokens (n, k) after those in the cache (None at the start): logits (n, vocabulary) of what follows."""
+        """Feed tokens (n, k) after those in the cache (None at the start): logits (n, vocabulary) of what follows.
+
+        The cache that is given is used up.
+        """
+
+    def branch(self, memory: Any, cache: Any, parents: Tensor) -> tuple[Any, Any]:
+        """Memory and cache of other rows, for the next step: row i is what row parents[i] was.
+
+        parents (m,) int64 may repeat rows, change their order and leave some out. The memory and the cache that are
+        given are used up.
+        """
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ class Runtime(ABC):
     runs_on   those of them that running needs
     files     the files that it opens
     options   the fields of WriteOptions that it takes
+    greedy_only  whether its engine is a WholeEngine
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
     """
 
@@ -86,6 +97,7 @@ class Runtime(ABC):
     runs_on: tuple[str, ...]
     files: tuple[str, ...]
     options: frozenset[str] = frozenset()
+    greedy_only: bool = False
     rounds_activations: bool
 
     @abstractmethod

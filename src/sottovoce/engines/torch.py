@@ -32,3 +32,15 @@ class TorchEngine:
             input_ids=tokens, past_key_values=held, use_cache=True, **self.model.decoder_keywords(memory)
         )
         return module.proj_out(out.last_hidden_state[:, -1]), out.past_key_values
+
+    @torch.inference_mode()
+    def branch(self, memory: Encoded, cache: Any, parents: Tensor) -> tuple[Encoded, Any]:
+        """The cache is changed in place; what is of whole clips only where a row becomes another clip's."""
+        before = torch.arange(memory.count, device=memory.device) if memory.clips is None else memory.clips
+        clips = before[parents]
+        cache.self_attention_cache.reorder_cache(parents)
+        if not torch.equal(clips, before):
+            cache.cross_attention_cache.reorder_cache(parents)
+            valid = None if memory.valid is None else memory.valid[parents]
+            memory = Encoded(memory.states[parents], valid, clips)
+        return memory, cache

@@ -29,10 +29,14 @@ DEFAULT_NORMALIZER = "whisper-english"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of targets on data sets, and the transcripts that they were made from."""
+    """Scores of targets on data sets, and the transcripts that they were made from.
+
+    search  how the tokens were found: "greedy" or "beam 5"
+    """
 
     scores: tuple[Score, ...]
     utterances: tuple[Transcript, ...]
+    search: str = "greedy"
 
     @property
     def wer(self) -> float:
@@ -60,7 +64,11 @@ class Evaluation:
 
     def as_document(self) -> dict[str, Any]:
         """The scores for JSON."""
-        return {"scores": [score.as_document() for score in self.scores], "average_wer": self.averages()}
+        return {
+            "search": self.search,
+            "scores": [score.as_document() for score in self.scores],
+            "average_wer": self.averages(),
+        }
 
 
 def evaluate(
@@ -75,6 +83,7 @@ def evaluate(
     language: str | None = None,
     task: str | None = None,
     device: str = "cpu",
+    beam: int = 1,
     track: Track = silent,
 ) -> Evaluation:
     """Transcribe every data set with every target, keep the transcripts in `output`, and score them.
@@ -83,7 +92,8 @@ def evaluate(
                 the artifacts that were made from it
     data        manifests (JSON lines) or folders, with transcripts
     limit       utterances drawn from each data set by `seed`; all when left out
-    batch_size  changes the speed and nothing else
+    batch_size  changes the speed and nothing else; each beam of a clip takes the room of a clip
+    beam        beams of the search, as num_beams of transformers' generate; 1 is greedy search
 
     Raises ValueError for data that cannot be read, for an artifact that was calibrated or trained on an utterance of a
     test set, and for an `output` that holds another run.
@@ -98,19 +108,20 @@ def evaluate(
         corpora = [corpus.select(limit, seed) for corpus in corpora]
     sets = [TestSet.of(corpus) for corpus in corpora]
     for target in found:
-        target.layout().rules(language, task)
+        target.check_search(language, task, beam)
         for test in sets:
             test.check_for(target)
 
     with _folder(output) as folder:
-        run = open_run(folder, {"language": language, "task": task, "search": "greedy"})
+        search = "greedy" if beam == 1 else f"beam {beam}"
+        run = open_run(folder, {"language": language, "task": task, "search": search})
         known = [RunTarget.of(target) for target in found]
         new = run.new_data(known, [test.data for test in sets])
         for test in sets:
             if test.data in new:
                 test.read_whole([target.layout() for target in found])
         for target, remembered in zip(found, known, strict=True):
-            opened = partial(target.recognizer, language, task, device)
+            opened = partial(target.recognizer, language, task, device, beam)
             hear(run, remembered, sets, opened, batch_size, track)
         return _score(run, [(target, test.data) for target in known for test in sets], normal)
 
@@ -149,7 +160,7 @@ def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], normal: Normali
         run.write_score(target, data, score)
         scores.append(score)
         utterances += transcripts
-    return Evaluation(tuple(scores), tuple(utterances))
+    return Evaluation(tuple(scores), tuple(utterances), run.settings.get("search", "greedy"))
 
 
 @contextmanager

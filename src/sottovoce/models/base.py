@@ -335,6 +335,11 @@ class SpeechModel(ABC):
     def text_tokens(self, text: str) -> list[int]:
         """A transcript as the tokens that the model would emit for it, without prompt and end."""
 
+    @property
+    def vocabulary(self) -> int:
+        """The tokens that the head scores."""
+        return int(self.module.proj_out.weight.shape[0])
+
     def text(self, tokens: Sequence[int]) -> str:
         """Tokens (plain ints) as text, without special tokens."""
         return str(self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()

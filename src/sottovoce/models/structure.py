@@ -137,14 +137,18 @@ class Stack:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The encoder's output for a batch: states (n, frames, d); valid (n, frames) bool, None if all count."""
+    """The encoder's output for a batch: states (n, frames, d); valid (n, frames) bool, None if all count.
+
+    clips (n,) int64 says which clip each row is of; each is of its own if None.
+    """
 
     states: Tensor
     valid: Tensor | None = None
+    clips: Tensor | None = None
 
     @property
     def count(self) -> int:
-        """Clips."""
+        """Rows: clips, or beams of clips."""
         return len(self.states)
 
     @property

@@ -9,15 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sottovoce.engines.base import Engine, Memory, WholeEngine
+from sottovoce.engines.base import Engine, Memory
 from sottovoce.models.decoding import Decoded, DecodingRules
-
-
-def decode(engine: Engine | WholeEngine, memory: Memory, rules: DecodingRules) -> list[Decoded]:
-    """What an engine hears in the clips of `memory`: by greedy search over its logits, or by its own."""
-    if isinstance(engine, WholeEngine):
-        return engine.decode(memory, rules)
-    return greedy(engine, memory, rules)
 
 
 @torch.inference_mode()

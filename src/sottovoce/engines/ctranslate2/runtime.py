@@ -21,6 +21,7 @@ class CTranslate2(Runtime):
     packages: Mapping[str, str] = {"ctranslate2": "4.8", "transformers": "5.17"}
     runs_on = ("ctranslate2",)
     files = (MODEL, VOCABULARY)
+    greedy_only = True
     rounds_activations = True
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sottovoce.engines.executorch.write import DECODER, ENCODER, PROGRAM
 
-Fed = tuple[int, ...]  # a cache is the tokens that it was made of
+Fed = tuple[int, ...]  # what a cache was made of, row by row
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +59,21 @@ class ExecuTorchEngine:
         [clip] = features
         return Cross(self._encoder.execute([clip.contiguous()]))
 
-    def step(self, tokens: Tensor, memory: Cross, cache: Fed | None) -> tuple[Tensor, Fed]:
-        """(1, k) tokens, one after another: logits (1, vocabulary) of what follows the last.
+    def step(self, tokens: Tensor, memory: Cross, cache: list[Fed] | None) -> tuple[Tensor, list[Fed]]:
+        """(n, k) tokens, one after another: logits (n, vocabulary) of what follows the last of each row.
 
-        What the program holds already of `cache` is not fed again; a cache of other tokens is made anew.
+        What the program holds already of a row is not fed again; a cache of other tokens is made anew.
         """
-        wanted = (*(cache or ()), *tokens[0].tolist())
+        before: list[Fed] = [()] * len(tokens) if cache is None else cache
+        rows = [(*held, *row) for held, row in zip(before, tokens.tolist(), strict=True)]
+        return torch.cat([self._logits(row, memory) for row in rows]), rows
+
+    def branch(self, memory: Cross, cache: list[Fed], parents: Tensor) -> tuple[Cross, list[Fed]]:
+        """A row is the tokens that it was made of."""
+        return memory, [cache[parent] for parent in parents.tolist()]
+
+    def _logits(self, wanted: Fed, memory: Cross) -> Tensor:
+        """(1, vocabulary) logits of what follows the tokens `wanted`."""
         shared = self._shared(wanted, memory)
         self._heard, self._fed, logits = memory, wanted[:shared], None
         for place in range(shared, len(wanted)):
@@ -72,7 +81,7 @@ class ExecuTorchEngine:
             [logits] = self._decoder.execute(given)
             self._fed = wanted[: place + 1]
         assert logits is not None, "there is a token"
-        return logits, wanted
+        return logits
 
     def _shared(self, wanted: Fed, memory: Cross) -> int:
         """Tokens at the beginning of `wanted` that the program holds; never the last, whose logits are asked for."""

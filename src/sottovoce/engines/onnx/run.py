@@ -61,11 +61,19 @@ class OnnxEngine:
         made = self._encoder.run_with_ort_values(None, {"features": self._value(clip.contiguous().numpy())})
         return Cross(dict(zip(self._made, made, strict=True)))
 
-    def step(self, tokens: Tensor, memory: Cross, cache: Values | None) -> tuple[Tensor, Values]:
-        """(1, k) tokens, one after another: logits (1, vocabulary) of what follows the last."""
-        held = self._empty if cache is None else cache
+    def step(self, tokens: Tensor, memory: Cross, cache: Sequence[Values] | None) -> tuple[Tensor, list[Values]]:
+        """(n, k) tokens, row by row and one after another: logits (n, vocabulary), and each row's own cache."""
+        held = [self._empty] * len(tokens) if cache is None else cache
+        fed = [self._feed(row, memory, values) for row, values in zip(tokens.tolist(), held, strict=True)]
+        return torch.cat([logits for logits, _ in fed]), [values for _, values in fed]
+
+    def branch(self, memory: Cross, cache: Sequence[Values], parents: Tensor) -> tuple[Cross, list[Values]]:
+        """All rows are of one clip; a row's cache is never changed, so that rows can share it."""
+        return memory, [cache[parent] for parent in parents.tolist()]
+
+    def _feed(self, tokens: Sequence[int], memory: Cross, held: Values) -> tuple[Tensor, Values]:
         logits = None
-        for token in tokens[0].tolist():
+        for token in tokens:
             given = {"token": self._value(np.array([[token]], np.int64)), **held, **memory.values}
             logits, *kept = self._decoder.run_with_ort_values(None, given)
             held = dict(zip(self._empty, kept, strict=True))

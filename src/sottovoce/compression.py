@@ -9,6 +9,7 @@ from typing import Any
 
 from sottovoce.artifact import Artifact, check_output, load_layers, read_artifact, save
 from sottovoce.calibration import Calibration, CalibrationRecord, Tokens, calibrate
+from sottovoce.engines.expected import check_target
 from sottovoce.loop import compress_layers
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.device import check_device
@@ -68,6 +69,7 @@ def compress(
     layout = target.layout()
     existing = {entry.name: _written(entry) for entry in target.artifact.entries} if target.artifact else {}
     selection = select(chosen, layout, existing)
+    check_target(selection, target.entries(), layout.components)
     corpus = None
     if not isinstance(data, Calibration):
         corpus = _calibration_corpus(chosen, data, limit, seed, layout)

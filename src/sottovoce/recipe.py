@@ -5,6 +5,7 @@
       - smoothquant
       - gptq: {where: "encoder.*"}
       - gptq: {where: [decoder, "!decoder.mlp", "!~*embed_positions"], bits: 3}
+    target: onnx                          # may be left out: a runtime, which then refuses the recipe before any work
 
 A pattern is of layers' names, or of components joined by dots: encoder, decoder, frontend (stem and
 positions), blocks (attention and mlp), self_attention, cross_attention, embeddings, head. One that begins
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sottovoce.documents import parse_yaml, read_yaml, set_path
+from sottovoce.engines import find_runtime
 from sottovoce.methods import TRAINING_NEEDS, Method, find
 from sottovoce.methods.options import GRID_OPTIONS, frontend_options, grid_of
 from sottovoce.models.structure import WIDER, Component
@@ -36,6 +38,7 @@ from sottovoce.nearest import unknown
 if TYPE_CHECKING:
     from sottovoce.models.base import SpeechModel
 
+_PARTS = ("grid", "steps", "description", "target")
 COMPONENTS = frozenset(
     {"encoder", "decoder", *get_args(Component), *(name for names in WIDER.values() for name in names)}
 )
@@ -74,10 +77,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Checked steps in order, under a name."""
+    """Checked steps in order, under a name; the runtime that they are for, if they are for one."""
 
     name: str
     steps: tuple[Step, ...]
+    target: str | None = None
 
     @cached_property
     def key(self) -> str:
@@ -129,8 +133,8 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         raise ValueError(f"recipe {name} is a {type(document).__name__}; a mapping with grid and steps would work")
     document = copy.deepcopy(document)
     for part in document:
-        if part not in ("grid", "steps", "description"):
-            raise unknown(f"part of recipe {name}", str(part), ("grid", "steps", "description"))
+        if part not in _PARTS:
+            raise unknown(f"part of recipe {name}", str(part), _PARTS)
     document["steps"] = _steps(document, name)
     document.setdefault("grid", {})
     for override in overrides:
@@ -145,7 +149,10 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     for option in grid:
         if option not in GRID_OPTIONS:
             raise unknown("option of grid", str(option), GRID_OPTIONS)
-    return Recipe(name, tuple(_step(step, grid) for step in document["steps"]))
+    target = document.get("target")
+    if target is not None:
+        grid = {**find_runtime(str(target)).grid, **grid}
+    return Recipe(name, tuple(_step(step, grid) for step in document["steps"]), target)
 
 
 def built_in_recipes() -> dict[str, str]:

@@ -33,7 +33,7 @@ def export(
     seconds: Annotated[
         float | None,
         typer.Option(
-            help="Of audio at most, for a model of any length on ExecuTorch, which plans its memory; 30 if left out."
+            help="Of audio at most: a shorter window for a Whisper; for Moonshine on ExecuTorch the memory, else 30."
         ),
     ] = None,
     portable: Annotated[

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -58,7 +59,7 @@ class Engine(Protocol):
 class WriteOptions:
     """What an export may be asked beside the runtime.
 
-    seconds   of audio that memory is planned for, where a model takes any length
+    seconds   of audio that memory is planned for, where a model takes any length; a window is shortened before
     portable  products that may be left to slow kernels, by name
     """
 
@@ -87,6 +88,7 @@ class Runtime(ABC):
     packages  the packages that writing needs, each with the version that it was tested with, as "1.31"
     runs_on   those of them that running needs
     files     the files that it opens
+    grid      options of a grid that a recipe with this target has where it says nothing else
     options   the fields of WriteOptions that it takes
     greedy_only  whether its engine is a WholeEngine
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
@@ -96,6 +98,7 @@ class Runtime(ABC):
     packages: Mapping[str, str]
     runs_on: tuple[str, ...]
     files: tuple[str, ...]
+    grid: Mapping[str, str] = MappingProxyType({})
     options: frozenset[str] = frozenset()
     greedy_only: bool = False
     rounds_activations: bool

@@ -8,14 +8,16 @@ from pathlib import Path
 from sottovoce.artifact import companions
 from sottovoce.engines import find_runtime
 from sottovoce.engines.base import Runtime, WriteOptions
+from sottovoce.engines.expected import table_of
 from sottovoce.exporting import selftest
 from sottovoce.exporting.folder import Exported, Source, check_installed, is_exported
 from sottovoce.files import check_replaceable, new_folder
+from sottovoce.models.window import shorten, shorten_files, window_frames
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
 from sottovoce.target import Target, find_target
 
-REFUSALS_SHOWN = 6
+SHORTENED = "the window is shorter than the one that the model was trained on, and it may hear otherwise: evaluate it"
 
 
 class SelfTestError(Exception):
@@ -41,7 +43,8 @@ def export(
              and vLLM, or "safetensors" for all that loads transformers' checkpoints
     allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
              computed in float, and 5 where the runtime rounds activations
-    seconds  of audio at most, for a runtime that plans its memory (ExecuTorch: 30), where the model takes any length
+    seconds  of audio at most: the window of a model that has one, which then costs less; memory for so much where the
+             model takes any length and the runtime plans its memory (ExecuTorch: 30)
     portable  products that ExecuTorch may leave to slow kernels, by name; else they are refused
     threads  of the runtime while it is tested
 
@@ -65,12 +68,16 @@ def export(
         allowed = selftest.ALLOWED if rounded else 0.0
     with new_folder(output) as folder:
         opened, layers = target.open()
+        if shortened := seconds is not None and opened.most_seconds is not None:
+            shorten(opened, layers, seconds)
         opened.runtime_bounds = runtime.bounds(opened, options)
         selftest.make(Recognizer.of(opened), folder, allowed)
         for file in companions(target.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
+        if shortened:
+            shorten_files(opened, folder)
         runtime.write(opened, layers, folder, options, track)
-        notes = tuple(runtime.notes(entries))
+        notes = (*runtime.notes(entries), *([SHORTENED] if shortened else []))
         made = Exported(folder, to, target.base, _source(target), notes, versions, {}, bounds=opened.runtime_bounds)
         tested, _ = selftest.run(made, threads, track)
         made = replace(made, tested=tested).write()
@@ -84,24 +91,23 @@ def export(
 
 
 def _options(runtime: Runtime, target: Target, seconds: float | None, portable: Sequence[str]) -> WriteOptions:
-    given = {"seconds": seconds is not None, "portable": bool(portable)}
-    for name in (name for name, told in given.items() if told and name not in runtime.options):
-        raise ValueError(f"{runtime.title} takes no {name}; leave it out")
+    if portable and "portable" not in runtime.options:
+        raise ValueError(f"{runtime.title} leaves no product to portable kernels; leave portable out")
     if seconds is not None:
-        if seconds <= 0:
+        if target.layout().most_seconds is not None:
+            window_frames(target.layout(), seconds)
+        elif "seconds" not in runtime.options:
+            raise ValueError(f"{runtime.title} hears audio of any length with {target.name}; leave seconds out")
+        elif seconds <= 0:
             raise ValueError(f"seconds={seconds:g}: more than 0 would work")
-        if (window := target.layout().most_seconds) is not None:
-            raise ValueError(f"{target.name} hears a window of {window:g} s, whatever the clip; leave seconds out")
     return WriteOptions(seconds, tuple(portable))
 
 
 def _check_held(target: Target, title: str, refused: Mapping[str, str]) -> None:
     if not refused:
         return
-    lines = [f"  {name}: {reason}" for name, reason in list(refused.items())[:REFUSALS_SHOWN]]
-    more = [f"  and {len(refused) - REFUSALS_SHOWN} more"] if len(refused) > REFUSALS_SHOWN else []
     head = f"{title} cannot hold {len(refused)} of the layers of {target.name} as they are:"
-    raise ValueError("\n".join([head, *lines, *more]))
+    raise ValueError(f"{head}\n{table_of(refused)}")
 
 
 def _source(target: Target) -> Source:

@@ -24,6 +24,7 @@ class ExecuTorch(Runtime):
     packages: Mapping[str, str] = {"executorch": "1.5", "torchao": "0.18"}
     runs_on = ("executorch",)
     files = (PROGRAM,)
+    grid: Mapping[str, str] = {"scale_dtype": "bfloat16"}
     options = frozenset({"seconds", "portable"})
     rounds_activations = True
 

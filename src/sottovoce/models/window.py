@@ -1,0 +1,92 @@
+"""A shorter window for a Whisper: the first rows of its table of positions, and a feature extractor that pads to them.
+
+The encoder's cost falls with the window's length, its attention's with the square. The model was trained on the whole
+window and may hear otherwise in a shorter one: what comes out has to be measured.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sottovoce.files import json_text, write_text
+from sottovoce.models.base import SpeechModel
+from sottovoce.numbers.grid import Quantized
+from sottovoce.weight import Layer, Weight
+
+POSITIONS = "encoder.embed_positions"
+
+
+def shorten(model: SpeechModel, layers: Mapping[str, Layer], seconds: float) -> None:
+    """Let a model that holds `layers` hear `seconds` at most, and pad each clip to no more.
+
+    Raises ValueError for a model without a window, and for seconds that it does not have.
+    """
+    frames = window_frames(model, seconds)
+    table = model.find(POSITIONS)
+    assert isinstance(table, nn.Embedding)
+    layer = layers[POSITIONS]
+    layer.weight = _first_rows(layer.weight, frames)
+    layer.target = layer.weight.dense()
+    table.weight = nn.Parameter(table.weight[:frames].clone(), requires_grad=False)
+    table.num_embeddings = model.module.config.max_source_positions = frames
+    model.module.model.encoder.max_source_positions = frames
+    extractor = model.processor.feature_extractor
+    for name, value in _window(extractor.sampling_rate, extractor.hop_length, frames).items():
+        setattr(extractor, name, value)
+    vars(model).pop("shapes", None)  # found before, of the longer table
+
+
+def window_frames(model: SpeechModel, seconds: float) -> int:
+    """The frames of a window of `seconds`. Raises ValueError as `shorten` does."""
+    if model.most_seconds is None:
+        raise ValueError(f"{model.checkpoint.name} has no window: its cost follows the clip; leave seconds out")
+    positions = model.module.config.max_source_positions
+    frames = round(positions * seconds / model.most_seconds)
+    if not 1 <= frames <= positions:
+        raise ValueError(
+            f"seconds={seconds:g}: {model.checkpoint.name} hears a window of {model.most_seconds:g} s; "
+            "more than 0 and at most that would work"
+        )
+    return frames
+
+
+def shorten_files(model: SpeechModel, folder: Path) -> None:
+    """Say the window of a model in the configuration files of a folder, where they say another."""
+    extractor, frames = model.processor.feature_extractor, model.module.config.max_source_positions
+    window = _window(extractor.sampling_rate, extractor.hop_length, frames) | {"max_source_positions": frames}
+    for name in ("config.json", "preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            document = json.loads((folder / name).read_text(encoding="utf-8"))
+            for part in (document, document.get("feature_extractor", {})):
+                part.update({key: value for key, value in window.items() if key in part})
+            write_text(folder / name, json_text(document))
+
+
+def _window(rate: int, hop: int, frames: int) -> dict[str, Any]:
+    samples = 2 * frames * hop
+    seconds = samples / rate
+    whole = int(seconds) if seconds == int(seconds) else seconds
+    return {"chunk_length": whole, "n_samples": samples, "nb_max_frames": 2 * frames}
+
+
+def _first_rows(weight: Weight, rows: int) -> Weight:
+    """The weight of the first rows of a table; what is neither plain integers nor floats becomes floats."""
+    base = weight.base
+    if weight.low_rank is None and weight.outliers is None:
+        mask = None if weight.mask is None else weight.mask[:rows]
+        if isinstance(base, Tensor):
+            return Weight(base[:rows].clone(), mask)
+        if isinstance(base, Quantized) and isinstance(base.scale, Tensor):
+            return Weight(_first_codes(base, base.scale, rows), mask)
+    return Weight(weight.dense()[:rows].clone())
+
+
+def _first_codes(base: Quantized, scale: Tensor, rows: int) -> Quantized:
+    own, zero = len(scale) == len(base.codes), base.zero_point
+    if own:
+        scale, zero = scale[:rows], zero[:rows] if isinstance(zero, Tensor) else zero
+    return replace(base, codes=base.codes[:rows], scale=scale, zero_point=zero)

@@ -15,7 +15,7 @@ def asked(monkeypatch):
         speeds = [
             Speed(name, 1, 2_280_000, 0.12, 12.34, 1.5, 0.61, 321, (0.5, 0.4, 0.6), 456, 9, 3) for name in targets
         ]
-        return Bench(5, 64, 3, tuple(speeds), options["beam"])
+        return Bench(5, 64, 3, tuple(speeds))
 
     monkeypatch.setattr("sottovoce.measure.bench.bench", bench)
     return calls
@@ -54,11 +54,4 @@ def test_the_table_fits_a_terminal_of_eighty_columns(command, asked, monkeypatch
 def test_one_document(command, asked):
     told = command("bench", "phone", "--json")
     assert json.loads(told.out)["speeds"][0]["encoder"] == 12.34
-    assert (asked[0][1]["threads"], asked[0][1]["beam"]) == ([1, 2], 1)
-
-
-def test_beams_are_asked_for_and_said(command, asked):
-    assert "greedy" in command("bench", "phone").out
-    told = command("bench", "phone", "--beam", 5)
-    assert asked[1][1]["beam"] == 5
-    assert "tokens, beam 5; medians" in " ".join(told.out.split())
+    assert asked[0][1]["threads"] == [1, 2]

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 import sottovoce
@@ -30,7 +29,6 @@ def test_models_are_timed_in_turn_each_in_its_own_process(toy, tmp_path):
         ({"tokens": 0}, "tokens=0: 1 or more would work"),
         ({"tokens": 5000}, "tokens at most, and 5000 are asked for"),
         ({"seconds": 500}, "noise of 500 s"),
-        ({"beam": 0}, "beam=0: the model chooses among"),
     ],
 )
 def test_what_cannot_be_timed_is_refused_before_a_process_starts(options, message, toy, monkeypatch):
@@ -39,28 +37,10 @@ def test_what_cannot_be_timed_is_refused_before_a_process_starts(options, messag
         sottovoce.bench(toy("whisper"), **options)
 
 
-def test_beams_are_timed_in_every_step_after_the_first(toy, monkeypatch):
-    from sottovoce.engines.torch import TorchEngine
-    from sottovoce.measure.stopwatch import _timed
-
-    fed, recognizer = [], sottovoce.load(toy("whisper"), beam=3)
-    step = TorchEngine.step
-
-    def counted(self, tokens, memory, cache):
-        fed.append(tuple(tokens.shape))
-        return step(self, tokens, memory, cache)
-
-    monkeypatch.setattr(TorchEngine, "step", counted)
-    _timed(recognizer, recognizer.model.features(np.zeros(16_000, np.float32)), 4)
-    assert fed == [(1, 4), (3, 1), (3, 1), (3, 1)]
-    [speed] = sottovoce.bench(toy("whisper"), threads=[1], seconds=1, tokens=4, rounds=1, beam=3).speeds
-    assert speed.token > 0
-
-
 def test_left_out_tokens_are_as_many_as_all_can_write(toy, monkeypatch):
     asked = []
 
-    def worker(target, threads, seconds, tokens, beam):
+    def worker(target, threads, seconds, tokens):
         asked.append(tokens)
         raise KeyboardInterrupt
 

@@ -24,7 +24,6 @@ def bench(
         int | None, typer.Option(help="Written in each round; by default 64, or the longest output of all.")
     ] = None,
     rounds: Annotated[int, typer.Option(help="After one that is not counted.")] = 5,
-    beam: Annotated[int, typer.Option(help="Beams that tokens are written for; 1 is greedy search.")] = 1,
     json: Json = False,
 ) -> None:
     """Time models beside each other, in turn, each in a process of its own; ratios are to the first.
@@ -43,7 +42,6 @@ def bench(
             seconds=seconds,
             tokens=tokens,
             rounds=rounds,
-            beam=beam,
             track=silent if json else track,
         )
     if json:
@@ -72,9 +70,8 @@ def _view(found: Bench) -> RenderableType:
             f"-{speed.differing}/{speed.words}" if speed.differing else "same",
             f"{middle:.2f}\n{least:.2f}-{most:.2f}",
         )
-    search = "greedy" if found.beam == 1 else f"beam {found.beam}"
     notes = (
-        f"noise of {found.seconds:g} s and {found.tokens} tokens, {search}; medians of {found.rounds} rounds in turn; "
+        f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds in turn; "
         "thr: threads; load: with imports; enc, 1st, tok: encoder, first token, each after it; peak MB: with torch; "
         "text: words of a clip of speech that the first target heard and this one did not; time: of a round, over the "
         "first target's in the same round, median and range"

@@ -53,13 +53,12 @@ class Speed:
 
 @dataclass(frozen=True)
 class Bench:
-    """All speeds, and what was asked: seconds of audio, tokens written, rounds, beams."""
+    """All speeds, and what was asked: seconds of audio, tokens written, rounds."""
 
     seconds: float
     tokens: int
     rounds: int
     speeds: tuple[Speed, ...]
-    beam: int = 1
 
     def as_document(self) -> dict[str, Any]:
         """The bench for JSON."""
@@ -73,7 +72,6 @@ def bench(
     seconds: float | None = None,
     tokens: int | None = None,
     rounds: int = 5,
-    beam: int = 1,
     track: Track = silent,
 ) -> Bench:
     """Time models beside each other on noise of `seconds`, each writing `tokens` tokens, whatever is likeliest.
@@ -83,10 +81,8 @@ def bench(
     seconds  of audio; 10, or the shortest window where that is shorter, when left out
     tokens   64, or the longest output of all where that is shorter, when left out
     rounds   after one that is not counted
-    beam     beams that every token after the first is written for, changing places at each; 1 is greedy search
 
-    Raises ValueError for a target that cannot be run, or does not hear that many seconds, write that many tokens or
-    fill that many beams.
+    Raises ValueError for a target that cannot be run, or does not hear that many seconds or write that many tokens.
     """
     listed = [targets] if isinstance(targets, (str, Path)) else list(targets)
     found = [find_target(target) for target in dict.fromkeys(map(str, listed))]
@@ -99,25 +95,18 @@ def bench(
             raise ValueError(f"{name}={value}: 1 or more would work")
     work = seconds if seconds is not None else min(default_workload(target.layout()).seconds for target in found)
     for target in found:
-        target.check_search(None, None, beam)
         target.layout().check_seconds(work, f"noise of {work:g} s")
         if written > (most := target.layout().rules().most_tokens):
             raise ValueError(f"{target.name} writes {most} tokens at most, and {written} are asked for")
     numbers = list(dict.fromkeys(threads))
     told = track(range(len(numbers) * (rounds + 1)), len(numbers) * (rounds + 1), "rounds")
-    speeds = [
-        speed
-        for number in numbers
-        for speed in _in_turn(
-            [_Worker(target, number, work, written, beam) for target in found], islice(told, rounds + 1)
-        )
-    ]
-    return Bench(work, written, rounds, tuple(speeds), beam)
+    speeds = [speed for number in numbers for speed in _in_turn(found, number, work, written, islice(told, rounds + 1))]
+    return Bench(work, written, rounds, tuple(speeds))
 
 
-def _in_turn(idle: Sequence["_Worker"], steps: Iterable[Any]) -> list[Speed]:
+def _in_turn(targets: Sequence[Target], threads: int, seconds: float, tokens: int, steps: Iterable[Any]) -> list[Speed]:
     with ExitStack() as stack:
-        workers = [stack.enter_context(worker) for worker in idle]
+        workers = [stack.enter_context(_Worker(target, threads, seconds, tokens)) for target in targets]
         texts = [str(worker.ask("hear")["text"]) for worker in workers]
         rounds = [[worker.ask("time") for worker in workers] for _ in steps][1:]
     return [
@@ -153,12 +142,12 @@ def _whole(timed: dict[str, float]) -> float:
 class _Worker:
     """A process of sottovoce.measure.stopwatch."""
 
-    def __init__(self, target: Target, threads: int, seconds: float, tokens: int, beam: int) -> None:
-        self.target, self.threads, self.seconds, self.tokens, self.beam = target, threads, seconds, tokens, beam
+    def __init__(self, target: Target, threads: int, seconds: float, tokens: int) -> None:
+        self.target, self.threads, self.seconds, self.tokens = target, threads, seconds, tokens
         self.load = 0.0
 
     def __enter__(self) -> "_Worker":
-        words = [self.target.name, self.threads, self.seconds, self.tokens, self.beam]
+        words = [self.target.name, self.threads, self.seconds, self.tokens]
         command = [sys.executable, "-m", "sottovoce.measure.stopwatch", *map(str, words)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,6 +1,6 @@
 """One model in a process of its own, timed when it is told to: the half of `bench` that runs it.
 
-    python -m sottovoce.measure.stopwatch TARGET THREADS SECONDS TOKENS BEAM
+    python -m sottovoce.measure.stopwatch TARGET THREADS SECONDS TOKENS
 
 A line on standard input is a command, a line of JSON on standard output its answer: "hear" says a clip that comes with
 sottovoce, "time" encodes noise and writes TOKENS tokens, whatever they are. The first line, unasked, is of loading.
@@ -26,12 +26,11 @@ from sottovoce.target import find_target
 
 def main() -> int:
     """Load, then do as told until the input ends."""
-    name, seconds = sys.argv[1], float(sys.argv[3])
-    threads, tokens, beam = (int(sys.argv[i]) for i in (2, 4, 5))
+    name, threads, seconds, tokens = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(threads)
     target = find_target(name)
     started = time.perf_counter()
-    recognizer = target.recognizer(beam=beam)
+    recognizer = target.recognizer()
     _say(load=time.perf_counter() - started, peak_mb=_peak_mb())
     features = recognizer.model.features(_noise(round(seconds * recognizer.model.sampling_rate)))
     for command in sys.stdin:
@@ -49,7 +48,7 @@ def _heard(recognizer: Recognizer) -> str:
 
 @torch.inference_mode()
 def _timed(recognizer: Recognizer, features: Tensor, tokens: int) -> dict[str, float]:
-    """Seconds of the encoder, of the first token after it, and of those that follow, for every beam."""
+    """Seconds of the encoder, of the first token after it, and of those that follow."""
     engine = recognizer.engine
     if isinstance(engine, WholeEngine):
         return _timed_whole(engine, recognizer.rules, features, tokens)
@@ -59,12 +58,7 @@ def _timed(recognizer: Recognizer, features: Tensor, tokens: int) -> dict[str, f
     encoded = time.perf_counter()
     logits, cache = engine.step(prompt, memory, None)
     first = time.perf_counter()
-    beams = recognizer.beam
-    parents = torch.zeros(beams, dtype=torch.int64)
     for _ in range(tokens - 1):
-        if beams > 1:
-            memory, cache = engine.branch(memory, cache, parents)
-            logits, parents = logits[parents], torch.arange(beams).flip(0)
         logits, cache = engine.step(logits.argmax(-1, keepdim=True), memory, cache)
     return {"encoder": encoded - start, "first": first - encoded, "rest": time.perf_counter() - first}
 

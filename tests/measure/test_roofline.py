@@ -73,6 +73,12 @@ def test_an_export_multiplies_its_integers_as_int8_and_reads_a_byte_of_each(eigh
     assert closeness(artifact).token_bytes == floats.token_bytes
 
 
+def test_an_export_of_floats_is_counted_without_its_checkpoint(eight, toy):
+    exported, _ = eight
+    made = replace(exported.exported, source=Source("gone", "0" * 64, (), ()))
+    assert closeness(replace(exported, exported=made)).operations == closeness(find_target(toy("whisper"))).operations
+
+
 def test_an_export_whose_artifact_is_gone_or_another_is_refused(eight):
     exported, artifact = eight
     table = artifact.artifact.folder / "sottovoce.json"

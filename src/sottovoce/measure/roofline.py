@@ -124,10 +124,12 @@ def _work(target: Target) -> _Work:
         name: LayerCost(shape.rows, shape.columns, _FLOAT_BITS, 1.0, 0, 0, _FLOAT_BYTES * shape.rows * shape.columns)
         for name, shape in target.layout().shapes.items()
     }
-    source = _source(target)
+    made = target.exported
+    rounds = made is not None and bool(made.source.recipes) and find_runtime(made.runtime).rounds_activations
+    source = _source(target) if rounds else target
     turns = source.artifact.turns if source.artifact else ()
     floats |= {turn.name: turn_as_cost(turn) for turn in turns}
-    if not (target.exported and find_runtime(target.exported.runtime).rounds_activations):
+    if not rounds:
         return _Work(target, floats, frozenset(), turns)
     # a convolution's integers become floats as the runtime loads; a mask saves no runtime anything
     coded = {entry.name: entry for entry in source.entries() if entry.bits is not None and entry.kind != "conv"}
@@ -136,9 +138,8 @@ def _work(target: Target) -> _Work:
 
 
 def _source(target: Target) -> Target:
-    """What has a table of layers: an export's artifact, or the target itself; an export of floats needs none."""
-    if not (target.exported and target.exported.source.recipes):
-        return target
+    """The artifact of an export, which has its table of layers."""
+    assert target.exported is not None
     made = target.exported.source
     try:
         found = find_target(made.model)

@@ -92,15 +92,17 @@ class Target:
 
     def uncompressed(self) -> SpeechModel:
         """The uncompressed model behind it, opened. Raises ValueError if what has its name now is another."""
-        if self.artifact is None:
-            return self.open()[0]
-        base = self.artifact.base
-        found = find_target(base.model, base.revision)
-        if found.digest != base.digest:
-            raise ValueError(
-                f"{self.name} was made from {base.model}, which has changed since; a teacher has to be the same model"
-            )
-        return found.open()[0]
+        self.check_open("open")
+        return self.before_compression("a teacher has to be the same model").open()[0]
+
+    def before_compression(self, reason: str) -> "Target":
+        """The uncompressed checkpoint behind it. Raises ValueError, with the reason, if its name is another's now."""
+        if not (self.artifact or self.exported):
+            return self
+        found = find_target(self.base.model, self.base.revision)
+        if found.digest != self.base.digest:
+            raise ValueError(f"{self.name} was made from {self.base.model}, which has changed since; {reason}")
+        return found
 
     def recognizer(
         self, language: str | None = None, task: str | None = None, device: str = "cpu", beam: int = 1

@@ -15,7 +15,7 @@ from sottovoce.artifact import companions
 from sottovoce.engines.ctranslate2.accepts import notes, refusals
 from sottovoce.engines.ctranslate2.places import POSITIONS, order, place
 from sottovoce.engines.torch import TorchEngine
-from sottovoce.measure.stopwatch import _timed
+from sottovoce.measure.own import Own, contender
 from sottovoce.recognizer import Recognizer
 from sottovoce.target import find_target
 from tests import toys
@@ -125,10 +125,10 @@ def test_an_export_passes_its_self_test_and_can_be_timed(tmp_path):
     made = sottovoce.export(artifact, to="ctranslate2", output=tmp_path / "out", threads=1)
     assert made.tested.passed
     assert made.tested.allowed == 5
-    recognizer = sottovoce.load(made.folder)
-    timed = _timed(recognizer, recognizer.model.features(np.zeros(16000, np.float32)), 4)
-    assert set(timed) == {"encoder", "first", "rest"}
-    assert min(timed["encoder"], timed["first"]) > 0
+    own = Own(contender(find_target(made.folder)).job(threads=1, seconds=1.0, tokens=4))
+    own.load()
+    timed = own.time()
+    assert min(timed.encoder, timed.first) > 0
 
 
 def test_faster_whisper_opens_the_folder_and_hears_the_same(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """`sottovoce bench`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -10,14 +10,32 @@ from rich.text import Text
 
 from sottovoce.cli.console import show, show_json, stoppable, track
 from sottovoce.cli.options import Json
+from sottovoce.cli.roofline_table import roofline_view
 from sottovoce.measure.bench import Bench
+from sottovoce.measure.roofline import Roofline
 from sottovoce.progress import silent
 
 
 def bench(
     targets: Annotated[
-        list[str], typer.Argument(help="Artifacts, exports, checkpoint folders or hub ids, any number.")
-    ],
+        list[str] | None,
+        typer.Argument(help="Artifacts, exports, checkpoint folders or hub ids, any number.", show_default=False),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Another program beside them, with the first target's uncompressed checkpoint: faster-whisper (int8), "
+            "faster-whisper-best (AVX512, huge pages), transformers, or whisper.cpp=FILE with a ggml file of the same "
+            "model. May be repeated.",
+        ),
+    ] = None,
+    roofline: Annotated[
+        bool,
+        typer.Option(
+            "--roofline", help="The machine's peaks, and how close each target comes; without targets, the peaks alone."
+        ),
+    ] = False,
     threads: Annotated[list[int], typer.Option(help="Threads; may be repeated, each is a run of its own.")] = [1, 2],  # noqa: B006
     seconds: Annotated[float | None, typer.Option(help="Of audio; by default 10, or the shortest window.")] = None,
     tokens: Annotated[
@@ -31,23 +49,32 @@ def bench(
     They hear noise, and write as many tokens as they are told to. Before that all hear one clip of speech, and what a
     model hears otherwise than the first one is in the table.
 
-    Example: sottovoce bench openai/whisper-tiny out/ phone/
+    Example: sottovoce bench openai/whisper-tiny out/ phone/ --peer faster-whisper
     """
+    options: dict[str, Any] = {"threads": threads, "seconds": seconds, "tokens": tokens, "rounds": rounds}
+    options["track"] = silent if json else track
+    with stoppable("nothing was kept"):
+        measured = (_roofline if roofline else _bench)(targets or [], peer or [], options)
+    if json:
+        show_json(measured.as_document())
+    elif isinstance(measured, Bench):
+        show(_view(measured))
+    else:
+        show(roofline_view(measured))
+
+
+def _bench(targets: list[str], peers: list[str], options: dict[str, Any]) -> Bench:
     from sottovoce.measure.bench import bench as run
 
-    with stoppable("nothing was kept"):
-        found = run(
-            targets,
-            threads=threads,
-            seconds=seconds,
-            tokens=tokens,
-            rounds=rounds,
-            track=silent if json else track,
-        )
-    if json:
-        show_json(found.as_document())
-    else:
-        show(_view(found))
+    return run(targets, peers=peers, **options)
+
+
+def _roofline(targets: list[str], peers: list[str], options: dict[str, Any]) -> Roofline:
+    from sottovoce.measure.roofline import roofline as run
+
+    if peers:
+        raise ValueError(f"--roofline is of targets, whose products are counted here; leave --peer {peers[0]} out")
+    return run(targets, **options)
 
 
 def _view(found: Bench) -> RenderableType:
@@ -72,8 +99,8 @@ def _view(found: Bench) -> RenderableType:
         )
     notes = (
         f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds in turn; "
-        "thr: threads; load: with imports; enc, 1st, tok: encoder, first token, each after it; peak MB: with torch; "
-        "text: words of a clip of speech that the first target heard and this one did not; time: of a round, over the "
-        "first target's in the same round, median and range"
+        "thr: threads; load: with imports; enc, 1st, tok: encoder, first token, each after it; peak MB: with torch "
+        "where it runs; text: words of a clip of speech that the first target heard and this one did not; time: of a "
+        "round, over the first target's in the same round, median and range"
     )
     return Group(table, Text(notes, style="dim"))

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sottovoce.artifact import Base
 from sottovoce.engines import find_runtime
-from sottovoce.engines.base import Engine, Runtime, WholeEngine
+from sottovoce.engines.base import Engine, WholeEngine
 from sottovoce.files import sha256
 from sottovoce.models.bounds import Bounds
 from sottovoce.sealed import read_sealed, seal
@@ -133,8 +133,18 @@ def read_exported(folder: str | Path) -> Exported:
     )
 
 
-def check_installed(runtime: Runtime, packages: Iterable[str]) -> dict[str, str]:
-    """The installed versions of some of a runtime's packages.
+class Needing(Protocol):
+    """What needs packages: a runtime, or a peer of `bench`."""
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
+
+    @property
+    def packages(self) -> Mapping[str, str]: ...  # noqa: D102
+
+
+def check_installed(runtime: Needing, packages: Iterable[str]) -> dict[str, str]:
+    """The installed versions of some of the packages that a runtime or a peer needs.
 
     Raises ValueError if one is missing or of a version that was not tested.
     """

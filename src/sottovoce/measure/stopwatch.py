@@ -1,87 +1,51 @@
 """One model in a process of its own, timed when it is told to: the half of `bench` that runs it.
 
-    python -m sottovoce.measure.stopwatch TARGET THREADS SECONDS TOKENS
+    python -m sottovoce.measure.stopwatch JOB
 
-A line on standard input is a command, a line of JSON on standard output its answer: "hear" says a clip that comes with
-sottovoce, "time" encodes noise and writes TOKENS tokens, whatever they are. The first line, unasked, is of loading.
+JOB is a contender.Job in JSON. A line on standard input is a command, a line of JSON on standard output its answer:
+"hear CLIP" says the text of an audio file, "time" encodes noise and writes tokens. The first line, unasked, is of
+loading.
 """
 
 import json
 import resource
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from sottovoce.engines.base import WholeEngine
-from sottovoce.exporting.selftest import fitting_speech
-from sottovoce.models.decoding import DecodingRules
-from sottovoce.recognizer import Recognizer
-from sottovoce.target import find_target
+from sottovoce.measure.contender import Job, Timed
 
 
 def main() -> int:
     """Load, then do as told until the input ends."""
-    name, threads, seconds, tokens = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    torch.set_num_threads(threads)
-    target = find_target(name)
+    job = Job(**json.loads(sys.argv[1]))
+    module, own = job.runs.split(":")
+    timed: Timed = getattr(import_module(module), own)(job)
     started = time.perf_counter()
-    recognizer = target.recognizer()
-    _say(load=time.perf_counter() - started, peak_mb=_peak_mb())
-    features = recognizer.model.features(_noise(round(seconds * recognizer.model.sampling_rate)))
-    for command in sys.stdin:
-        if command.strip() == "hear":
-            _say(text=_heard(recognizer), peak_mb=_peak_mb())
+    timed.load()
+    _say(load=time.perf_counter() - started)
+    for line in sys.stdin:
+        command, _, clip = line.rstrip("\n").partition(" ")
+        if command == "hear":
+            _say(text=timed.hear(clip))
         else:
-            _say(**_timed(recognizer, features, tokens), peak_mb=_peak_mb())
+            _say(**asdict(timed.time()), peak_mb=peak_mb())
     return 0
 
 
-def _heard(recognizer: Recognizer) -> str:
-    clips = fitting_speech(recognizer.model)
-    return str(recognizer.transcribe(clips[0].audio)) if clips else ""
+def peak_mb() -> float:
+    """The most memory that this process has held, in MB.
 
-
-@torch.inference_mode()
-def _timed(recognizer: Recognizer, features: Tensor, tokens: int) -> dict[str, float]:
-    """Seconds of the encoder, of the first token after it, and of those that follow."""
-    engine = recognizer.engine
-    if isinstance(engine, WholeEngine):
-        return _timed_whole(engine, recognizer.rules, features, tokens)
-    prompt = torch.tensor([[token or 0 for token in recognizer.rules.prompt]])
-    start = time.perf_counter()
-    memory = engine.encode([features])
-    encoded = time.perf_counter()
-    logits, cache = engine.step(prompt, memory, None)
-    first = time.perf_counter()
-    for _ in range(tokens - 1):
-        logits, cache = engine.step(logits.argmax(-1, keepdim=True), memory, cache)
-    return {"encoder": encoded - start, "first": first - encoded, "rest": time.perf_counter() - first}
-
-
-def _timed_whole(engine: WholeEngine, rules: DecodingRules, features: Tensor, tokens: int) -> dict[str, float]:
-    """The same of an engine that does not stop between tokens: those that follow are what all take more than one."""
-    endless = replace(rules, suppressed=(*rules.suppressed, *rules.end))
-    start = time.perf_counter()
-    memory = engine.encode([features])
-    encoded = time.perf_counter()
-    engine.decode(memory, replace(endless, most_tokens=1))
-    first = time.perf_counter()
-    engine.decode(memory, replace(endless, most_tokens=tokens))
-    whole = time.perf_counter() - first
-    return {"encoder": encoded - start, "first": first - encoded, "rest": max(0.0, whole - (first - encoded))}
-
-
-def _noise(samples: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    Linux counts in ru_maxrss what the parent held when it started this process, so its own status is read instead.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        [peak] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(peak.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
 
 
 def _say(**answer: Any) -> None:

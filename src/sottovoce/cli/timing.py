@@ -58,7 +58,7 @@ def bench(
     if json:
         show_json(measured.as_document())
     elif isinstance(measured, Bench):
-        show(_view(measured))
+        show(view(measured))
     else:
         show(roofline_view(measured))
 
@@ -77,7 +77,8 @@ def _roofline(targets: list[str], peers: list[str], options: dict[str, Any]) -> 
     return run(targets, **options)
 
 
-def _view(found: Bench) -> RenderableType:
+def view(found: Bench) -> RenderableType:
+    """A line for each model and number of threads, and what the columns are."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("target", overflow="fold", min_width=8)
     for title in ("thr", "MB", "load s", "enc ms", "1st ms", "tok ms", "RTFx", "peak MB", "text", "time"):

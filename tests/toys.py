@@ -86,6 +86,7 @@ def write_whisper(
     english_only: bool = False,
     mels: int = 80,
     d_model: int = 32,
+    ffn_dim: int = 64,
     encoder_layers: int = 2,
     decoder_layers: int = 2,
 ) -> Path:
@@ -104,8 +105,8 @@ def write_whisper(
         decoder_layers=decoder_layers,
         encoder_attention_heads=2,
         decoder_attention_heads=2,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
+        encoder_ffn_dim=ffn_dim,
+        decoder_ffn_dim=ffn_dim,
         max_source_positions=50 * WINDOW_SECONDS,
         max_target_positions=32,
         tie_word_embeddings=tied,

@@ -7,7 +7,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from sottovoce.engines.executorch.attention import attend_many, attend_one
 from sottovoce.engines.executorch.layers import IntegerEmbedding, IntegerLinear
 from sottovoce.engines.executorch.lower import check_products
-from sottovoce.engines.executorch.runner import token_bytes
+from sottovoce.engines.pieces import token_bytes
 from sottovoce.input_path import InputPath
 from sottovoce.numbers.grid import Grid, round_to_grid
 from sottovoce.target import find_target

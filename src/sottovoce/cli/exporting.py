@@ -18,8 +18,9 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="executorch; onnx; ctranslate2 (Whisper, for faster-whisper); compressed-tensors (packed integers, "
-            "for transformers and vLLM); or safetensors (dense, what transformers itself loads)."
+            help="executorch; onnx; ctranslate2 (Whisper, for faster-whisper); ggml (Whisper, for whisper.cpp); "
+            "compressed-tensors (packed integers, for transformers and vLLM); or safetensors (dense, what transformers "
+            "itself loads)."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],

@@ -14,6 +14,7 @@ RUNTIMES = {
     "executorch": "sottovoce.engines.executorch.runtime:ExecuTorch",
     "compressed-tensors": "sottovoce.engines.compressed_tensors.runtime:CompressedTensors",
     "ctranslate2": "sottovoce.engines.ctranslate2.runtime:CTranslate2",
+    "ggml": "sottovoce.engines.ggml.runtime:Ggml",
     "onnx": "sottovoce.engines.onnx.runtime:OnnxRuntime",
 }
 

@@ -39,8 +39,8 @@ def export(
     """Write a model for a runtime at `output`, with the integers that its artifact holds, and test it there.
 
     model    an artifact, or an uncompressed checkpoint
-    to       the runtime: "executorch", "onnx", "ctranslate2" for faster-whisper, "compressed-tensors" for transformers
-             and vLLM, or "safetensors" for all that loads transformers' checkpoints
+    to       the runtime: "executorch", "onnx", "ctranslate2" for faster-whisper, "ggml" for whisper.cpp,
+             "compressed-tensors" for transformers and vLLM, or "safetensors" for all that loads transformers' folders
     allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
              computed in float, and 5 where the runtime rounds activations
     seconds  of audio at most: the window of a model that has one, which then costs less; memory for so much where the

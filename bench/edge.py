@@ -6,6 +6,7 @@ Random weights, which cost what trained ones do. All is made once, in build/edge
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import sottovoce
@@ -44,7 +45,9 @@ def main() -> int:
             targets = [made(model, to, bits, seconds) for bits in asked.bits for to in asked.to]
             peers = asked.peers if model in WHISPER else []
             options = {"threads": asked.threads, "seconds": seconds, "tokens": 64, "rounds": asked.rounds}
-            show(view(bench(targets, peers=peers, track=track, **options)))
+            found = bench(targets, peers=peers, track=track, **options)
+            named = [replace(speed, target=Path(speed.target).name) for speed in found.speeds]
+            show(view(replace(found, speeds=tuple(named))))
     return 0
 
 

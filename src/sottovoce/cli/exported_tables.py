@@ -22,7 +22,9 @@ def exported_view(exported: Exported) -> RenderableType:
     for name in runtime.files:
         table.add_row(escape(name), f"{(exported.folder / name).stat().st_size / 1e6:.2f}")
     table.add_row(f"all, for {runtime.title} ({packages})", f"{exported.bytes / 1e6:.2f}")
-    notes = [Text(f"note: {note}", style="dim") for note in exported.notes]
+    most = exported.bounds.most_seconds if exported.bounds else None
+    told = [f"hears clips of {most:g} s at most"] if most else []
+    notes = [Text(note, style="dim") for note in (*told, *(f"note: {note}" for note in exported.notes))]
     return Group(table, *notes, *([_told(exported.tested)] if exported.tested else []))
 
 

@@ -1,4 +1,4 @@
-"""What happens to inputs and caches at run time, for which a runtime that only multiplies by weights has no place."""
+"""What a layer is made of, or what happens to it at run time, for which runtimes have no place."""
 
 from collections.abc import Iterable
 
@@ -15,3 +15,22 @@ def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) ->
         elif entry.output is not None:
             found[entry.name] = "the cache is kept in float (kv_cache)"
     return found
+
+
+def without_operator(entry: Entry) -> str | None:
+    """Why a runtime of plain grids, which rounds activations to 8 bits by its own rule, cannot hold a layer."""
+    if entry.palette is not None:
+        return "a table of values (palettize) has no operator"
+    if entry.outliers:
+        return "outliers in place (spqr, palettize) have no operator"
+    if entry.output is not None:
+        return "the cache is kept in float (kv_cache has no operator)"
+    if entry.input is not None and entry.input.rounding is not None:
+        rounding = entry.input.rounding
+        if rounding.threshold is not None:
+            return "columns that stay float at run time (llm_int8) have no operator"
+        if rounding.bits != 8 or rounding.per != "token":
+            return f"inputs are rounded at run time to 8 bits, by a rule of the runtime, not as {rounding.text}"
+        if entry.bits is None:
+            return "inputs are rounded where the weight is integers, which it is not"
+    return None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from sottovoce.engines.onnx.blocks import block_size
+from sottovoce.engines.run_time import without_operator
 from sottovoce.numbers.grid import Grid
 from sottovoce.table import Entry
 
@@ -29,20 +30,8 @@ def notes(entries: Iterable[Entry]) -> list[str]:
 
 
 def _reason(entry: Entry) -> str | None:
-    if entry.palette is not None:
-        return "a table of values (palettize) has no operator"
-    if entry.outliers:
-        return "outliers in place (spqr, palettize) have no operator"
-    if entry.output is not None:
-        return "the cache is kept in float (kv_cache has no operator)"
-    if entry.input is not None and entry.input.rounding is not None:
-        rounding = entry.input.rounding
-        if rounding.threshold is not None:
-            return "columns that stay float at run time (llm_int8) have no operator"
-        if rounding.bits != 8 or rounding.per != "token":
-            return f"inputs are rounded at run time to 8 bits, found here, not as {rounding.text}"
-        if entry.bits is None:
-            return "inputs are rounded where the weight is integers, which it is not"
+    if reason := without_operator(entry):
+        return reason
     if entry.bits is None:
         return None
     if entry.mask is not None and (entry.zero == "fractional" or entry.zero_bits is not None):

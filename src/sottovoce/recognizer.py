@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from sottovoce.engines.base import Engine, WholeEngine
+from sottovoce.engines.threads import search_threads
 from sottovoce.engines.torch import TorchEngine
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import Decoded, DecodingRules
@@ -71,6 +72,10 @@ class Recognizer:
 
     def decode(self, features: Sequence[Tensor]) -> list[Decoded]:
         """One batch of features, each (1, ...), to the tokens chosen for each clip."""
+        with search_threads(self.engine):
+            return self._decode(features)
+
+    def _decode(self, features: Sequence[Tensor]) -> list[Decoded]:
         engine = self.engine
         if isinstance(engine, WholeEngine):
             whole = self._batches(features, max(1, len(features)))

@@ -38,6 +38,10 @@ class Engine(Protocol):
     def together(self) -> int | None:
         """How many clips it takes at once; any number if None."""
 
+    @property
+    def own_threads(self) -> bool:
+        """Whether it computes in threads of its own, and not in torch's."""
+
     def encode(self, features: Sequence[Tensor]) -> Any:
         """Features of some clips, each (1, ...), to their Memory."""
 
@@ -71,6 +75,7 @@ class WholeEngine(ABC):
     """Something that runs an encoder and searches on its own, because it gives no logits away."""
 
     together: int | None
+    own_threads = True
 
     @abstractmethod
     def encode(self, features: Sequence[Tensor]) -> Any:

@@ -18,6 +18,7 @@ class ReplayEngine(ABC):
     """Both of an Engine's verbs around a program that is fed tokens at places, one clip at a time."""
 
     together = 1
+    own_threads = True
 
     def __init__(self) -> None:
         self._heard: Any = None  # the memory whose tokens the program holds

@@ -14,6 +14,7 @@ class TorchEngine:
     """Runs a SpeechModel where its module lies."""
 
     together = None
+    own_threads = False
 
     def __init__(self, model: SpeechModel) -> None:
         self.model = model

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.engines.base import WholeEngine
+from sottovoce.engines.threads import search_threads
 from sottovoce.measure.contender import Contender, Job, Times
 from sottovoce.recognizer import Recognizer
 from sottovoce.target import Target, find_target
@@ -33,6 +34,10 @@ class Own:
     @torch.inference_mode()
     def time(self) -> Times:
         """Features are made before."""
+        with search_threads(self.recognizer.engine):
+            return self._time()
+
+    def _time(self) -> Times:
         engine, features = self.recognizer.engine, self._features
         if isinstance(engine, WholeEngine):
             return self._whole(engine, features)

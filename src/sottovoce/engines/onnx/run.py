@@ -35,6 +35,7 @@ class OnnxEngine:
     """Runs an exported folder. threads: of one operator; as many as torch uses if None."""
 
     together = 1
+    own_threads = True
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         import onnxruntime

@@ -31,6 +31,20 @@ class Memory(Protocol):
         """Where the decoder's tokens should lie."""
 
 
+class OneClip:
+    """A Memory of one clip on the CPU; what it holds is a runtime's own affair."""
+
+    @property
+    def count(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+
 class Engine(Protocol):
     """Something that runs an encoder and a decoder."""
 

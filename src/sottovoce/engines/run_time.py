@@ -19,10 +19,8 @@ def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) ->
 
 def without_operator(entry: Entry) -> str | None:
     """Why a runtime of plain grids, which rounds activations to 8 bits by its own rule, cannot hold a layer."""
-    if entry.palette is not None:
-        return "a table of values (palettize) has no operator"
-    if entry.outliers:
-        return "outliers in place (spqr, palettize) have no operator"
+    if reason := no_levels(entry):
+        return reason
     if entry.output is not None:
         return "the cache is kept in float (kv_cache has no operator)"
     if entry.input is not None and entry.input.rounding is not None:
@@ -33,4 +31,20 @@ def without_operator(entry: Entry) -> str | None:
             return f"inputs are rounded at run time to 8 bits, by a rule of the runtime, not as {rounding.text}"
         if entry.bits is None:
             return "inputs are rounded where the weight is integers, which it is not"
+    return None
+
+
+def beside_integers(entry: Entry) -> str | None:
+    """Why a format that has integers and nothing beside them cannot hold a layer."""
+    if entry.rank is not None and entry.bits is not None:
+        return "a low-rank term (low_rank, lora) cannot be said beside integers"
+    return no_levels(entry)
+
+
+def no_levels(entry: Entry) -> str | None:
+    """Why a layer's codes are no levels of a grid, all of them."""
+    if entry.palette is not None:
+        return "codes name places in a table of values (palettize), not levels"
+    if entry.outliers:
+        return "outliers in place (spqr, palettize) cannot be said beside integers"
     return None

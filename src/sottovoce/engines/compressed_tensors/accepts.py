@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sottovoce.engines.run_time import changed_at_run_time
+from sottovoce.engines.run_time import beside_integers, changed_at_run_time
 from sottovoce.path_table import TurnEntry
 from sottovoce.table import Entry
 
@@ -43,12 +43,8 @@ def is_packed(entry: Entry) -> bool:
 def _reason(entry: Entry) -> str | None:
     if not is_packed(entry):
         return None
-    if entry.palette is not None:
-        return "codes name places in a table of values (palettize), not levels"
-    if entry.outliers:
-        return "outliers in place (spqr) cannot be said beside integers"
-    if entry.rank is not None:
-        return "a low-rank term (low_rank, lora) cannot be said beside integers"
+    if reason := beside_integers(entry):
+        return reason
     if entry.zero == "fractional":
         return "its zeros lie between levels (hqq without round_zero, spqr)"
     return None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sottovoce.engines.ctranslate2.places import POSITIONS, place
-from sottovoce.engines.run_time import changed_at_run_time
+from sottovoce.engines.run_time import beside_integers, changed_at_run_time
 from sottovoce.path_table import TurnEntry
 from sottovoce.table import Entry
 
@@ -60,12 +60,8 @@ def _reason(entry: Entry, coded: bool) -> str | None:
         return None
     if entry.bits is None:
         return "it is float beside integers: CTranslate2 would round it as it loads; 8 bits for all, or for none"
-    if entry.palette is not None:
-        return "codes name places in a table of values (palettize), not levels"
-    if entry.outliers:
-        return "outliers in place (spqr) cannot be said beside integers"
-    if entry.rank is not None:
-        return "a low-rank term (low_rank, lora) cannot be said beside integers"
+    if reason := beside_integers(entry):
+        return reason
     if not entry.symmetric:
         return "its zero is not the middle level; symmetric: true would work"
     if isinstance(entry.group_size, int):

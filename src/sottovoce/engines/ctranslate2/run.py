@@ -10,26 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sottovoce.engines.base import WholeEngine
+from sottovoce.engines.base import OneClip, WholeEngine
 from sottovoce.engines.ctranslate2.write import VOCABULARY
 from sottovoce.models.decoding import Decoded, DecodingRules
 
 
 @dataclass(frozen=True)
-class States:
+class States(OneClip):
     """An encoder's output for one clip, in CTranslate2's own memory."""
 
     held: Any
-
-    @property
-    def count(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def device(self) -> torch.device:
-        """The CPU."""
-        return torch.device("cpu")
 
 
 class CTranslate2Engine(WholeEngine):

@@ -11,25 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sottovoce.engines.base import OneClip
 from sottovoce.engines.executorch.write import DECODER, ENCODER, PROGRAM
 from sottovoce.engines.replay import Fed, ReplayEngine
 
 
 @dataclass(frozen=True, eq=False)
-class Cross:
+class Cross(OneClip):
     """Keys and values of one clip for every cross-attention."""
 
     values: Sequence[Tensor]
-
-    @property
-    def count(self) -> int:
-        """Clips."""
-        return 1
-
-    @property
-    def device(self) -> torch.device:
-        """Where tokens come from."""
-        return torch.device("cpu")
 
 
 class ExecuTorchEngine(ReplayEngine):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sottovoce.engines.ggml.blocks import BLOCK, BLOCK_TYPES, BlockType, smallest
 from sottovoce.engines.ggml.names import POSITIONS, name_of
-from sottovoce.engines.run_time import changed_at_run_time
+from sottovoce.engines.run_time import beside_integers, changed_at_run_time
 from sottovoce.path_table import TurnEntry
 from sottovoce.table import Entry
 
@@ -102,12 +102,8 @@ def _other_width(entry: Entry) -> str | None:
 
 def _no_blocks(entry: Entry) -> str | None:
     """Why no blocks hold such a weight."""
-    if entry.palette is not None:
-        return "codes name places in a table of values (palettize), not levels"
-    if entry.outliers:
-        return "outliers in place (spqr) cannot be said beside integers"
-    if entry.rank is not None:
-        return "a low-rank term (low_rank, lora) cannot be said beside integers"
+    if reason := beside_integers(entry):
+        return reason
     if entry.zero == "fractional" or entry.scale_bits is not None:
         return "a zero between levels, or scales that are rounded themselves, fit no block"
     if entry.scale_dtype != "float16":

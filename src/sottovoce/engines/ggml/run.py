@@ -10,26 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sottovoce.engines.base import OneClip
 from sottovoce.engines.ggml.library import library
 from sottovoce.engines.ggml.write import MODEL
 from sottovoce.engines.replay import Fed, ReplayEngine
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class Heard(OneClip):
     """One clip's features (1, mels, frames); what the encoder makes of them lies in whisper.cpp's memory."""
 
     features: Tensor
-
-    @property
-    def count(self) -> int:
-        """Clips."""
-        return 1
-
-    @property
-    def device(self) -> torch.device:
-        """Where tokens come from."""
-        return torch.device("cpu")
 
 
 class GgmlEngine(ReplayEngine):

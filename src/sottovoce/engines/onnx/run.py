@@ -9,26 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sottovoce.engines.base import OneClip
 from sottovoce.engines.onnx.write import DECODER, ENCODER
 
 Values = dict[str, Any]  # a graph's inputs or outputs by name, in ONNX Runtime's memory
 
 
 @dataclass(frozen=True)
-class Cross:
+class Cross(OneClip):
     """Keys and values of one clip for every cross-attention, under the decoder's names for them."""
 
     values: Values
-
-    @property
-    def count(self) -> int:
-        """Clips."""
-        return 1
-
-    @property
-    def device(self) -> torch.device:
-        """Where tokens come from."""
-        return torch.device("cpu")
 
 
 class OnnxEngine:

@@ -48,7 +48,7 @@ def logits(engine, features, tokens):
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("name", ["whisper untied", "moonshine"])
+@pytest.mark.parametrize("name", ["whisper untied", pytest.param("moonshine", marks=pytest.mark.slow)])
 def test_a_float_model_says_the_same_token_for_token(name, toy, clips, tmp_path):
     target = find_target(toy(name))
     model, layers = target.open()

@@ -43,7 +43,7 @@ def main() -> int:
     for model in asked.models:
         for seconds in asked.seconds:
             targets = [made(model, to, bits, seconds) for bits in asked.bits for to in asked.to]
-            peers = asked.peers if model in WHISPER else []
+            peers = [peer for peer in asked.peers if model in WHISPER or peer == "transformers"]
             options = {"threads": asked.threads, "seconds": seconds, "tokens": 64, "rounds": asked.rounds}
             found = bench(targets, peers=peers, track=track, **options)
             named = [replace(speed, target=Path(speed.target).name) for speed in found.speeds]

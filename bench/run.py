@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from tests.toys import whisper_tiny_sized
+from tests.toys import whisper_sized
 
 HERE = Path("build/bench")
 WORST = {
@@ -53,7 +53,7 @@ def write_inputs(clips: int) -> None:
     """A random model of whisper-tiny's size that writes 60 tokens, and clips of noise."""
     if not (HERE / "whisper-tiny" / "config.json").exists():
         shutil.rmtree(HERE, ignore_errors=True)
-        whisper_tiny_sized(HERE / "whisper-tiny")
+        whisper_sized(HERE / "whisper-tiny")
         path = HERE / "whisper-tiny" / "generation_config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "max_length": 64}))
     rng = np.random.default_rng(0)

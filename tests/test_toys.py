@@ -130,7 +130,7 @@ def test_speech_is_what_its_manifest_says(tmp_path):
 
 
 def test_the_tiny_sized_whisper_has_the_sizes_of_whisper_tiny(tmp_path, clips):
-    folder = toys.whisper_tiny_sized(tmp_path / "tiny")
+    folder = toys.whisper_sized(tmp_path / "tiny")
     model, processor = open_toy(folder)
     assert sum(w.numel() for w in model.parameters()) == 37_760_640
     assert processor.batch_decode([[40, 5_000, 51_864]]) == [processor.batch_decode([[40]])[0]]

@@ -115,8 +115,8 @@ def write_whisper(
     return save_whisper(folder, config, generation, tokenizer, WINDOW_SECONDS, seed)
 
 
-def whisper_tiny_sized(folder: str | Path, seed: int = 0) -> Path:
-    """A random Whisper of whisper-tiny's true sizes, to be timed, not read.
+def whisper_sized(folder: str | Path, *, width: int = 384, layers: int = 4, heads: int = 6, seed: int = 0) -> Path:
+    """A random Whisper of a released one's true sizes, whisper-tiny's if nothing is said, to be timed, not read.
 
     The toy tokenizer stays (with the timestamps of 30 s): ids beyond it decode to nothing.
     """
@@ -125,18 +125,18 @@ def whisper_tiny_sized(folder: str | Path, seed: int = 0) -> Path:
         tokenizer,
         vocab_size=51_865,
         num_mel_bins=80,
-        d_model=384,
-        encoder_layers=4,
-        decoder_layers=4,
-        encoder_attention_heads=6,
-        decoder_attention_heads=6,
-        encoder_ffn_dim=1536,
-        decoder_ffn_dim=1536,
+        d_model=width,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
         max_source_positions=1500,
         max_target_positions=448,
         tie_word_embeddings=True,
     )
-    generation = whisper_generation(tokenizer, decoder_layers=4, english_only=False, max_length=448)
+    generation = whisper_generation(tokenizer, decoder_layers=layers, english_only=False, max_length=448)
     return save_whisper(folder, config, generation, tokenizer, 30, seed)
 
 
@@ -166,11 +166,18 @@ def write_moonshine(
         pad_token_id=2,
         tie_word_embeddings=tied,
     )
+    return save_moonshine(folder, config, tokenizer, max_length=24, seed=seed)
+
+
+def save_moonshine(
+    folder: str | Path, config: MoonshineConfig, tokenizer: PreTrainedTokenizerFast, *, max_length: int, seed: int
+) -> Path:
+    """A random Moonshine of that config with all that a checkpoint has beside its weights."""
     with torch.random.fork_rng(devices=[]):
         model = MoonshineForConditionalGeneration(config)
     fill_with_noise(model, row_scale(tokenizer, config.vocab_size), seed)
     model.generation_config = GenerationConfig(
-        bos_token_id=1, decoder_start_token_id=1, eos_token_id=2, pad_token_id=2, max_length=24
+        bos_token_id=1, decoder_start_token_id=1, eos_token_id=2, pad_token_id=2, max_length=max_length
     )
     features = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True)
     return save(folder, model, Wav2Vec2Processor(features, tokenizer))

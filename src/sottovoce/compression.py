@@ -69,7 +69,8 @@ def compress(
     layout = target.layout()
     existing = {entry.name: _written(entry) for entry in target.artifact.entries} if target.artifact else {}
     selection = select(chosen, layout, existing)
-    check_target(selection, target.entries(), layout.components)
+    if chosen.target is not None:
+        check_target(chosen.target, selection, target.entries(), layout.components)
     corpus = None
     if not isinstance(data, Calibration):
         corpus = _calibration_corpus(chosen, data, limit, seed, layout)

@@ -39,11 +39,11 @@ def _behind(step: Step, entry: Entry) -> Entry:
     )
 
 
-def check_target(selection: Selection, entries: Iterable[Entry], components: Mapping[str, frozenset[str]]) -> None:
-    """Raise ValueError, layer by layer, if the runtime that is the recipe's target could not hold what it leaves."""
-    if selection.recipe.target is None:
-        return
-    runtime = find_runtime(selection.recipe.target)
+def check_target(
+    to: str, selection: Selection, entries: Iterable[Entry], components: Mapping[str, frozenset[str]]
+) -> None:
+    """Raise ValueError, layer by layer, if the runtime `to` could not hold what the recipe leaves."""
+    runtime = find_runtime(to)
     refused = runtime.refusals(expected_entries(selection, entries, components), ())
     told = table_of(refused)
     if refused:

@@ -1,6 +1,6 @@
 """What a layer is made of, or what happens to it at run time, for which runtimes have no place."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sottovoce.path_table import TurnEntry
 from sottovoce.table import Entry
@@ -48,3 +48,15 @@ def no_levels(entry: Entry) -> str | None:
     if entry.outliers:
         return "outliers in place (spqr, palettize) cannot be said beside integers"
     return None
+
+
+def kept_otherwise(entries: Iterable[Entry], coded: Iterable[Entry], widths: Sequence[int]) -> list[str]:
+    """Notes on masks, and on codes of `coded` that a format keeps in the next of its `widths`."""
+    told = []
+    if any(entry.mask for entry in entries):
+        told.append("a mask is kept as zeros: it takes no fewer bytes and no less time")
+    if odd := sorted({entry.bits for entry in coded if entry.bits not in widths}, key=lambda bits: bits or 0):
+        named = [str(width) for width in widths]
+        into = f"the next of {', '.join(named[:-1])} and {named[-1]} bits" if named[1:] else named[0]
+        told.append(f"codes of {', '.join(map(str, odd))} bits are kept in {into}")
+    return told

@@ -15,6 +15,7 @@ from sottovoce.files import check_replaceable, new_folder
 from sottovoce.models.window import shorten, shorten_files, window_frames
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
+from sottovoce.table import Entry
 from sottovoce.target import Target, find_target
 
 SHORTENED = "the window is shorter than the one that the model was trained on, and it may hear otherwise: evaluate it"
@@ -64,8 +65,7 @@ def export(
     _check_held(target, runtime.title, runtime.refusals(entries, turns))
     versions = check_installed(runtime, runtime.packages)
     if allowed is None:
-        rounded = runtime.rounds_activations and any(entry.bits is not None for entry in entries)
-        allowed = selftest.ALLOWED if rounded else 0.0
+        allowed = _usually_allowed(runtime, entries)
     with new_folder(output) as folder:
         opened, layers = target.open()
         if shortened := seconds is not None and opened.most_seconds is not None:
@@ -88,6 +88,12 @@ def export(
             f"from what {target.name} hears, and {tested.allowed:g} % may"
         )
     return made
+
+
+def _usually_allowed(runtime: Runtime, entries: Sequence[Entry]) -> float:
+    """Percent of the self-test's words: none where all is computed in float."""
+    rounded = runtime.rounds_activations and any(entry.bits is not None for entry in entries)
+    return selftest.ALLOWED if rounded else 0.0
 
 
 def _options(runtime: Runtime, target: Target, seconds: float | None, portable: Sequence[str]) -> WriteOptions:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sottovoce.engines.ctranslate2.places import POSITIONS, place
-from sottovoce.engines.run_time import beside_integers, changed_at_run_time
+from sottovoce.engines.run_time import beside_integers, changed_at_run_time, kept_otherwise
 from sottovoce.path_table import TurnEntry
 from sottovoce.table import Entry
 
@@ -27,10 +27,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     if tables := [entry for entry in entries if not _multiplied(entry) and entry.bits is not None]:
         now, then = sum(_FLOAT_BYTES * entry.weights for entry in tables), sum(entry.bytes for entry in tables)
         told.append(f"tables of positions are written as floats: {now / 1e6:.2f} MB, in the artifact {then / 1e6:.2f}")
-    if any(entry.mask for entry in entries):
-        told.append("a mask is kept as zeros: it takes no fewer bytes and no less time")
-    if odd := sorted({entry.bits for entry in coded if entry.bits != 8}, key=lambda bits: bits or 0):
-        told.append(f"codes of {', '.join(map(str, odd))} bits are kept in 8")
+    told += kept_otherwise(entries, coded, (8,))
     for frames in (entry.rows for entry in entries if entry.name == "encoder.embed_positions"):
         if frames != _USUAL_FRAMES:
             told.append(

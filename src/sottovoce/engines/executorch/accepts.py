@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from sottovoce.engines.executorch.layers import BLOCK, SMALL_BITS
-from sottovoce.engines.run_time import without_operator
+from sottovoce.engines.run_time import kept_otherwise, without_operator
 from sottovoce.table import Entry
 
 
@@ -25,10 +25,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     told = []
     if any(entry.kind == "linear" for entry in coded):
         told.append("what a layer of integers reads is rounded to 8 bits, each vector by itself, by XNNPACK's own rule")
-    if any(entry.mask for entry in entries):
-        told.append("a mask is kept as zeros: it takes no fewer bytes and no less time")
-    if odd := sorted({entry.bits for entry in coded if entry.bits not in (SMALL_BITS, 8)}, key=lambda bits: bits or 0):
-        told.append(f"codes of {', '.join(map(str, odd))} bits are kept in the next of 4 and 8 bits")
+    told += kept_otherwise(entries, coded, (SMALL_BITS, 8))
     if any(entry.kind == "conv" for entry in coded):
         told.append("convolutions are kept as float32: XNNPACK has no product of integers for them")
     if any(entry.dtype in ("float16", "bfloat16") for entry in entries):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from sottovoce.engines.onnx.blocks import block_size
-from sottovoce.engines.run_time import without_operator
+from sottovoce.engines.run_time import kept_otherwise, without_operator
 from sottovoce.numbers.grid import Grid
 from sottovoce.table import Entry
 
@@ -20,10 +20,7 @@ def notes(entries: Iterable[Entry]) -> list[str]:
     told = []
     if coded:
         told.append("what a layer of integers reads is rounded to 8 bits at run time, by ONNX Runtime's own rule")
-    if any(entry.mask for entry in found):
-        told.append("a mask is kept as zeros: it takes no fewer bytes and no less time")
-    if odd := sorted({entry.bits for entry in coded if entry.bits not in (2, 4, 8)}, key=lambda bits: bits or 0):
-        told.append(f"codes of {', '.join(map(str, odd))} bits are kept in the next of 2, 4 and 8 bits")
+    told += kept_otherwise(found, coded, (2, 4, 8))
     if any(entry.zero == "fractional" for entry in coded):
         told.append("zeros between levels take ONNX Runtime's slow path, which multiplies in float")
     return told

@@ -41,7 +41,7 @@ def copied(tmp_path):
     for name in ("encoder.onnx", "decoder.onnx", "selftest/0001.ogg"):
         (folder / name).write_bytes(bytes(range(256)) * 4)
     source = Source("out", target.digest, (), ())
-    versions = {"onnxruntime": "1.31.0"}
+    versions = {"onnxruntime": "1.32.0"}
     return Exported(folder, "onnx", target.base, source, (), versions, {}, SelfTest(10, 0, 5, 8, 8)).write().folder
 
 
@@ -190,7 +190,7 @@ def test_what_a_runtime_cannot_open_is_told_in_one_sentence(copied):
 def test_a_runtime_of_another_version_is_refused_by_name(copied, monkeypatch):
     monkeypatch.setattr("sottovoce.exporting.folder.version", lambda name: "1.29.0")
     with pytest.raises(
-        ValueError, match=r'tested with onnxruntime 1.31 and finds 1.29.0; pip install "onnxruntime==1.31'
+        ValueError, match=r'tested with onnxruntime 1.32 and finds 1.29.0; pip install "onnxruntime==1.32'
     ):
         read_exported(copied).open()
 

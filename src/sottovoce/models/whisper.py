@@ -73,12 +73,12 @@ class Whisper(SpeechModel):
         decoder = self.module.model.decoder
         looked_up = decoder.embed_tokens(tokens)
         places = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        hidden = looked_up + decoder.embed_positions(tokens, past_key_values_length=0, position_ids=places)
+        hidden = looked_up + decoder.embed_positions(tokens, position_ids=places)
         context.block["attention_mask"] = create_causal_mask(
             config=decoder.config,
             inputs_embeds=looked_up,
             attention_mask=None,
-            past_key_values=None,
+            cache=None,
             position_ids=places,
         )
         return hidden
@@ -94,7 +94,7 @@ class Whisper(SpeechModel):
                 context.block["attention_mask"],
                 context.memory,
                 encoder_attention_mask=None,
-                past_key_values=self.cache(),
+                cache=self.cache(),
                 use_cache=False,
             )
 

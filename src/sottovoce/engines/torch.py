@@ -30,9 +30,9 @@ class TorchEngine:
         module = self.model.module
         held = self.model.cache() if cache is None else cache
         out = module.model.decoder(
-            input_ids=tokens, cache=held, use_cache=True, **self.model.decoder_keywords(memory)
+            input_ids=tokens, past_key_values=held, use_cache=True, **self.model.decoder_keywords(memory)
         )
-        return module.proj_out(out.last_hidden_state[:, -1]), out.cache
+        return module.proj_out(out.last_hidden_state[:, -1]), out.past_key_values
 
     @torch.inference_mode()
     def branch(self, memory: Encoded, cache: Any, parents: Tensor) -> tuple[Encoded, Any]:

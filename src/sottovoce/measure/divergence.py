@@ -36,6 +36,6 @@ def next_tokens(model: SpeechModel, clip: Clip) -> Tensor:
     tokens = clip.tokens.to(model.module.device)
     cache = model.cache()
     out = model.module.model.decoder(
-        input_ids=tokens, cache=cache, use_cache=cache is not None, **model.decoder_keywords(memory)
+        input_ids=tokens, past_key_values=cache, use_cache=cache is not None, **model.decoder_keywords(memory)
     )
     return model.module.proj_out(out.last_hidden_state[0]).double().log_softmax(-1)

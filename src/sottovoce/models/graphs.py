@@ -117,7 +117,7 @@ def _step(
     hidden, keywords = model.enter_step(token, position)
     for block in model.module.model.decoder.layers:
         # what is attended to lies in the cache; that there is a cross-attention is all the third argument tells
-        hidden = block(hidden, mask, hidden, cache=cache, use_cache=True, **keywords)
+        hidden = block(hidden, mask, hidden, past_key_values=cache, use_cache=True, **keywords)
     hidden = model.stacks[1].units[-2].run(hidden, Context())
     logits: Tensor = model.module.proj_out(hidden)[:, 0]
     return logits

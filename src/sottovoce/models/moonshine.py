@@ -102,7 +102,7 @@ class Moonshine(SpeechModel):
             config=decoder.config,
             inputs_embeds=hidden,
             attention_mask=None,
-            cache=None,
+            past_key_values=None,
             position_ids=places,
         )
         context.block["encoder_attention_mask"] = create_bidirectional_mask(
@@ -135,7 +135,7 @@ class Moonshine(SpeechModel):
         def run(hidden: Tensor, context: Context) -> Tensor:
             keywords = dict(context.block)
             mask = keywords.pop("attention_mask")
-            return module(hidden, mask, context.memory, cache=self.cache(), use_cache=False, **keywords)
+            return module(hidden, mask, context.memory, past_key_values=self.cache(), use_cache=False, **keywords)
 
         return Unit(
             name,

@@ -78,7 +78,7 @@ class Whisper(SpeechModel):
             config=decoder.config,
             inputs_embeds=looked_up,
             attention_mask=None,
-            cache=None,
+            past_key_values=None,
             position_ids=places,
         )
         return hidden
@@ -94,7 +94,7 @@ class Whisper(SpeechModel):
                 context.block["attention_mask"],
                 context.memory,
                 encoder_attention_mask=None,
-                cache=self.cache(),
+                past_key_values=self.cache(),
                 use_cache=False,
             )
 

@@ -45,7 +45,7 @@ def forward(model: SpeechModel, batch: Batch, *, decoder: bool, hidden: bool) ->
     with tapped(inner.layers if hidden else ()) as outputs:
         decoded = inner(
             input_ids=batch.inputs.to(device),
-            cache=cache,
+            past_key_values=cache,
             use_cache=cache is not None,
             **model.decoder_keywords(memory),
         )

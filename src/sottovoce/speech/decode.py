@@ -17,25 +17,31 @@ from sottovoce.models.decoding import Decoded, DecodingRules
 def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded]:
     """The likeliest token at each step, for each clip of `memory`, until all have ended.
 
-    A clip that has ended goes on being fed its end token; what it says after that is dropped.
+    A clip that has ended is fed its end token and said nothing of, until half of the rows have ended: then they leave the
+    batch, so that one clip that loops does not cost what all cost.
     """
     prompt = prompts(engine, memory, rules)
-    count = len(prompt)
     forbidden = list(rules.suppressed)
     forbidden_first = sorted({*rules.suppressed, *rules.suppressed_first})
     ends = torch.tensor(rules.end, device=prompt.device)
-    ended = torch.zeros(count, dtype=torch.bool, device=prompt.device)
-    chosen: list[Tensor] = []
+    rows: list[list[int]] = [[] for _ in prompt]
+    live = list(range(len(prompt)))  # which clip each row of the batch is
+    ended = torch.zeros(len(live), dtype=torch.bool, device=prompt.device)
     feed, cache = prompt, None
-    while len(chosen) < rules.most_tokens and not ended.all():
+    for length in range(rules.most_tokens):
         logits, cache = engine.step(feed, memory, cache)
-        logits[:, forbidden if chosen else forbidden_first] = -torch.inf
-        best = logits.argmax(-1)
-        best = torch.where(ended, ends[0], best)
-        chosen.append(best)
+        logits[:, forbidden if length else forbidden_first] = -torch.inf
+        best = torch.where(ended, ends[0], logits.argmax(-1))
+        for clip, token in zip(live, best.tolist(), strict=True):
+            rows[clip].append(token)
         ended = ended | torch.isin(best, ends)
+        going = (~ended).nonzero()[:, 0]
+        if not len(going):
+            break
+        if 2 * len(going) <= len(live):
+            memory, cache = engine.branch(memory, cache, going)
+            live, best, ended = [live[row] for row in going.tolist()], best[going], ended[going]
         feed = best[:, None]
-    rows = torch.stack(chosen, 1).tolist() if chosen else [[] for _ in range(count)]
     return [_cut(begun, row, rules.end) for begun, row in zip(prompt.tolist(), rows, strict=True)]
 
 

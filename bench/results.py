@@ -1,4 +1,4 @@
-"""docs/results.md, from the rows of sweeps/edge-asr.yaml: `python -m bench.results RUNS... > docs/results.md`.
+"""docs/results-built-in.md, from the rows of sweeps/edge-asr.yaml: `python -m bench.results RUNS... > docs/results-built-in.md`.
 
 Methods down, widths across, a table for each model and data set: the long table of `sottovoce report` has one row for
 each cell of these.
@@ -17,7 +17,7 @@ BESIDE = ("activations", "kv_cache")  # what a width or a line of its own tells
 SAID = ("clip", "form", "per", "range")
 
 HEAD = """\
-# Results of post-training quantization
+# Post-training quantization of the built-in and the digits models
 
 Written by `python -m bench.results` from the rows of `sweeps/edge-asr.yaml`; do not edit it.
 
@@ -25,7 +25,7 @@ Written by `python -m bench.results` from the rows of `sweeps/edge-asr.yaml`; do
     sottovoce sweep sweeps/edge-asr.yaml --output runs/edge-asr-digits/ \\
         --set models=[models/whisper-digits,models/moonshine-digits] --set data=[speech/connected_test_seen.jsonl] \\
         --set calibration.data=speech/connected_train.jsonl --set normalizer=whisper-basic
-    python -m bench.results runs/edge-asr/ runs/edge-asr-digits/ > docs/results.md
+    python -m bench.results runs/edge-asr/ runs/edge-asr-digits/ > docs/results-built-in.md
 
 Two cores of an AMD EPYC (Zen 5), 2026-11-20 and 21. The digits models and their recordings (Free Spoken Digit Dataset,
 200 utterances of five speakers) are not part of this repository.

@@ -1,0 +1,77 @@
+"""docs/results.md, from the rows of sweeps/real.yaml: `python -m bench.real NOTES RUNS... > docs/results.md`.
+
+NOTES is docs/results-notes.md: what stands around the tables, and is written by hand.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sottovoce.measure.row import Row, read_rows
+from sottovoce.measure.score import Score
+
+COLUMNS = ("Quantization", "Sparsity", "MB", "Calibration", "WER", "delta [95 %]", "empty, looping, cut off")
+HEAD = "<!-- Written by `python -m bench.real` from the rows of sweeps/real.yaml and docs/results-notes.md; do not edit it. -->"
+PLACE = "<!-- tables -->"
+
+
+def tables(rows: Sequence[Row]) -> Iterator[str]:
+    """One table for each model: the uncompressed one first, then by WER."""
+    for model in dict.fromkeys(row.model for row in rows):
+        own = [row for row in rows if row.model == model]
+        yield f"### {Path(model).name}\n"
+        yield f"| {' | '.join(COLUMNS)} |"
+        yield "|---|---|---:|---|---:|---|---|"
+        for row in sorted(own, key=lambda row: (row.compressed, row.wer is None, row.wer)):
+            yield _line(row)
+        yield ""
+
+
+def _line(row: Row) -> str:
+    if row.error is not None:
+        return f"| {_quantization(row)} | {_sparsity(row)} | | {row.calibration} | failed: {row.error} | | |"
+    [score] = row.scores
+    cells = (
+        _quantization(row),
+        _sparsity(row),
+        f"{(row.bytes or 0) / 1e6:.1f}",
+        row.calibration,
+        f"{score.wer:.2f}",
+        _delta(score),
+        f"{score.empties}, {score.loops}, {score.capped}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _quantization(row: Row) -> str:
+    return _joined(row.quantization, row.activations)
+
+
+def _sparsity(row: Row) -> str:
+    return _joined(row.sparsity, row.low_rank, row.recovery)
+
+
+def _joined(*words: str) -> str:
+    return "; ".join(word for word in words if word != "-") or "-"
+
+
+def _delta(score: Score) -> str:
+    if score.delta_wer is None or score.delta_wer_interval is None:
+        return "-"
+    low, high = score.delta_wer_interval
+    told = " n.s." if score.verdict == "no significant difference" else ""
+    return f"{score.delta_wer:+.2f} [{low:+.2f}, {high:+.2f}]{told}"
+
+
+def page(notes: str, rows: Sequence[Row]) -> str:
+    """The notes, with the tables in their place."""
+    before, place, after = notes.partition(PLACE)
+    if not place:
+        raise ValueError(f"the notes have no line {PLACE}")
+    return f"{HEAD}\n\n{before}" + "\n".join(tables(rows)) + after
+
+
+if __name__ == "__main__":
+    _, notes, *folders = sys.argv
+    text = Path(notes).read_text(encoding="utf-8")
+    print(page(text, [row for folder in folders for row in read_rows(folder)]), end="")

@@ -26,7 +26,7 @@ class DenseSafetensors(Runtime):
     """model.safetensors, every tensor in the narrowest of float16 and float32 that holds it exactly."""
 
     title = "plain safetensors"
-    packages: Mapping[str, str] = {"transformers": "5.17"}
+    packages: Mapping[str, str] = {"transformers": "5.22"}
     runs_on = ("transformers",)
     files = (WEIGHTS,)
     rounds_activations = False

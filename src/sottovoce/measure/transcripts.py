@@ -11,7 +11,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Transcript:
-    """One utterance as one target heard it. Texts are raw; seconds are of audio and of wall time."""
+    """One utterance as one target heard it. Texts are raw; seconds are of audio and of wall time.
+
+    language            that it was prompted with or detected, as "de"; None where a model names none, and in older files
+    reference_language  of what was said, as far as the manifest or the user said it
+    """
 
     id: str
     reference: str
@@ -22,6 +26,8 @@ class Transcript:
     capped: bool
     speaker: str | None
     fingerprint: str
+    language: str | None = None
+    reference_language: str | None = None
 
 
 def read_transcripts(path: Path) -> list[Transcript]:

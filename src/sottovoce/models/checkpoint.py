@@ -114,7 +114,7 @@ def resolve(model: str | Path, revision: str | None = None) -> Checkpoint:
 
 def fetch(name: str, revision: str | None) -> Checkpoint:
     """The repository `name` at the commit that `revision` (None: main) is on the hub, or was in the cache."""
-    import httpx
+    import httpx2
     from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import (
         CachedRepoTreeNotFoundError,
@@ -157,7 +157,7 @@ def fetch(name: str, revision: str | None) -> Checkpoint:
         raise ValueError(
             f"{name} has no revision {revision!r}; a branch, a tag or a full commit hash at {hub} works"
         ) from error
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         try:
             folder = download(local_files_only=True)
         except OSError:

@@ -25,7 +25,7 @@ class CompressedTensors(Runtime):
     """model.safetensors in the format "pack-quantized", and its scheme in config.json."""
 
     title = "compressed-tensors"
-    packages: Mapping[str, str] = {"compressed-tensors": "0.19", "transformers": "5.17"}
+    packages: Mapping[str, str] = {"compressed-tensors": "0.20", "transformers": "5.22"}
     runs_on = ("compressed-tensors", "transformers")
     files = (WEIGHTS,)
     rounds_activations = False

@@ -18,7 +18,7 @@ class CTranslate2(Runtime):
     """model.bin and vocabulary.json; int8 with one scale a row, or floats."""
 
     title = "CTranslate2"
-    packages: Mapping[str, str] = {"ctranslate2": "4.8", "transformers": "5.17"}
+    packages: Mapping[str, str] = {"ctranslate2": "4.8", "transformers": "5.22"}
     runs_on = ("ctranslate2",)
     files = (MODEL, VOCABULARY)
     greedy_only = True

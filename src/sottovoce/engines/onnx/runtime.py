@@ -18,7 +18,7 @@ class OnnxRuntime(Runtime):
     """encoder.onnx and decoder.onnx; integers by MatMulNBits and DynamicQuantizeMatMul."""
 
     title = "ONNX Runtime"
-    packages: Mapping[str, str] = {"onnxruntime": "1.31", "onnx": "1.23", "onnxscript": "0.7"}
+    packages: Mapping[str, str] = {"onnxruntime": "1.32", "onnx": "1.23", "onnxscript": "0.7"}
     runs_on = ("onnxruntime",)
     files = (ENCODER, DECODER)
     rounds_activations = True

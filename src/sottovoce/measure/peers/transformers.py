@@ -73,5 +73,5 @@ def make(base: "Target", folder: Path, file: Path | None) -> Made:
 
 
 TRANSFORMERS = Peer(
-    "transformers", {"transformers": "5.17"}, ("whisper", "moonshine"), f"{__name__}:{Transformers.__name__}", make
+    "transformers", {"transformers": "5.22"}, ("whisper", "moonshine"), f"{__name__}:{Transformers.__name__}", make
 )

@@ -22,8 +22,8 @@ class Spoken:
     task: str | None = None
 
     def prompted(self, utterance: Utterance, model: SpeechModel) -> str | None:
-        """What a row's prompt is asked for: the run's language, else the row's, where the model takes one."""
-        return self.language or (utterance.language if model.languages is not None else None)
+        """What a row's prompt is asked for: the run's language, else the row's, where the model knows several."""
+        return self.language or (utterance.language if len(model.languages or ()) > 1 else None)
 
     def of_reference(self, own: str | None) -> str | None:
         """The language of a row's text: its own, else the run's; English where Whisper translates into it."""
@@ -41,10 +41,12 @@ class Spoken:
             return
         most = [f"{language} ({count})" for language, count in rows.most_common(_SHOWN)]
         more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-        able = "transcribes English only" if known == ("en",) else f"knows {len(known)} languages"
+        able, instead = f"knows {len(known)} languages", "set one language for all rows (--language)"
+        if known == ("en",):
+            able, instead = "transcribes English only", "take a multilingual Whisper"
         raise ValueError(
             f"{name} {able}, and {rows.total()} of the {len(corpus)} rows of {corpus.name} are in others: "
-            f"{', '.join(most)}{more}; leave them out, or set one language for all rows (--language)"
+            f"{', '.join(most)}{more}; leave them out, or {instead}"
         )
 
     def of_all(self, corpus: Corpus, model: SpeechModel) -> str | None:
@@ -53,8 +55,8 @@ class Spoken:
         if len(rows) > 1:
             named = ", ".join(f"{language or 'none'} ({count})" for language, count in rows.most_common(_SHOWN))
             raise ValueError(
-                f"the rows of {corpus.name} name {len(rows)} languages: {named}; training takes one, so leave the others "
-                "out, or set one language for all rows (--language)"
+                f"the rows of {corpus.name} name {len(rows)} languages: {named}; training takes one, so leave the "
+                "others out, or set one language for all rows (--language)"
             )
         return next(iter(rows), None)
 

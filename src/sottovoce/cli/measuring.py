@@ -17,7 +17,8 @@ def evaluate(
     data: Annotated[
         list[Path],
         typer.Option(
-            help="A test set: a manifest (JSON lines with audio, text; optional speaker, language) or a folder. May be repeated."
+            help="A test set: a manifest (JSON lines with audio, text; optional speaker, language) or a folder. May be "
+            "repeated."
         ),
     ],
     output: Output,

@@ -20,8 +20,8 @@ Normalizer = Annotated[
     str,
     typer.Option(
         help="How texts are made alike before scoring: whisper-english (as the Open ASR leaderboard; writes numbers as "
-        "digits), whisper-basic (other languages), basic-marks (the same, and keeps vowel signs, as of Hindi and Thai), "
-        "none, or auto, the one that fits each row's language."
+        "digits), whisper-basic (other languages), basic-marks (the same, but keeps vowel signs, as of Hindi and "
+        "Thai), none, or auto: the one that fits each row's language."
     ),
 ]
 Language = Annotated[

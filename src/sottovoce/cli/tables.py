@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from sottovoce.measure.by_language import LanguageScore
 from sottovoce.measure.compare import Comparison
 from sottovoce.measure.evaluate import Evaluation
 from sottovoce.measure.inspect import Inspection
-from sottovoce.measure.by_language import LanguageScore
 from sottovoce.measure.score import Score
 from sottovoce.speech.units import RATES, unit_of_all
 
@@ -26,7 +26,8 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("target", "data"):
         table.add_column(title, overflow="fold", min_width=8)
-    for title in (f"{rate} %", "S D I", "MB", f"Δ {rate} [95 %]", "damage", "RTFx"):
+    delta = f"Δ {rate} [95 %]" if rate in ("WER", "CER") else "Δ [95 %]"
+    for title in (f"{rate} %", "S D I", "MB", delta, "damage", "RTFx"):
         table.add_column(title, justify="right", no_wrap=title[0] != "Δ")
     short = _short_names([score.target for score in evaluation.scores])
     for s in evaluation.scores:
@@ -40,16 +41,19 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
             f"{s.empties} {s.loops} {s.capped}",
             f"{s.rtfx:.0f}",
         )
-    said = dict.fromkeys(f"{s.normalizer} ({s.normalizer_version})" for s in evaluation.scores)
+    said = {(s.data, f"{s.normalizer} ({s.normalizer_version})"): None for s in evaluation.scores}
+    texts = dict.fromkeys(text if len({told for _, told in said}) == 1 else f"{text} for {data}" for data, text in said)
     notes = [
-        f"normaliser {' or '.join(said)}, {evaluation.scores[0].scorer}",
+        f"normaliser {', '.join(texts)}, {evaluation.scores[0].scorer}",
         "damage: empty, looping, cut off",
         *([] if evaluation.search == "greedy" else [evaluation.search]),
     ]
     drawn = sorted({s.resampled for s in evaluation.scores if s.resampled})
     if drawn:
         notes.append(f"interval: paired bootstrap, 10,000 resamples of {' and '.join(drawn)}; n.s. = it spans 0")
-    more = dict.fromkeys([note for s in evaluation.scores for note in s.notes] + [*evaluation.notes])
+    several = len({s.data for s in evaluation.scores}) > 1
+    told = [f"{s.data}: {note}" if several else note for s in evaluation.scores for note in s.notes]
+    more = dict.fromkeys([*told, *evaluation.notes])
     below = [Text(line, style="dim") for line in ("; ".join(notes), *more)]
     return Group(table, *below, *_language_tables(evaluation.scores, short))
 
@@ -95,7 +99,8 @@ def comparison_table(c: Comparison) -> RenderableType:
     style = {"worse": "red", "better": "green"}.get(c.verdict, "bold")
     lines: list[RenderableType] = [
         f"[bold]{escape(c.target)}[/] against {escape(c.baseline)} on {escape(c.data)}",
-        f"  {RATES[c.unit]} {c.baseline_wer:.2f} -> {c.wer:.2f} %: {c.difference:+.2f} points, 95 % [{low:+.2f}, {high:+.2f}] "
+        f"  {RATES[c.unit]} {c.baseline_wer:.2f} -> {c.wer:.2f} %: {c.difference:+.2f} points, "
+        f"95 % [{low:+.2f}, {high:+.2f}] "
         f"over {c.resampled}: [{style}]{c.verdict}[/]",
         f"  {c.baseline_bytes / 1e6:.2f} -> {c.bytes / 1e6:.2f} MB; utterances: {c.worse} worse, "
         f"{c.better} better, {c.equal} equal; "

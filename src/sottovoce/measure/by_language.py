@@ -8,7 +8,7 @@ from typing import Any
 
 from sottovoce.measure.transcripts import Transcript
 from sottovoce.speech.text import AUTO, Normalizer, NormalizerChoice, is_english
-from sottovoce.speech.units import Unit, unit_of_all
+from sottovoce.speech.units import RATES, Unit, unit_of_all
 from sottovoce.speech.wer import WordErrors
 
 _SHOWN = 8
@@ -68,9 +68,8 @@ def notes(rows: Sequence[Transcript], units: Sequence[Unit], choice: NormalizerC
     """What a reader of the score has to know: units, an English normaliser on other languages, languages unsaid."""
     found = []
     if (unit := unit_of_all(units)) != "word":
-        shown = {"mixed": "WER/CER: "}.get(unit, "CER: ")
-        several = f"{units.count('character')} of {len(units)} rows, " if unit == "mixed" else ""
-        found.append(f"{shown}{several}in languages without blanks between words, count characters, not words")
+        rows_of = f"in {units.count('character')} of {len(units)} rows, " if unit == "mixed" else ""
+        found.append(f"{RATES[unit]}: {rows_of}characters are counted, as the language has no spaces between words")
     other = [row for row in rows if not is_english(row.reference, row.reference_language)]
     if choice.name == "whisper-english" and other:
         found.append(

@@ -31,8 +31,9 @@ class Example:
 class Comparison:
     """A target against a baseline on one data set.
 
-    WERs and their difference in percent and percent points, with a 95 % interval (CERs where unit is "character", both
-    in one where it is "mixed"); better, worse and equal count utterances by their errors; empties, loops and capped are differences of counts.
+    WERs (CERs where unit is "character", both in one where it is "mixed") and their difference in percent and percent
+    points, with a 95 % interval; better, worse and equal count utterances by their errors; empties, loops and capped
+    are differences of counts.
     """
 
     target: str

@@ -16,12 +16,12 @@ from sottovoce.files import alone_in
 from sottovoce.measure.hear import TestSet, hear
 from sottovoce.measure.run import Run, RunData, RunTarget, open_run, read_run
 from sottovoce.measure.score import Score, make_score
-from sottovoce.spoken import Spoken
 from sottovoce.measure.transcripts import Transcript
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
 from sottovoce.speech.datasets import Corpus, read_corpus
 from sottovoce.speech.text import AUTO, NormalizerChoice
+from sottovoce.spoken import Spoken
 from sottovoce.target import find_target
 
 DEFAULT_NORMALIZER = AUTO
@@ -101,8 +101,8 @@ def evaluate(
     normalizer  one of speech/text.py; "auto" chooses one for each row by its language
     beam        beams of the search, as num_beams of transformers' generate; 1 is greedy search
 
-    Raises ValueError for data that cannot be read, for rows in a language that a Whisper does not know, for an artifact that was calibrated or trained on an utterance of a
-    test set, and for an `output` that holds another run.
+    Raises ValueError for data that cannot be read, for rows in a language that a Whisper does not know, for an artifact
+    that was calibrated or trained on an utterance of a test set, and for an `output` that holds another run.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")

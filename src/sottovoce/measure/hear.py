@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sottovoce.measure.run import Run, RunData, RunTarget
-from sottovoce.spoken import Spoken
 from sottovoce.measure.transcripts import Transcript, append_transcripts
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import Corpus, Utterance
+from sottovoce.spoken import Spoken
 from sottovoce.target import Target
 
 
@@ -88,9 +88,7 @@ def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list
         yield ordered[start : start + size]
 
 
-def _transcribe(
-    recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]], spoken: Spoken
-) -> list[Transcript]:
+def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]], spoken: Spoken) -> list[Transcript]:
     model = recognizer.model
     clips = [recognizer.read(utterance.audio) for utterance, _ in batch]
     started = time.perf_counter()

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
-from sottovoce.spoken import Spoken
 from sottovoce.measure.transcripts import Transcript, read_transcripts
 from sottovoce.speech.datasets import Corpus
+from sottovoce.spoken import Spoken
 from sottovoce.target import Target
 
 FORMAT = 1
@@ -37,9 +37,7 @@ class RunTarget:
     @staticmethod
     def of(target: Target) -> "RunTarget":
         """What a run keeps of a target."""
-        return RunTarget(
-            target.name, target.digest, target.base_digest, target.bytes, target.layout().prompt_notes
-        )
+        return RunTarget(target.name, target.digest, target.base_digest, target.bytes, target.layout().prompt_notes)
 
     @property
     def folder(self) -> str:

@@ -17,7 +17,7 @@ class Score:
     """One target on one data set.
 
     wer              percent; substitutions + deletions + insertions of reference_words
-    unit             "word"; "character" where all rows are in languages without blanks between words: then `wer` is a
+    unit             "word"; "character" where all rows are in languages without spaces between words: then `wer` is a
                      CER, and reference_words and the edits count characters; "mixed" where some are
     delta_wer        percent points to the baseline, with its 95 % interval by paired bootstrap; None if the
                      run holds no baseline, this is it, or the references have no word

@@ -13,8 +13,8 @@ from pathlib import Path
 class Transcript:
     """One utterance as one target heard it. Texts are raw; seconds are of audio and of wall time.
 
-    language            that it was prompted with or detected, as "de"; None where a model names none, and in older files
-    reference_language  of what was said, as far as the manifest or the user said it
+    language            as "de": what the model was prompted with or detected; None where it names none
+    reference_language  of the reference, as far as the manifest or the user says it
     """
 
     id: str

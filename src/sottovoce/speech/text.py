@@ -13,11 +13,13 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from typing import Any
 
 from sottovoce.speech.units import mostly_latin
 
 AUTO = "auto"
 _READING_AIDS = ("ARABIC", "HEBREW")  # vowel signs that few writers write: they do not count
+
 
 @dataclass(frozen=True)
 class Normalizer:
@@ -96,7 +98,7 @@ def _basic_marks() -> Normalizer:
     """As whisper-basic, which writes a blank for every mark; here marks stay, but those of Arabic and Hebrew go."""
     from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
-    rules = BasicTextNormalizer()
+    rules: Any = BasicTextNormalizer()
     rules.clean = _keeping_marks
     return Normalizer("basic-marks", f"transformers {version('transformers')}, marks 1", rules)
 

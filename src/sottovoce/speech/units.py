@@ -1,4 +1,4 @@
-"""What an error rate counts: words, or characters in languages that write no blanks between words."""
+"""What an error rate counts: words, or characters in languages that write no spaces between words."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _CHARACTER_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "MYANMAR", "
 
 
 def unit_of(reference: str, language: str | None = None) -> Unit:
-    """Characters if the language writes no blanks between words, or most letters of the reference are such; else words.
+    """Characters if the language writes no spaces between words, or most letters of the reference are such; else words.
 
     language  a code as "zh", None where it is not known: then the letters alone decide
     """
@@ -26,7 +26,7 @@ def mostly_latin(text: str) -> bool:
 
 
 def split(text: str, unit: Unit) -> list[str]:
-    """The words between blanks, or all characters (code points) but blanks."""
+    """The words between spaces, or all characters (code points) but spaces."""
     return text.split() if unit == "word" else list("".join(text.split()))
 
 

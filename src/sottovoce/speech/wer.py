@@ -21,7 +21,7 @@ LEAST_SPEAKERS = 5  # with fewer, resampling speakers says more about the draw t
 LONGEST_GRAM = 8  # words
 LONGEST_CHARACTERS = 32  # about as many words
 LOOP_REPEATS = 4
-LOOP_CHARACTERS = 12  # of a loop without blanks: a million has four times the same character, too
+LOOP_CHARACTERS = 12  # of a loop without spaces: a million has four times the same character, too
 DRAWS_AT_ONCE = 2**22  # indices, 4 bytes each: bounds the memory of a bootstrap
 
 
@@ -41,7 +41,7 @@ class WordErrors:
 
     @property
     def wer(self) -> float:
-        """Percent of the reference's words or characters; without any, 0 if there are no errors and infinite if there are."""
+        """Percent of the reference's words or characters; without any, 0 without errors and infinite with some."""
         if not self.reference_words:
             return math.inf if self.errors else 0.0
         return 100 * self.errors / self.reference_words
@@ -161,7 +161,7 @@ def damage(
     units  of the references; as the letters of each tell it (units.py), if None
 
     A loop is a run of 4 or more of the same 1 to 8 words, longer than any such run in the reference; or the same of
-    1 to 32 characters without a blank between them, at least 12 in all. Without reference words the ratio is 1 for
+    1 to 32 characters without a space between them, at least 12 in all. Without reference words the ratio is 1 for
     silence and infinite for anything else. Raises ValueError if the lengths differ.
     """
     units = units if units is not None else [unit_of(reference) for reference in references]
@@ -183,7 +183,7 @@ def damage(
 def longest_repeat(symbols: Sequence[str], longest: int = LONGEST_GRAM, least: int = 1) -> int:
     """How often in a row the most repeated group of 1 to `longest` comes, over at least `least` symbols in all.
 
-    symbols  words, or the characters of a text without blanks
+    symbols  words, or the characters of a text without spaces
 
     1 if none is repeated, 0 without symbols.
     """
@@ -200,15 +200,15 @@ def longest_repeat(symbols: Sequence[str], longest: int = LONGEST_GRAM, least: i
 def _loops(reference: str, hypothesis: str, unit: Unit) -> bool:
     if unit == "word" and _more(longest_repeat(hypothesis.split()), longest_repeat(reference.split())):
         return True
-    return _more(*(_repeats_without_blank(text, unit) for text in (hypothesis, reference)))
+    return _more(*(_repeats_without_space(text, unit) for text in (hypothesis, reference)))
 
 
 def _more(repeats: int, in_reference: int) -> bool:
     return repeats >= LOOP_REPEATS and repeats > in_reference
 
 
-def _repeats_without_blank(text: str, unit: Unit) -> int:
-    """The longest repeat of characters in a word, or in the whole text where blanks mean nothing."""
+def _repeats_without_space(text: str, unit: Unit) -> int:
+    """The longest repeat of characters in a word, or in the whole text where spaces mean nothing."""
     stretches = text.split() if unit == "word" else ["".join(text.split())]
     long = [stretch for stretch in stretches if len(stretch) >= LOOP_CHARACTERS]
     return max((longest_repeat(stretch, LONGEST_CHARACTERS, LOOP_CHARACTERS) for stretch in long), default=0)

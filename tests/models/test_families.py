@@ -195,7 +195,6 @@ def test_any_of_several_end_tokens_ends_a_transcript(variant, folder, audio):
         ("whisper", {"language": "de", "task": "translate"}, {}),
         ("whisper", {}, {"language": "german"}),
         ("whisper", {}, {"language": "<|de|>", "task": "translate"}),
-        ("whisper", {"no_timestamps_token_id": None}, {}),
         ("whisper", {"language": None, "task": None, "forced_decoder_ids": [[1, 283], [2, 285]]}, {}),
         ("whisper english", {}, {}),
     ],

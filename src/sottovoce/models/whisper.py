@@ -20,7 +20,7 @@ from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
-from sottovoce.models.whisper_prompt import Sources, complete
+from sottovoce.models.prompt import Sources, complete
 from sottovoce.nearest import unknown
 
 _HOP = 160  # samples a mel frame

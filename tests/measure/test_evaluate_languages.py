@@ -147,7 +147,9 @@ def test_an_english_only_whisper_refuses_rows_in_other_languages_before_anything
         sottovoce.evaluate(english, data=manifest, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match=told):
-        sottovoce.sweep({"models": [str(english)], "data": [str(manifest)], "recipes": ["rtn-w8"]}, output=tmp_path / "s")
+        sottovoce.sweep(
+            {"models": [str(english)], "data": [str(manifest)], "recipes": ["rtn-w8"]}, output=tmp_path / "s"
+        )
     assert not (tmp_path / "s").exists()
     monkeypatch.undo()
     result = sottovoce.evaluate(english, data=manifest, language="en")
@@ -190,7 +192,7 @@ def test_a_set_of_several_languages_says_what_is_mixed_and_each_language_s_own_r
         row["text"] = text
     [score] = sottovoce.evaluate(toy("moonshine"), data=write_rows(tmp_path / "mixed.jsonl", rows)).scores
     assert score.unit == "mixed"
-    assert score.normalizer == "auto: whisper-basic 3 rows, whisper-english 1 rows, basic-marks 1 rows"
+    assert score.normalizer == "auto: whisper-basic 3 rows, whisper-english 1 row, basic-marks 1 row"
     assert "spelling" in score.normalizer_version
     assert score.notes[0].startswith("WER/CER: in 2 of 5 rows, characters are counted")
     parts = {part.language: part for part in score.languages}
@@ -215,7 +217,7 @@ def test_an_english_normaliser_on_other_languages_is_said_and_auto_is_the_defaul
     manifest = write_rows(tmp_path / "de.jsonl", marked(heard, ["de", "de", "en"]))
     sottovoce.evaluate(toy("whisper"), data=manifest, output=tmp_path / "run")
     [fitting] = sottovoce.rescore(tmp_path / "run").scores
-    assert fitting.normalizer == "auto: whisper-basic 2 rows, whisper-english 1 rows"
+    assert fitting.normalizer == "auto: whisper-basic 2 rows, whisper-english 1 row"
     assert fitting.notes == ()
     [forced] = sottovoce.rescore(tmp_path / "run", normalizer="whisper-english").scores
     assert forced.normalizer == "whisper-english"

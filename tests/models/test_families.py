@@ -237,7 +237,7 @@ def test_what_a_model_cannot_do_is_refused(variant, options, message, folder):
         open_layout(resolve(folder(variant))).rules(**options)
 
 
-@pytest.mark.parametrize("language", ["en", "English"])
+@pytest.mark.parametrize("language", ["en", "English", "en-GB"])
 def test_an_english_only_whisper_takes_english(language, folder):
     model = open_layout(resolve(folder("whisper english")))
     assert model.rules(language, "transcribe") == model.rules()

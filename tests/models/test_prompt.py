@@ -11,8 +11,16 @@ from sottovoce.models.prompt import Sources, complete
 from tests import toys
 
 # the first tokens of the released vocabularies, and of both the languages that a test needs
-ENGLISH = {"<|endoftext|>": 50256, "<|startoftranscript|>": 50257, "<|en|>": 50258, "<|de|>": 50260,
-           "<|translate|>": 50357, "<|transcribe|>": 50358, "<|startoflm|>": 50359, "<|notimestamps|>": 50362}  # fmt: skip
+ENGLISH = {
+    "<|endoftext|>": 50256,
+    "<|startoftranscript|>": 50257,
+    "<|en|>": 50258,
+    "<|de|>": 50260,
+    "<|translate|>": 50357,
+    "<|transcribe|>": 50358,
+    "<|startoflm|>": 50359,
+    "<|notimestamps|>": 50362,
+}
 MANY = {token: i + 1 for token, i in ENGLISH.items()}
 OLD = {"decoder_start_token_id": 50258, "forced_decoder_ids": [[1, 50261], [2, 50359], [3, 50363]]}
 NEW = {
@@ -99,9 +107,9 @@ def test_an_old_english_checkpoint_forces_no_timestamps_alone_and_is_english():
 
 
 def test_a_multilingual_vocabulary_that_is_said_to_be_english_is_prompted_as_one_and_that_is_said():
-    made, [note] = completed({"is_multilingual": False})[0], completed({"is_multilingual": False})[1][-1:]
+    made, notes = completed({"is_multilingual": False})
     assert not made["is_multilingual"]
-    assert "is_multilingual: false: its prompt names no language" in note
+    assert "is_multilingual: false: its prompt names no language" in notes[-1]
 
 
 # --- refused ------------------------------------------------------------------------------------------

@@ -42,6 +42,8 @@ def test_units_of_several_rows_are_one_or_mixed():
     assert unit_of_all(["character", "word", "character"]) == "mixed"
 
 
-@pytest.mark.parametrize(("text", "latin"), [("dog", True), ("", True), ("42", True), ("собака", False), ("μ dog", True)])
+@pytest.mark.parametrize(
+    ("text", "latin"), [("dog", True), ("", True), ("42", True), ("собака", False), ("μ dog", True)]
+)
 def test_latin_text_is_that_of_mostly_latin_letters(text, latin):
     assert mostly_latin(text) == latin

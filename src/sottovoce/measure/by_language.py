@@ -60,7 +60,7 @@ def normalizer_words(used: Sequence[Normalizer]) -> tuple[str, str]:
     parts = dict.fromkeys(part for normal in used for part in normal.version.split(", "))
     if len(counts) == 1:
         return used[0].name, used[0].version
-    rows = [f"{name} {count} rows" for name, count in counts.most_common()]
+    rows = [f"{name} {count} row{'s' * (count > 1)}" for name, count in counts.most_common()]
     return f"{AUTO}: {', '.join(rows)}", ", ".join(parts)
 
 

@@ -18,9 +18,9 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint, read_json
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
+from sottovoce.models.prompt import Sources, complete
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
-from sottovoce.models.prompt import Sources, complete
 from sottovoce.nearest import unknown
 
 _HOP = 160  # samples a mel frame
@@ -205,7 +205,7 @@ class Whisper(SpeechModel):
             spoken = self._language(language) if language else None
             prompt += [spoken, self._task(task or "transcribe")]
             languages = tuple(saved["lang_to_id"].values()) if spoken is None else ()
-        elif (language or "en").lower() not in ("en", "english") or task not in (None, "transcribe"):
+        elif language_code(language or "en") != "en" or task not in (None, "transcribe"):
             raise ValueError(
                 f"{self.checkpoint.name} knows English and transcription only; found language={language}, task={task}"
             )

@@ -17,6 +17,7 @@ from sottovoce.models.structure import Clip
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
+from sottovoce.spoken import Spoken
 
 Tokens = Literal["own", "transcript"]
 _BATCH = 16
@@ -63,17 +64,24 @@ def calibrate(
 ) -> Calibration:
     """Read, featurise and give tokens to every utterance of `corpus`, with the model as it stands.
 
+    language  of all utterances; left out, each one's own
+
     Raises ValueError for audio that cannot be used or, with tokens="transcript", an utterance without one.
     """
     if tokens == "transcript" and (bare := next((u for u in corpus.utterances if not u.text), None)):
         raise ValueError(
             f"{corpus.path}: {bare.id} has no transcript; give one, or drive the decoder with the model's own tokens"
         )
+    spoken = Spoken(language)
+    spoken.check(corpus, model, model.checkpoint.name)
     recognizer = Recognizer.of(model, language)
     clips: list[Clip] = []
     batches = [corpus.utterances[i : i + _BATCH] for i in range(0, len(corpus), _BATCH)]
     for batch in track(batches, len(batches), "calibration tokens"):
-        clips += _clips(recognizer, batch, tokens)
+        made: dict[str, Clip] = {}
+        for one, rows in spoken.by_prompt(batch, lambda utterance: utterance, recognizer):
+            made |= zip((row.id for row in rows), _clips(one, rows, tokens), strict=True)
+        clips += [made[utterance.id] for utterance in batch]
     fingerprints = corpus.fingerprints()
     record = CalibrationRecord(
         corpus.name,

@@ -16,6 +16,7 @@ from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Recipe, Selection, read_recipe, select
 from sottovoce.speech.datasets import Corpus, read_corpus
+from sottovoce.spoken import Spoken
 from sottovoce.table import Entry
 from sottovoce.target import Target, find_target
 from sottovoce.training.data import Material, TrainingData
@@ -52,7 +53,8 @@ def compress(
     limit      utterances drawn from it by `seed`; 128, or all if there are fewer, when left out
     train      training audio, needed if a step trains: a manifest or a folder of any size, read as it is used
     tokens     what drives the decoder: the model's "own" greedy tokens or the "transcript"
-    language   of the calibration and the training audio, for a multilingual Whisper whose checkpoint names none
+    language   of all the calibration and training audio, for a multilingual Whisper; left out, each row's own, else
+               what the checkpoint names
     device     where the model runs while it is compressed, as torch names it
     heard      a folder that keeps what the uncompressed model hears in training audio, for other compressions that
                ask for the same; it goes with <output>.unfinished when left out
@@ -75,15 +77,19 @@ def compress(
     if not isinstance(data, Calibration):
         corpus = _calibration_corpus(chosen, data, limit, seed, layout)
     lessons = _training_corpus(chosen, train, layout)
+    spoken = Spoken(language)
+    for audio in filter(None, (corpus, lessons)):
+        spoken.check(audio, layout, target.name)
+    taught = spoken.of_all(lessons, layout) if lessons is not None else None
     kept = Path(heard) if heard is not None else None
-    return _Compression(chosen, selection, target, output, lessons, language, device, kept, track).run(
+    return _Compression(chosen, selection, target, output, lessons, language, taught, device, kept, track).run(
         data if isinstance(data, Calibration) else None, corpus, tokens, seed
     )
 
 
 @dataclass(frozen=True)
 class _Compression:
-    """What was asked for, once it has been checked."""
+    """What was asked for, once it has been checked; language is of the calibration, taught of the training audio."""
 
     recipe: Recipe
     selection: Selection
@@ -91,6 +97,7 @@ class _Compression:
     output: Path
     lessons: Corpus | None
     language: str | None
+    taught: str | None
     device: str
     heard: Path | None
     track: Track
@@ -125,7 +132,7 @@ class _Compression:
         if self.lessons is not None and record is not None:
             heard = (self.heard or unfinished.folder) / f"heard-{self._teacher(record)}.jsonl"
             data = TrainingData(
-                self.lessons, self.language, self.target.uncompressed, unfinished.folder, heard, self.track
+                self.lessons, self.taught, self.target.uncompressed, unfinished.folder, heard, self.track
             )
             material = replace(material, training=data)
         compress_layers(
@@ -154,7 +161,7 @@ class _Compression:
     def _teacher(self, record: TrainingRecord) -> str:
         """The identity of what the uncompressed model hears in the training audio."""
         model = self.target.artifact.base.digest if self.target.artifact else self.target.digest
-        return hashlib.sha256(f"{model} {record.digest} {self.language}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{model} {record.digest} {self.taught}".encode()).hexdigest()[:16]
 
     def _plan(self, calibration: Calibration | None, record: TrainingRecord) -> dict[str, Any]:
         seen = calibration.record if calibration else None
@@ -163,7 +170,7 @@ class _Compression:
             "recipe": self.recipe.as_document()["steps"],
             "calibration": {"audio": seen.digest, "tokens": seen.tokens} if seen else None,
             "training": record.digest,
-            "language": self.language,
+            "language": self.taught,
         }
 
 

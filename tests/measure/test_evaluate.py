@@ -173,8 +173,9 @@ def test_rescoring_needs_no_model_and_equals_evaluating(name, rough, toy, heard,
 
 
 def test_normalisers_disagree_about_these_texts(run):
-    found = {tuple(score.wer for score in sottovoce.rescore(run, normalizer=name).scores) for name in NORMALIZERS}
-    assert len(found) == len(NORMALIZERS)
+    found = {name: tuple(score.wer for score in sottovoce.rescore(run, normalizer=name).scores) for name in NORMALIZERS}
+    assert found.pop("basic-marks") == found["whisper-basic"]  # there are no marks
+    assert len(set(found.values())) == len(found)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

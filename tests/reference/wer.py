@@ -54,13 +54,16 @@ def bootstrap(
     return differences[round(0.025 * (resamples - 1))], differences[round(0.975 * (resamples - 1))]
 
 
-def longest_repeat(words: Sequence[str], longest_gram: int = 8) -> int:
-    """Try every place, every length, every count."""
-    words, most = list(words), 0
+def longest_repeat(words: Sequence[str], longest_gram: int = 8, least: int = 1) -> int:
+    """Try every place, every length, every count; a group's repeats, a broken last one too, must cover `least`."""
+    words, most = list(words), min(len(words), 1)
     for start in range(len(words)):
         for n in range(1, longest_gram + 1):
             gram, count = words[start : start + n], 1
             while len(gram) == n and words[start + n * count : start + n * (count + 1)] == gram:
                 count += 1
-            most = max(most, count)
+            rest = words[start + n * count : start + n * (count + 1)]
+            broken = next((i for i, (a, b) in enumerate(zip(rest, gram, strict=False)) if a != b), len(rest))
+            if count > 1 and n * count + broken >= least:
+                most = max(most, count)
     return most

@@ -92,3 +92,9 @@ def nasty():
             error="</td><script>alert('&amp;')</script> \\end{tabular} 100 % | x",
         ),
     ]  # fmt: skip
+
+
+def by_characters(data="zh", wer=12.0, **more):
+    """A score whose counts are of characters."""
+    note = "CER: characters are counted, as the language has no spaces between words"
+    return make_score(data, wer, unit="character", normalizer="whisper-basic", notes=(note,), **more)

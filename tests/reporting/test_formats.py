@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from sottovoce.measure.by_language import LanguageScore
 from sottovoce.measure.row import Row
 from sottovoce.reporting.csv import csv
 from sottovoce.reporting.html import html
@@ -19,7 +20,7 @@ from sottovoce.reporting.narrow import narrow
 from sottovoce.reporting.pareto import on_front
 from sottovoce.reporting.table import arrange, make_table
 from sottovoce.reporting.terminal import terminal
-from tests.reporting.sample import NASTY, make_row, make_score, nasty, sweep
+from tests.reporting.sample import NASTY, by_characters, make_row, make_score, nasty, sweep
 
 SWEEPS = {
     "one set": sweep(),
@@ -28,6 +29,14 @@ SWEEPS = {
     "nasty": nasty(),
     "all failed": [make_row(error="no")],
     "no baseline": [make_row("x", megabytes=3, scores=[make_score()])],
+    "characters": [make_row("x", megabytes=3, scores=[by_characters()])],
+    "several languages": [
+        make_row(
+            "x",
+            megabytes=3,
+            scores=[make_score(unit="mixed", languages=(LanguageScore("zh", "character", 4, 2, 40, 5.0),))],
+        )
+    ],
 }
 every_sweep = pytest.mark.parametrize("rows", SWEEPS.values(), ids=SWEEPS.keys())
 
@@ -280,3 +289,24 @@ def test_every_measured_row_is_a_point_with_its_words():
 def test_a_page_without_points_says_so():
     assert "there is no plot" in page(SWEEPS["all failed"])
     assert "<svg" not in page(SWEEPS["all failed"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "label"),
+    [
+        ("one set", "Size and word error rate", "WER in %"),
+        ("characters", "Size and character error rate", "CER in %"),
+        ("several languages", "Size and error rate", "WER/CER in %"),
+    ],
+)
+def test_the_page_and_its_plot_say_what_is_counted(name, words, label):
+    rows = SWEEPS[name]
+    page = html(make_table(rows), rows)
+    assert f"<h1>{words}</h1>" in page
+    assert label in page
+
+
+def test_csv_says_what_is_counted_and_each_language_s_rate():
+    [line] = standard_csv.DictReader(io.StringIO(csv(SWEEPS["several languages"])))
+    assert line["unit test-clean"] == "mixed"
+    assert standard_json.loads(line["languages test-clean"])[0]["wer"] == 5.0

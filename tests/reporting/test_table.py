@@ -6,7 +6,7 @@ import pytest
 from sottovoce.measure.score import difference
 from sottovoce.reporting.notes import RESAMPLES
 from sottovoce.reporting.table import STAR, make_table, model_names
-from tests.reporting.sample import ERROR, full_row, make_row, make_score, sweep
+from tests.reporting.sample import ERROR, by_characters, full_row, make_row, make_score, sweep
 
 
 def titles(table):
@@ -125,6 +125,29 @@ def test_an_average_over_fewer_sets_is_not_shown():
     ]
     assert texts(make_table(rows), "WER avg") == ["14.00", "-"]
     assert texts(make_table(rows), "WER two") == ["20.00", "-"]
+
+
+def test_a_set_of_characters_has_a_cer_and_not_a_wer():
+    scores = [by_characters(delta=1.0, interval=(0.5, 1.5), verdict="worse")]
+    table = make_table([make_row(megabytes=1, scores=scores)])
+    assert [title for title in titles(table) if "ER" in title] == ["CER zh", "delta CER [95 %]"]
+    assert table.notes[1] == "CER in percent: zh, 100 utterances with 1,000 characters."
+    assert "zh, CER: characters are counted, as the language has no spaces between words." in table.notes
+    assert "delta CER: percent points to the uncompressed model." in table.notes
+    assert not any("WER" in words for words in (*titles(table), *table.notes))
+
+
+def test_sets_of_words_and_of_characters_are_told_apart_and_their_average_is_of_both():
+    table = make_table([make_row(megabytes=1, scores=[make_score("en", 8.0), by_characters("zh", 12.0)])])
+    assert [title for title in titles(table) if "ER" in title] == ["WER en", "CER zh", "WER/CER avg"]
+    assert texts(table, "WER/CER avg") == ["10.00"]
+    assert table.notes[1].startswith("WER and CER in percent: en, 100 utterances with 1,000 words; zh, 100 utterances")
+
+
+def test_a_set_of_several_languages_is_of_words_and_characters():
+    table = make_table([make_row(megabytes=1, scores=[make_score("all", unit="mixed")])])
+    assert "WER/CER all" in titles(table)
+    assert "100 utterances with 1,000 words and characters" in table.notes[1]
 
 
 def test_the_notes_name_data_normaliser_scorer_interval_and_workload():

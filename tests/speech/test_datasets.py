@@ -52,6 +52,20 @@ def test_a_manifest_is_read_in_order_with_what_it_says_and_what_it_leaves_out(tm
     )
 
 
+def test_the_language_of_a_row_was_ignored(tmp_path):
+    rows = [{**A, "id": str(i), "language": text} for i, text in enumerate(["de", "zh-CN", "German", "", None])]
+    languages = [utterance.language for utterance in read_corpus(manifest(tmp_path, *rows, B)).utterances]
+    assert languages == ["de", "zh", "de", None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("language", "saying"),
+    [("klingon", "line 1: unknown language 'klingon'; a code such as de"), (7, "line 1: 'language' must be a string")],
+)
+def test_what_is_no_language_is_refused_by_its_line(language, saying, tmp_path):
+    refuses(manifest(tmp_path, {**A, "language": language}), saying)
+
+
 def test_audio_may_be_absolute_or_relative_to_the_manifest(tmp_path, monkeypatch):
     elsewhere = record(tmp_path / "elsewhere" / "c.wav")
     path = manifest(tmp_path / "here", A, {"audio": str(elsewhere), "text": ""})

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from sottovoce.speech.text import NORMALIZERS, normalizer
+from sottovoce.speech.text import NORMALIZERS, NormalizerChoice, is_english, normalizer
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,12 @@ from sottovoce.speech.text import NORMALIZERS, normalizer
         ("whisper-english", "Um, we can't [laughs] pay $5 (nobody can)", "we can not pay $5"),
         ("whisper-basic", "The colour of Mr. Brown's dogs", "the colour of mr brown s dogs"),
         ("whisper-basic", "Voilà, [rires] ça va?", "voilà ça va"),
+        ("basic-marks", "Voilà, [rires] ça va?", "voilà ça va"),
+        ("basic-marks", "मैं मोहन के साथ, जा रहा हूँ।", "मैं मोहन के साथ जा रहा हूँ"),
+        ("basic-marks", "ไม่มี 'ที่'", "ไม่มี ที่"),
+        ("basic-marks", "حلق الطائر بعيداً", "حلق الطائر بعيدا"),
+        ("basic-marks", "שָׁלוֹם", "שלום"),
+        ("basic-marks", "", ""),
         ("none", "  Two\twords,\n unchanged. ", "Two words, unchanged."),
         ("whisper-english", "", ""),
         ("whisper-basic", "", ""),
@@ -25,6 +31,36 @@ from sottovoce.speech.text import NORMALIZERS, normalizer
 )
 def test_a_normalizer_makes_these_words_of_that_text(name, text, expected):
     assert normalizer(name)(text).split() == expected.split()
+
+
+def test_whisper_basic_cuts_hindi_words_at_their_vowels():
+    """The reason for basic-marks; Whisper's own figures are made this way."""
+    assert normalizer("whisper-basic")("मोहन").split() == ["म", "हन"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "language", "name"),
+    [
+        ("The colour of dogs", None, "whisper-english"),
+        ("", None, "whisper-english"),
+        ("dogs", "en", "whisper-english"),
+        ("Dieses Fahrrad gehört nicht mir.", "de", "whisper-basic"),
+        ("Мы по-прежнему просим", None, "whisper-basic"),
+        ("明天早上", None, "whisper-basic"),
+        ("मैं मोहन", "hi", "basic-marks"),
+        ("ไม่มี", None, "basic-marks"),
+        ("", "de", "whisper-basic"),
+    ],
+)
+def test_auto_is_the_normaliser_that_fits_the_row(reference, language, name):
+    assert NormalizerChoice("auto").of(reference, language) is normalizer(name)
+    assert NormalizerChoice("none").of(reference, language) is normalizer("none")
+    assert is_english(reference, language) == (name == "whisper-english")
+
+
+def test_a_choice_of_no_normaliser_is_refused():
+    with pytest.raises(ValueError, match="unknown normalizer 'aut'; did you mean auto"):
+        NormalizerChoice("aut")
 
 
 def test_none_leaves_one_blank_between_words_and_none_around():

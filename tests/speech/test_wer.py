@@ -45,7 +45,7 @@ def test_these_edits_turn_reference_into_hypothesis(reference, hypothesis, subst
 
 @given(words, words)
 def test_total_errors_agree_with_the_textbook_and_the_counts_are_consistent(reference, hypothesis):
-    counts = align(" ".join(reference), " ".join(hypothesis))
+    counts = align(" ".join(reference), " ".join(hypothesis), "word")
     assert counts.errors == sum(slow.levenshtein(reference, hypothesis))
     assert counts.insertions - counts.deletions == len(hypothesis) - len(reference)
     assert counts.reference_words == len(reference)
@@ -54,9 +54,26 @@ def test_total_errors_agree_with_the_textbook_and_the_counts_are_consistent(refe
 @given(words.filter(bool), words)
 def test_total_errors_agree_with_jiwer(reference, hypothesis):
     other = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
-    counts = align(" ".join(reference), " ".join(hypothesis))
+    counts = align(" ".join(reference), " ".join(hypothesis), "word")
     assert counts.errors == other.substitutions + other.deletions + other.insertions
     assert counts.wer == pytest.approx(100 * other.wer)
+
+
+hanzi = st.text("公园散步 ", max_size=12)
+
+
+@given(hanzi, hanzi)
+def test_characters_are_aligned_as_the_textbook_aligns_them(reference, hypothesis):
+    counts = align(reference, hypothesis, "character")
+    one, other = (text.replace(" ", "") for text in (reference, hypothesis))
+    assert counts.errors == sum(slow.levenshtein(one, other))
+    assert counts.reference_words == len(one)
+
+
+def test_a_chinese_sentence_was_one_word_and_one_wrong_character_an_error_of_100_percent():
+    counts = align("明天早上我们一起去公园散步", "明天早上我们一起去公园散部")
+    assert counts == WordErrors(1, 0, 0, 13)
+    assert align("弟子に腕を 支えられながら", "弟子に腕を支え られながら").errors == 0
 
 
 def test_the_wer_of_a_set_is_that_of_the_summed_counts():
@@ -193,9 +210,10 @@ def test_the_longest_repeat_of_this_text(text, repeats):
     assert longest_repeat(text.split()) == repeats
 
 
-@given(st.lists(st.sampled_from("ab"), max_size=40))
-def test_the_longest_repeat_is_that_of_trying_everything(text):
+@given(st.lists(st.sampled_from("ab"), max_size=40), st.integers(1, 8), st.integers(1, 15))
+def test_the_longest_repeat_is_that_of_trying_everything(text, longest, least):
     assert longest_repeat(text) == slow.longest_repeat(text)
+    assert longest_repeat(text, longest, least) == slow.longest_repeat(text, longest, least)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +233,33 @@ def test_the_longest_repeat_is_that_of_trying_everything(text):
 )
 def test_the_damage_of_one_utterance(reference, hypothesis, expected):
     assert damage([reference], [hypothesis], [False]) == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "loops"),
+    [
+        ("明天早上去公园", "再见" * 60, 1),
+        ("明天早上去公园", "再见 " * 60, 1),
+        ("明天早上去公园", "再见" * 6, 1),  # 12 characters
+        ("明天早上去公园", "再见" * 5, 0),
+        ("十万", "1000000", 0),  # six times one character are a number
+        ("ご視聴", "ご視聴ありがとうございました" * 4, 1),
+        ("ご視聴", "ご視聴ありがとうございました" * 3, 0),
+        ("再见" * 60, "再见" * 60, 0),
+        ("再见" * 6, "再见" * 7, 1),
+        ("thanks", "谢谢观看" * 9, 1),  # the reference has words, and the loop has no space
+        ("thanks a lot", "ha" * 200, 1),
+        ("a million", "1000000", 0),
+        ("hello", "谢谢观看 " * 4, 1),
+    ],
+)
+def test_a_loop_without_spaces_was_one_word_and_no_loop(reference, hypothesis, loops):
+    assert damage([reference], [hypothesis], [False]).loops == loops
+
+
+def test_the_length_ratio_of_text_without_spaces_is_one_of_characters():
+    assert damage(["明天"], ["再见" * 60], [False]).length_ratio == 60
+    assert damage(["明天", "a b"], ["", "a b"], [False, False]) == Damage(1, 0, 0, 0.5)
 
 
 def test_damage_adds_up_over_utterances_and_its_ratio_is_of_all_words():

@@ -17,11 +17,12 @@ def evaluate(
     data: Annotated[
         list[Path],
         typer.Option(
-            help="A test set: a manifest (JSON lines with audio, text; optional speaker) or a folder. May be repeated."
+            help="A test set: a manifest (JSON lines with audio, text; optional speaker, language) or a folder. May be "
+            "repeated."
         ),
     ],
     output: Output,
-    normalizer: Normalizer = "whisper-english",
+    normalizer: Normalizer = "auto",
     limit: Annotated[int | None, typer.Option(help="Utterances drawn from each set; all by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Clips decoded together; changes the speed, not the result.")] = 16,
@@ -61,7 +62,7 @@ def evaluate(
         show(scores_table(evaluation))
 
 
-def rescore(folder: _RUN, normalizer: Normalizer = "whisper-english", json: Json = False) -> None:
+def rescore(folder: _RUN, normalizer: Normalizer = "auto", json: Json = False) -> None:
     """Score the transcripts of a run again with another normaliser. No model is needed.
 
     Example: sottovoce rescore runs/x/ --normalizer whisper-basic
@@ -82,7 +83,7 @@ def compare(
         str | None,
         typer.Option(help="The target to hold the others against; by default each one's uncompressed model."),
     ] = None,
-    normalizer: Normalizer = "whisper-english",
+    normalizer: Normalizer = "auto",
     json: Json = False,
 ) -> None:
     """Hold the targets of a run against a baseline: difference of WER with its interval, what got worse, examples.

@@ -20,13 +20,15 @@ Normalizer = Annotated[
     str,
     typer.Option(
         help="How texts are made alike before scoring: whisper-english (as the Open ASR leaderboard; writes numbers as "
-        "digits), whisper-basic (any language) or none."
+        "digits), whisper-basic (other languages), basic-marks (the same, but keeps vowel signs, as of Hindi and "
+        "Thai), none, or auto: the one that fits each row's language."
     ),
 ]
 Language = Annotated[
     str | None,
     typer.Option(
-        help="The language spoken, for a multilingual Whisper; by default the checkpoint's own, else detected."
+        help="The language of all the audio, for a multilingual Whisper; by default each row's own in its manifest, "
+        "else the checkpoint's, else detected."
     ),
 ]
 Device = Annotated[str, typer.Option(help="Where the model runs, as torch names it: cpu, cuda.")]

@@ -10,43 +10,73 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from sottovoce.measure.by_language import LanguageScore
 from sottovoce.measure.compare import Comparison
 from sottovoce.measure.evaluate import Evaluation
 from sottovoce.measure.inspect import Inspection
 from sottovoce.measure.score import Score
+from sottovoce.speech.units import RATES, unit_of_all
 
 _WIDE = 96  # columns of a terminal in which the longest layer name of a Whisper fits whole
 
 
 def scores_table(evaluation: Evaluation) -> RenderableType:
-    """WER with its counts, the difference to the baseline, and the damage that WER hides."""
+    """WER or CER with its counts, the difference to the baseline, the damage that it hides; then by language."""
+    rate = RATES[unit_of_all(score.unit for score in evaluation.scores)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("target", "data"):
         table.add_column(title, overflow="fold", min_width=8)
-    for title in ("WER %", "S D I", "MB", "Δ WER [95 %]", "damage", "RTFx"):
+    delta = f"Δ {rate} [95 %]" if rate in ("WER", "CER") else "Δ [95 %]"
+    for title in (f"{rate} %", "S D I", "MB", delta, "damage", "RTFx"):
         table.add_column(title, justify="right", no_wrap=title[0] != "Δ")
     short = _short_names([score.target for score in evaluation.scores])
     for s in evaluation.scores:
         table.add_row(
             escape(short[s.target]),
             escape(s.data),
-            f"{s.wer:.2f}",
+            f"{s.wer:.2f}" + (f" {RATES[s.unit]}" if RATES[s.unit] != rate else ""),
             f"{s.substitutions} {s.deletions} {s.insertions}",
             f"{s.bytes / 1e6:.2f}",
             _delta(s),
             f"{s.empties} {s.loops} {s.capped}",
             f"{s.rtfx:.0f}",
         )
-    first = evaluation.scores[0]
+    said = {(s.data, f"{s.normalizer} ({s.normalizer_version})"): None for s in evaluation.scores}
+    texts = dict.fromkeys(text if len({told for _, told in said}) == 1 else f"{text} for {data}" for data, text in said)
     notes = [
-        f"normaliser {first.normalizer} ({first.normalizer_version}), {first.scorer}",
+        f"normaliser {', '.join(texts)}, {evaluation.scores[0].scorer}",
         "damage: empty, looping, cut off",
         *([] if evaluation.search == "greedy" else [evaluation.search]),
     ]
     drawn = sorted({s.resampled for s in evaluation.scores if s.resampled})
     if drawn:
         notes.append(f"interval: paired bootstrap, 10,000 resamples of {' and '.join(drawn)}; n.s. = it spans 0")
-    return Group(table, Text("; ".join(notes), style="dim"))
+    several = len({s.data for s in evaluation.scores}) > 1
+    told = [f"{s.data}: {note}" if several else note for s in evaluation.scores for note in s.notes]
+    more = dict.fromkeys([*told, *evaluation.notes])
+    below = [Text(line, style="dim") for line in ("; ".join(notes), *more)]
+    return Group(table, *below, *_language_tables(evaluation.scores, short))
+
+
+def _language_tables(scores: Sequence[Score], short: Mapping[str, str]) -> Iterator[RenderableType]:
+    """The rates of each language, a table for each data set that has several."""
+    for data in dict.fromkeys(score.data for score in scores if score.languages):
+        here = [score for score in scores if score.data == data]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in (f"{data}: language", "rows", "rate"):
+            table.add_column(escape(title), justify="right" if title == "rows" else "left", overflow="fold")
+        for score in here:
+            table.add_column(escape(f"{short[score.target]} %"), justify="right", overflow="fold")
+        for parts in zip(*(score.languages for score in here), strict=True):
+            first = parts[0]
+            rates = (_percent(part) for part in parts)
+            table.add_row(first.language or "not named", str(first.utterances), RATES[first.unit], *rates)
+        yield Text("")
+        yield table
+
+
+def _percent(part: LanguageScore) -> str:
+    return "-" if part.wer is None else f"{part.wer:.2f}"
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:
@@ -69,11 +99,13 @@ def comparison_table(c: Comparison) -> RenderableType:
     style = {"worse": "red", "better": "green"}.get(c.verdict, "bold")
     lines: list[RenderableType] = [
         f"[bold]{escape(c.target)}[/] against {escape(c.baseline)} on {escape(c.data)}",
-        f"  WER {c.baseline_wer:.2f} -> {c.wer:.2f} %: {c.difference:+.2f} points, 95 % [{low:+.2f}, {high:+.2f}] "
+        f"  {RATES[c.unit]} {c.baseline_wer:.2f} -> {c.wer:.2f} %: {c.difference:+.2f} points, "
+        f"95 % [{low:+.2f}, {high:+.2f}] "
         f"over {c.resampled}: [{style}]{c.verdict}[/]",
         f"  {c.baseline_bytes / 1e6:.2f} -> {c.bytes / 1e6:.2f} MB; utterances: {c.worse} worse, "
         f"{c.better} better, {c.equal} equal; "
         f"empty {c.empties:+d}, loops {c.loops:+d}, cut off {c.capped:+d}",
+        *(Text(f"  {note}", style="dim") for note in c.notes),
     ]
     if c.examples:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2))
@@ -120,6 +152,7 @@ def inspection_view(seen: Inspection, width: int) -> Iterator[RenderableType]:
         f"one utterance of {work.seconds:g} s and {work.tokens} tokens, beam {work.beam}: {cost.macs / 1e9:.3f} GMAC, "
         f"{cost.bit_operations / 1e9:.1f} GBOP, {cost.memory_bytes / 1e6:.1f} MB of memory traffic"
     )
+    yield from map(Text, seen.notes)
 
 
 def catalogue_view(listed: Mapping[str, Any]) -> Iterator[RenderableType]:

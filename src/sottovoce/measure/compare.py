@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sottovoce.measure.by_language import notes
 from sottovoce.measure.evaluate import DEFAULT_NORMALIZER
 from sottovoce.measure.run import Run, RunData, RunTarget, read_run
 from sottovoce.measure.score import Scored, difference, score_transcripts
 from sottovoce.measure.transcripts import Transcript
-from sottovoce.speech.text import Normalizer
-from sottovoce.speech.text import normalizer as find_normalizer
+from sottovoce.speech.text import NormalizerChoice
 
 _EXAMPLES = 5
 
@@ -31,8 +31,9 @@ class Example:
 class Comparison:
     """A target against a baseline on one data set.
 
-    WERs and their difference in percent and percent points, with a 95 % interval; better, worse and equal
-    count utterances by their word errors; empties, loops and capped are differences of counts.
+    WERs (CERs where unit is "character", both in one where it is "mixed") and their difference in percent and percent
+    points, with a 95 % interval; better, worse and equal count utterances by their errors; empties, loops and capped
+    are differences of counts.
     """
 
     target: str
@@ -53,6 +54,8 @@ class Comparison:
     bytes: int
     baseline_bytes: int
     examples: tuple[Example, ...]
+    unit: str = "word"
+    notes: tuple[str, ...] = ()
 
     def as_document(self) -> dict[str, Any]:
         """The comparison for JSON."""
@@ -67,7 +70,7 @@ def compare(
     Raises ValueError if the folder holds no run, the run did not hear the baseline, or there is nothing to
     compare.
     """
-    run, normal = read_run(folder), find_normalizer(normalizer)
+    run, choice = read_run(folder), NormalizerChoice(normalizer)
     named = run.find(str(baseline)) if baseline is not None else None
     found = []
     for target in run.targets:
@@ -77,7 +80,7 @@ def compare(
         for data in run.data:
             heard = [len(run.transcripts(one, data)) for one in (target, against)]
             if min(heard) == data.utterances:
-                found.append(_compare(run, target, against, data, normal))
+                found.append(_compare(run, target, against, data, choice))
             elif any(heard):
                 warnings.warn(
                     f"left out: of the {data.utterances} utterances of {data.name}, {target.name} heard {heard[0]} and "
@@ -92,9 +95,9 @@ def compare(
     return tuple(found)
 
 
-def _compare(run: Run, target: RunTarget, against: RunTarget, data: RunData, normal: Normalizer) -> Comparison:
+def _compare(run: Run, target: RunTarget, against: RunTarget, data: RunData, choice: NormalizerChoice) -> Comparison:
     heard, before = run.transcripts(target, data), run.transcripts(against, data)
-    system, base = score_transcripts(heard, normal), score_transcripts(before, normal)
+    system, base = score_transcripts(heard, choice), score_transcripts(before, choice)
     interval = difference(system, base)
     more = [a.errors - b.errors for a, b in zip(system.errors, base.errors, strict=True)]
     return Comparison(
@@ -116,6 +119,8 @@ def _compare(run: Run, target: RunTarget, against: RunTarget, data: RunData, nor
         target.bytes,
         against.bytes,
         _examples(system, more, heard, before),
+        system.unit,
+        notes(heard, system.units, choice),
     )
 
 

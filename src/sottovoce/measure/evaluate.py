@@ -20,11 +20,11 @@ from sottovoce.measure.transcripts import Transcript
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
 from sottovoce.speech.datasets import Corpus, read_corpus
-from sottovoce.speech.text import Normalizer
-from sottovoce.speech.text import normalizer as find_normalizer
+from sottovoce.speech.text import AUTO, NormalizerChoice
+from sottovoce.spoken import Spoken
 from sottovoce.target import find_target
 
-DEFAULT_NORMALIZER = "whisper-english"
+DEFAULT_NORMALIZER = AUTO
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class Evaluation:
     """Scores of targets on data sets, and the transcripts that they were made from.
 
     search  how the tokens were found: "greedy" or "beam 5"
+    notes   where the prompt of a target comes from, if not all from its generation config
     """
 
     scores: tuple[Score, ...]
     utterances: tuple[Transcript, ...]
     search: str = "greedy"
+    notes: tuple[str, ...] = ()
 
     @property
     def wer(self) -> float:
@@ -68,6 +70,7 @@ class Evaluation:
             "search": self.search,
             "scores": [score.as_document() for score in self.scores],
             "average_wer": self.averages(),
+            "notes": list(self.notes),
         }
 
 
@@ -93,15 +96,19 @@ def evaluate(
     data        manifests (JSON lines) or folders, with transcripts
     limit       utterances drawn from each data set by `seed`; all when left out
     batch_size  changes the speed and nothing else; each beam of a clip takes the room of a clip
+    language    of all rows, for a multilingual Whisper; left out, each row's own in its manifest, else the checkpoint's
+                own setting, else the one that is detected
+    normalizer  one of speech/text.py; "auto" chooses one for each row by its language
     beam        beams of the search, as num_beams of transformers' generate; 1 is greedy search
 
-    Raises ValueError for data that cannot be read, for an artifact that was calibrated or trained on an utterance of a
-    test set, and for an `output` that holds another run.
+    Raises ValueError for data that cannot be read, for rows in a language that a Whisper does not know, for an artifact
+    that was calibrated or trained on an utterance of a test set, and for an `output` that holds another run.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
     check_device(device)
-    normal = find_normalizer(normalizer)
+    choice = NormalizerChoice(normalizer)
+    spoken = Spoken(language, task)
     found = [find_target(target) for target in dict.fromkeys(map(str, _listed(targets)))]
     corpora = _named_apart([read_corpus(path) for path in _each_once(_listed(data))])
     if limit is not None:
@@ -110,7 +117,7 @@ def evaluate(
     for target in found:
         target.check_search(language, task, beam)
         for test in sets:
-            test.check_for(target)
+            test.check_for(target, spoken)
 
     with _folder(output) as folder:
         search = "greedy" if beam == 1 else f"beam {beam}"
@@ -122,8 +129,8 @@ def evaluate(
                 test.read_whole([target.layout() for target in found])
         for target, remembered in zip(found, known, strict=True):
             opened = partial(target.recognizer, language, task, device, beam)
-            hear(run, remembered, sets, opened, batch_size, track)
-        return _score(run, [(target, test.data) for target in known for test in sets], normal)
+            hear(run, remembered, sets, opened, batch_size, spoken, track)
+        return _score(run, [(target, test.data) for target in known for test in sets], choice)
 
 
 def rescore(folder: str | Path, *, normalizer: str = DEFAULT_NORMALIZER) -> Evaluation:
@@ -131,15 +138,15 @@ def rescore(folder: str | Path, *, normalizer: str = DEFAULT_NORMALIZER) -> Eval
 
     Raises ValueError if the folder holds no run, or a data set was not heard to its end.
     """
-    normal = find_normalizer(normalizer)
+    choice = NormalizerChoice(normalizer)
     run = read_run(folder)
     pairs = [pair for pair in product(run.targets, run.data) if run.transcripts_path(*pair).exists()]
     if not pairs:
         raise ValueError(f"{folder} holds no transcripts yet; run evaluate again")
-    return _score(run, pairs, normal)
+    return _score(run, pairs, choice)
 
 
-def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], normal: Normalizer) -> Evaluation:
+def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], choice: NormalizerChoice) -> Evaluation:
     scores: list[Score] = []
     utterances: list[Transcript] = []
     for target, data in pairs:
@@ -156,11 +163,12 @@ def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], normal: Normali
             )
         base = run.baseline_of(target)
         baseline = (base.name, run.transcripts(base, data)) if base and run.complete(base, data) else None
-        score = make_score(target.name, data.name, target.bytes, transcripts, normal, baseline)
+        score = make_score(target.name, data.name, target.bytes, transcripts, choice, baseline)
         run.write_score(target, data, score)
         scores.append(score)
         utterances += transcripts
-    return Evaluation(tuple(scores), tuple(utterances), run.settings.get("search", "greedy"))
+    notes = dict.fromkeys(note for target, _ in pairs for note in target.notes)
+    return Evaluation(tuple(scores), tuple(utterances), run.settings.get("search", "greedy"), tuple(notes))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sottovoce.progress import Track
 from sottovoce.recognizer import Recognizer
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import Corpus, Utterance
+from sottovoce.spoken import Spoken
 from sottovoce.target import Target
 
 
@@ -32,9 +33,10 @@ class TestSet:
         """The utterances, with their fingerprints, whose ids are not in `done`."""
         return [pair for pair in zip(self.corpus.utterances, self.marks, strict=True) if pair[0].id not in done]
 
-    def check_for(self, target: Target) -> None:
-        """Refuse, before any model is opened, clips that it cannot hear and clips that it was fitted to."""
+    def check_for(self, target: Target, spoken: Spoken) -> None:
+        """Refuse, before any model is opened, clips that it cannot hear, languages, and clips that it was fitted to."""
         layout = target.layout()
+        spoken.check(self.corpus, layout, target.name)
         for utterance in self.corpus.utterances:
             layout.check_seconds(utterance.seconds, str(utterance.audio))
         fitted = target.fitted_fingerprints
@@ -62,6 +64,7 @@ def hear(
     sets: Sequence[TestSet],
     open_recognizer: Callable[[], Recognizer],
     batch_size: int,
+    spoken: Spoken,
     track: Track,
 ) -> None:
     """Transcribe what is missing; the model is opened only if something is, and the run knows it from then on."""
@@ -72,9 +75,10 @@ def hear(
     run.write()
     for test, left in todo:
         assert recognizer is not None
-        batches = list(_batches(left, batch_size))
-        for batch in track(batches, len(batches), f"{target.name} hears {test.corpus.name}"):
-            append_transcripts(run.transcripts_path(target, test.data), _transcribe(recognizer, batch))
+        groups = spoken.by_prompt(left, lambda pair: pair[0], recognizer)
+        batches = [(one, batch) for one, rows in groups for batch in _batches(rows, batch_size)]
+        for one, batch in track(batches, len(batches), f"{target.name} hears {test.corpus.name}"):
+            append_transcripts(run.transcripts_path(target, test.data), _transcribe(one, batch, spoken))
 
 
 def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list[tuple[Utterance, str]]]:
@@ -84,7 +88,7 @@ def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list
         yield ordered[start : start + size]
 
 
-def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]]) -> list[Transcript]:
+def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]], spoken: Spoken) -> list[Transcript]:
     model = recognizer.model
     clips = [recognizer.read(utterance.audio) for utterance, _ in batch]
     started = time.perf_counter()
@@ -102,6 +106,8 @@ def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]]) 
             row.capped,
             utterance.speaker,
             mark,
+            model.spoken(row.prompt),
+            spoken.of_reference(utterance.language),
         )
         for (utterance, mark), clip, row in zip(batch, clips, decoded, strict=True)
     ]

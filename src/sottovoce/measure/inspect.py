@@ -37,6 +37,7 @@ class Inspection:
     bits_per_weight  of the layers, scales, zero points, masks, outliers and factors included
     nonzeros         weights of the layers that no mask drops
     cost             of one utterance of `workload`
+    notes            where the prompt comes from, if not all from the generation config
     """
 
     target: str
@@ -53,6 +54,7 @@ class Inspection:
     recipes: tuple[Mapping[str, Any], ...]
     calibrations: tuple[Mapping[str, Any], ...]
     trainings: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
     def as_document(self) -> dict[str, Any]:
         """The inspection for JSON."""
@@ -104,6 +106,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
         target.artifact.recipes if target.artifact else (),
         target.artifact.calibrations if target.artifact else (),
         target.artifact.trainings if target.artifact else (),
+        layout.prompt_notes,
     )
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
 from sottovoce.measure.transcripts import Transcript, read_transcripts
 from sottovoce.speech.datasets import Corpus
+from sottovoce.spoken import Spoken
 from sottovoce.target import Target
 
 FORMAT = 1
@@ -25,17 +26,18 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunTarget:
-    """A target as a run remembers it."""
+    """A target as a run remembers it; notes say where its prompt comes from, if not all from its generation config."""
 
     name: str
     digest: str
     base_digest: str
     bytes: int
+    notes: tuple[str, ...] = ()
 
     @staticmethod
     def of(target: Target) -> "RunTarget":
         """What a run keeps of a target."""
-        return RunTarget(target.name, target.digest, target.base_digest, target.bytes)
+        return RunTarget(target.name, target.digest, target.base_digest, target.bytes, target.layout().prompt_notes)
 
     @property
     def folder(self) -> str:
@@ -45,7 +47,7 @@ class RunTarget:
 
 @dataclass(frozen=True)
 class RunData:
-    """A data set as a run remembers it: the digest covers ids, texts and audio."""
+    """A data set as a run remembers it: the digest covers ids, texts, audio and languages."""
 
     name: str
     path: str
@@ -56,7 +58,10 @@ class RunData:
     @staticmethod
     def of(corpus: Corpus, marks: Sequence[str]) -> "RunData":
         """What a run keeps of a corpus; marks are its fingerprints."""
-        lines = [f"{u.id}\t{mark}\t{u.text}" for u, mark in zip(corpus.utterances, marks, strict=True)]
+        lines = [
+            f"{u.id}\t{mark}\t{u.text}" + (f"\t{u.language}" if u.language else "")
+            for u, mark in zip(corpus.utterances, marks, strict=True)
+        ]
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return RunData(corpus.name, str(corpus.path), digest, len(corpus), round(corpus.total_seconds, 3))
 
@@ -80,8 +85,10 @@ class Run:
         return self.folder / "transcripts" / target.folder / f"{data.file}.jsonl"
 
     def transcripts(self, target: RunTarget, data: RunData) -> list[Transcript]:
-        """The transcripts that are there."""
-        return read_transcripts(self.transcripts_path(target, data))
+        """The transcripts that are there; older files do not say the language that was asked for the whole run."""
+        spoken = Spoken(self.settings.get("language"), self.settings.get("task"))
+        found = read_transcripts(self.transcripts_path(target, data))
+        return [replace(row, reference_language=spoken.of_reference(row.reference_language)) for row in found]
 
     def complete(self, target: RunTarget, data: RunData) -> bool:
         """Whether every utterance has its transcript."""
@@ -155,7 +162,7 @@ def read_run(folder: str | Path) -> Run:
         return Run(
             folder,
             document["settings"],
-            [RunTarget(**target) for target in document["targets"]],
+            [RunTarget(**{**target, "notes": tuple(target.get("notes", ()))}) for target in document["targets"]],
             [RunData(**data) for data in document["data"]],
         )
     except (ValueError, TypeError, KeyError) as error:

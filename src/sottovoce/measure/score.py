@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sottovoce.measure.by_language import LanguageScore, by_language, normalizer_words, notes
 from sottovoce.measure.transcripts import Transcript
-from sottovoce.speech.text import Normalizer
+from sottovoce.speech.text import Normalizer, NormalizerChoice
+from sottovoce.speech.units import Unit, unit_of, unit_of_all
 from sottovoce.speech.wer import SCORER, Damage, Interval, WordErrors, align, damage, paired_interval
 
 
@@ -15,12 +17,17 @@ class Score:
     """One target on one data set.
 
     wer              percent; substitutions + deletions + insertions of reference_words
+    unit             "word"; "character" where all rows are in languages without spaces between words: then `wer` is a
+                     CER, and reference_words and the edits count characters; "mixed" where some are
     delta_wer        percent points to the baseline, with its 95 % interval by paired bootstrap; None if the
                      run holds no baseline, this is it, or the references have no word
     verdict          "no significant difference" where the interval spans 0, else "worse" or "better"
     resampled        what the bootstrap drew, as "5 speakers"
     empties, loops, capped, length_ratio    damage that WER hides, as speech/wer.py defines it
     rtfx             seconds of audio transcribed in a second of wall time, by the engine that transcribed
+    normalizer       its name; with "auto" and rows of several kinds, how many rows had which
+    languages        the same language by language, if there are several
+    notes            what has to be known of units and normalisers, a sentence each
     bytes            of the weights on disk
     """
 
@@ -47,17 +54,23 @@ class Score:
     normalizer: str
     normalizer_version: str
     scorer: str
+    unit: str = "word"
+    languages: tuple[LanguageScore, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_document(self) -> dict[str, Any]:
         """The score for JSON."""
-        return asdict(self)
+        return {**asdict(self), "languages": [asdict(part) for part in self.languages], "notes": list(self.notes)}
 
     @staticmethod
     def of_document(document: dict[str, Any]) -> "Score":
         """The inverse of `as_document`."""
         interval = document["delta_wer_interval"]
-        unbounded = {name: math.inf for name in ("wer", "length_ratio") if document[name] is None}
-        return Score(**{**document, **unbounded, "delta_wer_interval": tuple(interval) if interval else None})
+        made: dict[str, Any] = {name: math.inf for name in ("wer", "length_ratio") if document[name] is None}
+        made["delta_wer_interval"] = tuple(interval) if interval else None
+        made["languages"] = tuple(map(LanguageScore.of_document, document.get("languages", ())))
+        made["notes"] = tuple(document.get("notes", ()))
+        return Score(**{**document, **made})
 
 
 @dataclass(frozen=True)
@@ -68,23 +81,40 @@ class Scored:
     errors: tuple[WordErrors, ...]
     speakers: tuple[str | None, ...]
     damage: Damage
+    languages: tuple[str | None, ...]
+    units: tuple[Unit, ...]
+    normalizers: tuple[Normalizer, ...]
 
     @property
     def total(self) -> WordErrors:
         """The sum over all utterances."""
         return sum(self.errors, WordErrors(0, 0, 0, 0))
 
+    @property
+    def unit(self) -> str:
+        """What the counts are of: "word", "character" or "mixed"."""
+        return unit_of_all(self.units)
 
-def score_transcripts(transcripts: Sequence[Transcript], normalizer: Normalizer) -> Scored:
-    """Normalise and align every transcript, in the order of their ids."""
+
+def score_transcripts(transcripts: Sequence[Transcript], choice: NormalizerChoice) -> Scored:
+    """Normalise and align every transcript, in the order of their ids.
+
+    Normaliser and unit follow from the reference and its language alone, so that they are the same for all targets.
+    """
     ordered = sorted(transcripts, key=lambda row: row.id)
-    references = [normalizer(row.reference) for row in ordered]
-    hypotheses = [normalizer(row.hypothesis) for row in ordered]
+    languages = tuple(row.reference_language for row in ordered)
+    normal = tuple(choice.of(row.reference, row.reference_language) for row in ordered)
+    units = tuple(unit_of(row.reference, row.reference_language) for row in ordered)
+    references = [normalize(row.reference) for normalize, row in zip(normal, ordered, strict=True)]
+    hypotheses = [normalize(row.hypothesis) for normalize, row in zip(normal, ordered, strict=True)]
     return Scored(
         tuple(row.id for row in ordered),
-        tuple(align(reference, hypothesis) for reference, hypothesis in zip(references, hypotheses, strict=True)),
+        tuple(align(*texts) for texts in zip(references, hypotheses, units, strict=True)),
         tuple(row.speaker for row in ordered),
-        damage(references, hypotheses, [row.capped for row in ordered]),
+        damage(references, hypotheses, [row.capped for row in ordered], units),
+        languages,
+        units,
+        normal,
     )
 
 
@@ -112,15 +142,16 @@ def make_score(
     data: str,
     weight_bytes: int,
     transcripts: Sequence[Transcript],
-    normalizer: Normalizer,
+    choice: NormalizerChoice,
     baseline: tuple[str, Sequence[Transcript]] | None,
 ) -> Score:
     """The score of one target on one data set, against a baseline's transcripts if there are any."""
-    scored = score_transcripts(transcripts, normalizer)
+    scored = score_transcripts(transcripts, choice)
+    name, version = normalizer_words(scored.normalizers)
     total = scored.total
     interval = None
     if baseline is not None and total.reference_words:
-        interval = difference(scored, score_transcripts(baseline[1], normalizer))
+        interval = difference(scored, score_transcripts(baseline[1], choice))
     seconds = sum(row.seconds for row in transcripts)
     return Score(
         target=target,
@@ -143,7 +174,10 @@ def make_score(
         length_ratio=scored.damage.length_ratio,
         seconds=seconds,
         rtfx=seconds / max(1e-9, sum(row.decode_seconds for row in transcripts)),
-        normalizer=normalizer.name,
-        normalizer_version=normalizer.version,
+        normalizer=name,
+        normalizer_version=version,
         scorer=SCORER,
+        unit=scored.unit,
+        languages=by_language(scored.languages, scored.units, scored.errors),
+        notes=notes(transcripts, scored.units, choice),
     )

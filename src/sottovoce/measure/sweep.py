@@ -27,7 +27,10 @@ from sottovoce.measure.sweep_file import CalibrationPlan, SweepPlan, read_sweep
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
 from sottovoce.recipe import Recipe
-from sottovoce.speech.datasets import read_corpus
+from sottovoce.speech.datasets import Corpus, read_corpus
+from sottovoce.speech.text import NormalizerChoice
+from sottovoce.speech.units import unit_of
+from sottovoce.spoken import Spoken
 from sottovoce.target import Target, find_target
 
 
@@ -72,8 +75,9 @@ def sweep(
     folder = Path(output)
     if folder.is_file():
         raise ValueError(f"output {folder} is a file; name a folder")
-    tests = _tests(plan)
-    jobs = list(_jobs(plan, tests))
+    corpora = [read_corpus(path) for path in plan.data]
+    tests = _tests(plan, corpora)
+    jobs = list(_jobs(plan, tests, corpora))
     with alone_in(folder):
         write_text(folder / "order.json", json.dumps([job.key for job in jobs]) + "\n")
         missing = [job for job in jobs if not _done(folder, job, retry_failed)]
@@ -88,9 +92,12 @@ def _done(folder: Path, job: Job, retry_failed: bool) -> bool:
     return path.is_file() and not (retry_failed and read_row(path).error)
 
 
-def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
-    """The rows in order, each key once: for each model the uncompressed one, then its recipes."""
-    measured = {"format": FORMAT, "tests": tests, "normalizer": plan.normalizer}
+def _jobs(plan: SweepPlan, tests: str, corpora: Sequence[Corpus]) -> Iterator[Job]:
+    """The rows in order, each key once: for each model the uncompressed one, then its recipes.
+
+    Raises ValueError for a test set in languages that a model does not know.
+    """
+    measured: dict[str, Any] = {"format": FORMAT, "tests": tests} | _scoring(plan, corpora)
     if plan.workload:
         measured["workload"] = asdict(plan.workload)
     training: dict[str, Any] = {}
@@ -101,6 +108,8 @@ def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
     seen: set[str] = set()
     digests = {calibration: _calibration_digest(calibration) for calibration in plan.calibrations}
     for target in map(find_target, plan.models):
+        for corpus in corpora:
+            Spoken(plan.language).check(corpus, target.layout(), target.name)
         made: dict[str, Any] = {"format": artifacts.FORMAT, "model": target.digest}
         choices: list[tuple[Recipe | None, CalibrationPlan | None]] = [(None, None)]
         for wanted in plan.recipes:
@@ -119,10 +128,22 @@ def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
                 yield Job(target, recipe, calibration, artifact, key)
 
 
-def _tests(plan: SweepPlan) -> str:
+def _tests(plan: SweepPlan, corpora: Sequence[Corpus]) -> str:
     """The identity of what every row hears: the test sets and the language."""
-    tests = [RunData.of(corpus, corpus.fingerprints()).digest for corpus in map(read_corpus, plan.data)]
+    tests = [RunData.of(corpus, corpus.fingerprints()).digest for corpus in corpora]
     return _key({"data": tests, "language": plan.language})
+
+
+def _scoring(plan: SweepPlan, corpora: Sequence[Corpus]) -> dict[str, Any]:
+    """How every row is scored: the normalisers that its references get, and whether any is scored by characters.
+
+    So "auto" is for English data what whisper-english is, and their rows are the same rows.
+    """
+    spoken, choice = Spoken(plan.language), NormalizerChoice(plan.normalizer)
+    rows = [(u.text or "", spoken.of_reference(u.language)) for corpus in corpora for u in corpus.utterances]
+    by_characters = any(unit_of(*row) == "character" for row in rows)
+    names = sorted({choice.of(*row).name for row in rows})
+    return {"normalizer": " + ".join(names)} | ({"characters": True} if by_characters else {})
 
 
 def _key(content: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@
     data: [test.jsonl]
     calibration: {data: calib.jsonl, limit: 64}
     train: train.jsonl                                   # for recipes that train
-    normalizer: whisper-basic
+    normalizer: auto                                     # or whisper-english, whisper-basic, basic-marks, none
     workload: {seconds: 10, tokens: 32}
     recipes:
       - gptq-w4                                          # built in, or a file
@@ -28,7 +28,7 @@ from sottovoce.documents import read_yaml, set_path
 from sottovoce.measure.evaluate import DEFAULT_NORMALIZER
 from sottovoce.nearest import unknown
 from sottovoce.recipe import Recipe, read_recipe
-from sottovoce.speech.text import normalizer as find_normalizer
+from sottovoce.speech.text import NormalizerChoice
 
 _PARTS = (
     "models",
@@ -103,7 +103,7 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     keep = document.get("keep_artifacts", True)
     if not isinstance(keep, bool):
         raise ValueError(f"{name}: keep_artifacts is {keep!r}; true or false would work")
-    normalizer = find_normalizer(document.get("normalizer", DEFAULT_NORMALIZER)).name
+    normalizer = NormalizerChoice(document.get("normalizer", DEFAULT_NORMALIZER)).name
     return SweepPlan(
         tuple(map(str, _listed(document, "models", name))),
         tuple(map(str, _listed(document, "data", name))),

@@ -11,7 +11,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Transcript:
-    """One utterance as one target heard it. Texts are raw; seconds are of audio and of wall time."""
+    """One utterance as one target heard it. Texts are raw; seconds are of audio and of wall time.
+
+    language            as "de": what the model was prompted with or detected; None where it names none
+    reference_language  of the reference, as far as the manifest or the user says it
+    """
 
     id: str
     reference: str
@@ -22,6 +26,8 @@ class Transcript:
     capped: bool
     speaker: str | None
     fingerprint: str
+    language: str | None = None
+    reference_language: str | None = None
 
 
 def read_transcripts(path: Path) -> list[Transcript]:

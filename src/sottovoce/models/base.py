@@ -31,6 +31,7 @@ class SpeechModel(ABC):
     module_class: ClassVar[str]
     encoder_norm: ClassVar[str] = "layer_norm"
     decoder_norm: ClassVar[str] = "layer_norm"
+    prompt_notes: tuple[str, ...] = ()  # where the prompt comes from, if generation_config.json does not say all of it
     module: Any
     processor: Any
 
@@ -315,6 +316,15 @@ class SpeechModel(ABC):
     @abstractmethod
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """What the decoder's forward takes beside tokens and cache."""
+
+    @property
+    def languages(self) -> tuple[str, ...] | None:
+        """The codes of the languages that it can be asked for, as "de"; None if it takes no language."""
+        return None
+
+    def spoken(self, prompt: Sequence[int]) -> str | None:
+        """The code of the language that a prompt names; None if it names none."""
+        return None
 
     @abstractmethod
     def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:

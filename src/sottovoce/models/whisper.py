@@ -4,7 +4,7 @@ Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 20
 Tiny to large-v3-turbo, English-only and distilled ones: all sizes come from the checkpoint's config.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,12 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 from sottovoce.cost import Product, Workload
+from sottovoce.languages import language_code
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.checkpoint import Checkpoint, read_json
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
+from sottovoce.models.prompt import Sources, complete
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
 from sottovoce.nearest import unknown
@@ -27,6 +30,13 @@ class Whisper(SpeechModel):
     """transformers' WhisperForConditionalGeneration, seen as units and sites."""
 
     module_class = "WhisperForConditionalGeneration"
+
+    def __init__(self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype]) -> None:
+        super().__init__(checkpoint, module, stored_dtypes)
+        config = read_json(checkpoint.folder / "config.json")
+        saved = self.generation if (checkpoint.folder / "generation_config.json").exists() else None
+        added = self.processor.tokenizer.get_added_vocab()
+        self.generation, self.prompt_notes = complete(Sources(checkpoint.name, saved, config, added, self.vocabulary))
 
     def valid_positions(self, samples: int) -> dict[str, int]:
         """The rest of the window is silence, which the encoder hears and the statistics leave out."""
@@ -171,18 +181,31 @@ class Whisper(SpeechModel):
         """Whisper attends to its whole window, silence included."""
         return {"encoder_hidden_states": memory.states}
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes that a prompt can name, as "de"; English alone where the prompt names no language."""
+        if not self.generation["is_multilingual"]:
+            return ("en",)
+        return tuple(sorted(token.strip("<|>") for token in self.generation["lang_to_id"]))
+
+    def spoken(self, prompt: Sequence[int]) -> str | None:
+        """The language that a prompt names; English where it can name none."""
+        if not self.generation["is_multilingual"]:
+            return "en"
+        codes = {token: code.strip("<|>") for code, token in self.generation["lang_to_id"].items()}
+        return next((codes[token] for token in prompt if token in codes), None)
+
     def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
         """[start, language, task, no timestamps]; English-only models take neither language nor task."""
         saved = self.generation
-        prompt: list[int | None] = [self._token("decoder_start_token_id")]
+        prompt: list[int | None] = [saved["decoder_start_token_id"]]
         languages: tuple[int, ...] = ()
-        if saved.get("is_multilingual", "lang_to_id" in saved):
+        if saved["is_multilingual"]:
             language, task = language or saved.get("language"), task or saved.get("task")
-            forced = {} if language or task else self._forced()
-            spoken = self._language(language) if language else forced.get(1)
-            prompt += [spoken, forced.get(2) or self._task(task or "transcribe")]
+            spoken = self._language(language) if language else None
+            prompt += [spoken, self._task(task or "transcribe")]
             languages = tuple(saved["lang_to_id"].values()) if spoken is None else ()
-        elif (language or "en").lower() not in ("en", "english") or task not in (None, "transcribe"):
+        elif language_code(language or "en") != "en" or task not in (None, "transcribe"):
             raise ValueError(
                 f"{self.checkpoint.name} knows English and transcription only; found language={language}, task={task}"
             )
@@ -199,25 +222,9 @@ class Whisper(SpeechModel):
             languages=languages,
         )
 
-    def _token(self, name: str) -> int:
-        value = self.generation.get(name, getattr(self.module.config, name, None))
-        if not isinstance(value, int):
-            raise ValueError(
-                f"{self.checkpoint.name} says no {name} in generation_config.json, without which it cannot transcribe"
-            )
-        return value
-
-    def _forced(self) -> dict[int, int | None]:
-        """Older checkpoints name language and task by place; it holds where they say neither by name."""
-        pairs = self.generation.get("forced_decoder_ids") or getattr(self.module.config, "forced_decoder_ids", None)
-        return dict(pairs or ())
-
     def _language(self, language: str) -> int:
-        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
-
         known: dict[str, int] = self.generation["lang_to_id"]
-        code = language.lower().strip("<|>")
-        code = TO_LANGUAGE_CODE.get(code, code)
+        code = language_code(language)
         if f"<|{code}|>" not in known:
             raise unknown("language", language, [token.strip("<|>") for token in known])
         return known[f"<|{code}|>"]

@@ -17,8 +17,9 @@ def csv(rows: Sequence[Row]) -> str:
     """A header and one line for each of at least one row; what is missing is empty.
 
     A field of a score has a column for each data set, as "wer test-clean"; `wer` alone is the average over
-    all of them. The interval is two columns, delta_wer_low and delta_wer_high. `workload` and
-    `recipe_document` are JSON; `pareto` is 1 or 0. The training curves are in table.json.
+    all of them. A wer is a CER where `unit` is "character". The interval is two columns, delta_wer_low and
+    delta_wer_high. `languages`, `notes`, `workload` and `recipe_document` are JSON; `pareto` is 1 or 0. The
+    training curves are in table.json.
     """
     sets = data_sets(rows)
     lines = [{**_record(row, sets), "pareto": int(kept)} for row, kept in zip(rows, on_front(rows), strict=True)]
@@ -50,6 +51,7 @@ def _score_record(row: Row, data: str) -> dict[str, Any]:
     record: dict[str, Any] = dict.fromkeys(field.name for field in fields(Score))
     record |= score.as_document() if score else {}
     del record["data"]
+    record |= {name: json.dumps(record[name], ensure_ascii=False) for name in ("languages", "notes") if record[name]}
     low, high = record.pop("delta_wer_interval") or (None, None)
     record |= {"delta_wer_low": low, "delta_wer_high": high}
     return {f"{name} {data}": value for name, value in record.items()}

@@ -6,23 +6,27 @@ from html import escape
 from sottovoce.measure.row import Row
 from sottovoce.reporting.curves import curves
 from sottovoce.reporting.plot import marker, plot
+from sottovoce.reporting.sets import data_sets, rate_on
 from sottovoce.reporting.style import STYLE
 from sottovoce.reporting.table import Cell, Column, Table, model_names
+
+_RATES = {"WER": "word error rate", "CER": "character error rate", "WER/CER": "error rate"}
 
 
 def html(table: Table, rows: Sequence[Row]) -> str:
     """The page; `rows` are those of the table, for the plot."""
+    rate = _RATES[rate_on(rows, data_sets(rows))]
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>sottovoce: size and word error rate</title>
+<title>sottovoce: size and {rate}</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>Size and word error rate</h1>
+<h1>Size and {rate}</h1>
 {_figure(rows)}
 <div class="wide">
 <table>
@@ -44,9 +48,11 @@ def _figure(rows: Sequence[Row]) -> str:
     names = model_names(rows)
     drawn = plot(rows, names)
     if not drawn:
-        return "<p>No row has both a size and a WER, so there is no plot.</p>"
+        return "<p>No row has both a size and an error rate, so there is no plot.</p>"
     keys = "".join(f"<li>{marker(names, model)} {escape(name)}</li>" for model, name in names.items())
-    caption = "Filled and joined: on the Pareto front of its model, which no other row beats in size and WER at once."
+    caption = (
+        "Filled and joined: on the Pareto front of its model, which no other row beats in size and error rate at once."
+    )
     return f'<figure>\n{drawn}\n<ul class="legend">{keys}</ul>\n<figcaption>{caption}</figcaption>\n</figure>'
 
 

@@ -5,9 +5,11 @@ from typing import Any
 
 from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
+from sottovoce.speech.units import RATES
 
 RESAMPLES = 10_000  # the default of measure.score.difference, which scores are made with
 
+_COUNTED = {"word": "words", "character": "characters", "mixed": "words and characters"}
 _WORKLOAD = {
     "seconds": "{:g} s of audio",
     "tokens": "{} tokens",
@@ -20,14 +22,16 @@ def notes(rows: Sequence[Row], sets: Sequence[str]) -> tuple[str, ...]:
     """What the numbers mean and where they come from, a sentence each; nothing of what is not there."""
     scores = [score for row in rows if row.error is None for score in row.scores]
     found = ["1 MB = 10^6 bytes."]
+    rates = dict.fromkeys(RATES[score.unit] for score in scores)
     if scores:
         found += [
-            f"WER in percent: {_data(scores, sets)}.",
+            f"{' and '.join(rates)} in percent: {_data(scores, sets)}.",
             f"Normaliser: {_listed(f'{score.normalizer} ({score.normalizer_version})' for score in scores)}; "
             f"scorer: {_listed(score.scorer for score in scores)}.",
         ]
+        found += dict.fromkeys(f"{score.data}, {note}." for score in scores for note in score.notes)
     if any(score.delta_wer is not None for score in scores):
-        found.append("delta WER: percent points to the uncompressed model.")
+        found.append(f"{' and '.join(f'delta {rate}' for rate in rates)}: percent points to the uncompressed model.")
     if any(score.delta_wer_interval for score in scores):
         found.append(
             f"95 % interval: paired bootstrap, {RESAMPLES:,} resamples of {_resampled(scores, sets)}; "
@@ -64,12 +68,12 @@ def workload_words(workload: Mapping[str, Any]) -> str:
 
 
 def _data(scores: Sequence[Score], sets: Sequence[str]) -> str:
-    """Each data set with its utterances and words; the most that a row heard, should they differ."""
+    """Each data set with its utterances and what is counted; the most that a row heard, should they differ."""
     said = []
     for data in sets:
         here = [score for score in scores if score.data == data]
         utterances, words = max((score.utterances, score.reference_words) for score in here)
-        said.append(f"{data}, {utterances:,} utterances with {words:,} words")
+        said.append(f"{data}, {utterances:,} utterances with {words:,} {_COUNTED[here[0].unit]}")
     return "; ".join(said)
 
 

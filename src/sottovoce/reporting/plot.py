@@ -9,7 +9,7 @@ from sottovoce.measure.row import Row
 from sottovoce.reporting.axis import Axis, fit_axis
 from sottovoce.reporting.frame import Frame
 from sottovoce.reporting.pareto import on_front
-from sottovoce.reporting.sets import average_wer, data_sets
+from sottovoce.reporting.sets import average_wer, data_sets, rate_on
 from sottovoce.reporting.table import MEGA, NOTHING
 
 COLOURS = 6  # classes c0 to c5, which the page gives their colours
@@ -36,11 +36,12 @@ class _Point:
 
 
 def plot(rows: Sequence[Row], names: Mapping[str, str]) -> str:
-    """The SVG, or "" if no row has both a size and a WER on all data sets.
+    """The SVG, or "" if no row has both a size and an error rate on all data sets.
 
     A row tells its words on hover. The classes c0 to c5 colour the models in the order of `names`.
     """
     sets = data_sets(rows)
+    rate = rate_on(rows, sets)
     measured = [
         (row, row.bytes / MEGA, wer, front)
         for row, wer, front in zip(rows, (average_wer(row, sets) for row in rows), on_front(rows), strict=True)
@@ -51,16 +52,18 @@ def plot(rows: Sequence[Row], names: Mapping[str, str]) -> str:
     sizes, rates = [size for _, size, _, _ in measured], [wer for _, _, wer, _ in measured]
     frame = Frame(*_EDGES, fit_axis(sizes), fit_axis(rates))
     points = [
-        _Point(row.model, frame.x(size), frame.y(wer), front, _title(row, names[row.model], size, wer))
+        _Point(
+            row.model, frame.x(size), frame.y(wer), front, _title(row, names[row.model], size, f"{rate} {wer:.2f} %")
+        )
         for row, size, wer, front in measured
     ]
     drawn = [
         *frame.grid(),
-        *_titles(frame, "WER" if len(sets) == 1 else "WER avg"),
+        *_titles(frame, rate if len(sets) == 1 else f"{rate} avg"),
         *(_line([p for p in points if p.model == model and p.front], colour_of(names, model)) for model in names),
         *(_marker(p, names) for p in sorted(points, key=lambda p: p.front)),  # the front on top
     ]
-    what = f"WER against size of {len(points)} rows"
+    what = f"{rate} against size of {len(points)} rows"
     body = "\n".join(part for part in drawn if part)
     return f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{what}">\n{body}\n</svg>'
 
@@ -77,18 +80,18 @@ def colour_of(names: Mapping[str, str], model: str) -> str:
     return f"c{list(names).index(model) % COLOURS}"
 
 
-def _title(row: Row, name: str, size: float, wer: float) -> str:
+def _title(row: Row, name: str, size: float, rate: str) -> str:
     said = [words for words in (row.quantization, row.sparsity, row.low_rank, row.recovery) if words != NOTHING]
-    return f"{name}, {' + '.join(said) or row.recipe}: {size:,.2f} MB, WER {wer:.2f} %"
+    return f"{name}, {' + '.join(said) or row.recipe}: {size:,.2f} MB, {rate}"
 
 
-def _titles(frame: Frame, wer: str) -> list[str]:
+def _titles(frame: Frame, rate: str) -> list[str]:
     """What the axes show."""
     middle_x, middle_y = (frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2
     turned = f'transform="translate(24 {middle_y}) rotate(-90)" text-anchor="middle"'
     return [
         f'<text x="{middle_x}" y="{_HEIGHT - 12}" text-anchor="middle">size in MB{_scale(frame.across)}</text>',
-        f"<text {turned}>{wer} in %{_scale(frame.up)}</text>",
+        f"<text {turned}>{rate} in %{_scale(frame.up)}</text>",
     ]
 
 

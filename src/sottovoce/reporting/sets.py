@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
+from sottovoce.speech.units import RATES, unit_of_all
 
 
 def data_sets(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -16,6 +17,12 @@ def score_on(row: Row, data: str) -> Score | None:
     if row.error is not None:
         return None
     return next((score for score in row.scores if score.data == data), None)
+
+
+def rate_on(rows: Sequence[Row], sets: Sequence[str]) -> str:
+    """What the error rates on `sets` are: "WER", "CER" where characters are counted, "WER/CER" where both are."""
+    scores = [score for row in rows for data in sets if (score := score_on(row, data)) is not None]
+    return RATES[unit_of_all(score.unit for score in scores)]
 
 
 def average_wer(row: Row, sets: Sequence[str]) -> float | None:

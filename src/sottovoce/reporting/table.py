@@ -11,7 +11,7 @@ from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
 from sottovoce.reporting.notes import failure_notes, notes
 from sottovoce.reporting.pareto import on_front
-from sottovoce.reporting.sets import average_wer, data_sets, score_on
+from sottovoce.reporting.sets import average_wer, data_sets, rate_on, score_on
 
 NOTHING = "-"
 STAR = "★"
@@ -113,7 +113,7 @@ def _columns(rows: Sequence[Row], sets: Sequence[str], names: dict[str, str]) ->
         _sizes("GBOPs", "10^9 bit operations", _scaled([row.bit_operations for row in rows], GIGA)),
         _sizes("memory I/O MB", "10^6 bytes", _scaled([row.memory_bytes for row in rows], MEGA)),
         *_wers(rows, sets),
-        *([_Filled(Column("WER avg", "right", "percent"), tuple(map(_wer, averages)))] if averages else []),
+        *([_average(f"{rate_on(rows, sets)} avg", averages)] if averages else []),
         *_deltas(rows, sets),
         _Filled(Column("Pareto", "center"), tuple(stars)),
     ]
@@ -135,13 +135,17 @@ def _scaled(values: Values, unit: int) -> Values:
     return [None if value is None else value / unit for value in values]
 
 
+def _average(title: str, values: Values) -> _Filled:
+    return _Filled(Column(title, "right", "percent"), tuple(map(_wer, values)))
+
+
 def _wers(rows: Sequence[Row], sets: Sequence[str]) -> list[_Filled]:
     """A column for each data set, or one without; an error is told in the first."""
     found = []
     for data in sets or [""]:
         scores = [score_on(row, data) for row in rows]
         cells = tuple(_wer(score.wer if score else None) for score in scores)
-        found.append(_Filled(Column(f"WER {data}".strip(), "right", "percent"), cells, always=True))
+        found.append(_Filled(Column(f"{rate_on(rows, [data])} {data}".strip(), "right", "percent"), cells, always=True))
     numbers = count(1)
     told = [_failed(row.error, next(numbers)) if row.error is not None else None for row in rows]
     first = tuple(error or cell for error, cell in zip(told, found[0].cells, strict=True))
@@ -160,7 +164,9 @@ def _failed(error: str, number: int) -> Cell:
 
 def _deltas(rows: Sequence[Row], sets: Sequence[str]) -> list[_Filled]:
     """The difference to the uncompressed model on each data set."""
-    titles = ["delta WER [95 %]"] if len(sets) == 1 else [f"delta WER {data} [95 %]" for data in sets]
+    rates = [f"delta {rate_on(rows, [data])}" for data in sets]
+    names = [""] if len(sets) == 1 else [f" {data}" for data in sets]
+    titles = [f"{rate}{name} [95 %]" for rate, name in zip(rates, names, strict=True)]
     return [
         _Filled(Column(title, "right", "percent points"), tuple(_delta(score_on(row, data)) for row in rows))
         for title, data in zip(titles, sets, strict=True)

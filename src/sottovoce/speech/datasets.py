@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.built_in import built_in_set
+from sottovoce.languages import checked_code
 from sottovoce.speech import audio
 
 MANIFEST = "manifest.jsonl"
@@ -22,13 +23,14 @@ PROBLEMS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording and what was said in it, as far as known."""
+    """One recording and what was said in it, as far as known; language is a code as "de"."""
 
     id: str
     audio: Path
     text: str | None
     speaker: str | None
     seconds: float
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ Rows = Iterator[tuple[str, Callable[[], Utterance]]]  # where a row stands, and 
 def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
     """The corpus at `path`: a JSON-lines manifest, or a folder in one of three layouts, or builtin:test.
 
-    manifest     a line each: {"audio", "text"}, optionally "speaker", "seconds", "id"; others are ignored.
-                 Audio is relative to the manifest's folder; id defaults to the audio path as written.
+    manifest     a line each: {"audio", "text"}, optionally "speaker", "seconds", "id", "language" (of the text and
+                 the audio: a code or an English name, as de, zh-CN, german); others are ignored. Audio is relative
+                 to the manifest's folder; id defaults to the audio path as written.
     folder       with a manifest.jsonl, that; or audio files at any depth, a .txt of the same stem beside each
     LibriSpeech  <speaker>-<chapter>.trans.txt beside its audio
 
@@ -148,11 +151,12 @@ def _manifest_row(folder: Path, line: str, need_text: bool) -> Utterance:
     text = _string(row, "text")
     if text is None and need_text:
         raise ValueError("lacks the key 'text'; give what is said, \"\" for silence")
-    identity, speaker = _string(row, "id"), _string(row, "speaker")
+    identity, speaker, language = _string(row, "id"), _string(row, "speaker"), _string(row, "language")
     length = row.get("seconds")
     if length is not None and (type(length) not in (int, float) or not 0 < length < math.inf):
         raise ValueError(f"'seconds' must be a positive number, not {json.dumps(length)}; or leave it out")
-    return _utterance(identity or written, folder / written, text, speaker, length)
+    found = _utterance(identity or written, folder / written, text, speaker, length)
+    return replace(found, language=checked_code(language)) if language else found
 
 
 def _string(row: dict[str, Any], key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Word errors, the interval of a difference between two systems, and the damage that WER hides.
+"""Word and character errors, the interval of a difference between two systems, and the damage that WER hides.
 
 The interval is the paired bootstrap of Bisani and Ney, "Bootstrap estimates for confidence intervals in
 ASR performance evaluation", ICASSP 2004: both systems are scored on the same resampled utterances.
@@ -14,16 +14,20 @@ import kaldialign
 import numpy as np
 import numpy.typing as npt
 
+from sottovoce.speech.units import Unit, split, unit_of
+
 SCORER = f"kaldialign {version('kaldialign')}"
 LEAST_SPEAKERS = 5  # with fewer, resampling speakers says more about the draw than about the system
 LONGEST_GRAM = 8  # words
+LONGEST_CHARACTERS = 32  # about as many words
 LOOP_REPEATS = 4
+LOOP_CHARACTERS = 12  # of a loop without spaces: a million has four times the same character, too
 DRAWS_AT_ONCE = 2**22  # indices, 4 bytes each: bounds the memory of a bootstrap
 
 
 @dataclass(frozen=True)
 class WordErrors:
-    """Counts of one alignment, or the sum of many."""
+    """Counts of one alignment, or the sum of many; reference_words counts characters where these are aligned."""
 
     substitutions: int
     deletions: int
@@ -37,7 +41,7 @@ class WordErrors:
 
     @property
     def wer(self) -> float:
-        """Percent of the reference words; without any, 0 if there are no errors and infinite if there are."""
+        """Percent of the reference's words or characters; without any, 0 without errors and infinite with some."""
         if not self.reference_words:
             return math.inf if self.errors else 0.0
         return 100 * self.errors / self.reference_words
@@ -73,17 +77,21 @@ class Interval:
 class Damage:
     """What a mean over words does not show."""
 
-    empties: int  # hypotheses without a word where the reference has some
+    empties: int  # hypotheses without a word or character where the reference has some
     loops: int  # hypotheses that repeat themselves, see `damage`
     capped: int  # hypotheses that ended because the token limit was reached
-    length_ratio: float  # hypothesis words / reference words
+    length_ratio: float  # words or characters of the hypotheses / of the references
 
 
-def align(reference: str, hypothesis: str) -> WordErrors:
-    """The fewest word edits that turn `reference` into `hypothesis`; words are what blanks separate."""
-    words = reference.split()
-    counts = kaldialign.edit_distance(words, hypothesis.split())
-    return WordErrors(counts["sub"], counts["del"], counts["ins"], len(words))
+def align(reference: str, hypothesis: str, unit: Unit | None = None) -> WordErrors:
+    """The fewest edits of words or characters that turn `reference` into `hypothesis`.
+
+    unit  as the letters of the reference tell it (units.py), if None
+    """
+    unit = unit or unit_of(reference)
+    units = split(reference, unit)
+    counts = kaldialign.edit_distance(units, split(hypothesis, unit))
+    return WordErrors(counts["sub"], counts["del"], counts["ins"], len(units))
 
 
 def paired_interval(
@@ -145,39 +153,62 @@ def _bootstrap(
     return np.concatenate(differences)
 
 
-def damage(references: Sequence[str], hypotheses: Sequence[str], capped: Sequence[bool]) -> Damage:
+def damage(
+    references: Sequence[str], hypotheses: Sequence[str], capped: Sequence[bool], units: Sequence[Unit] | None = None
+) -> Damage:
     """Empty outputs, loops, token limits reached, and how much is said for each word that was spoken.
 
-    A loop is a run of 4 or more of the same 1 to 8 words, longer than any such run in the reference. Without
-    reference words the ratio is 1 for silence and infinite for anything else. Raises ValueError if the
-    lengths differ.
+    units  of the references; as the letters of each tell it (units.py), if None
+
+    A loop is a run of 4 or more of the same 1 to 8 words, longer than any such run in the reference; or the same of
+    1 to 32 characters without a space between them, at least 12 in all. Without reference words the ratio is 1 for
+    silence and infinite for anything else. Raises ValueError if the lengths differ.
     """
-    if not len(references) == len(hypotheses) == len(capped):
+    units = units if units is not None else [unit_of(reference) for reference in references]
+    if not len(references) == len(hypotheses) == len(capped) == len(units):
         raise ValueError(
             f"{len(references)} references, {len(hypotheses)} hypotheses and {len(capped)} token limits; "
             f"give one of each per utterance"
         )
-    pairs = [(r.split(), h.split()) for r, h in zip(references, hypotheses, strict=True)]
+    pairs = [(split(r, unit), split(h, unit)) for r, h, unit in zip(references, hypotheses, units, strict=True)]
     spoken, said = (sum(map(len, side)) for side in zip(*pairs, strict=True)) if pairs else (0, 0)
     return Damage(
         empties=sum(bool(reference) and not hypothesis for reference, hypothesis in pairs),
-        loops=sum(_loops(reference, hypothesis) for reference, hypothesis in pairs),
+        loops=sum(_loops(*texts) for texts in zip(references, hypotheses, units, strict=True)),
         capped=sum(map(bool, capped)),
         length_ratio=said / spoken if spoken else math.inf if said else 1.0,
     )
 
 
-def longest_repeat(words: Sequence[str]) -> int:
-    """How often in a row the most repeated group of 1 to 8 words comes; 1 if none is, 0 without words."""
-    most = min(len(words), 1)
-    for n in range(1, LONGEST_GRAM + 1):
-        run = 0  # how many words in a row equal the one n places before
-        for earlier, word in zip(words, words[n:], strict=False):
-            run = run + 1 if word == earlier else 0
-            most = max(most, run // n + 1)
+def longest_repeat(symbols: Sequence[str], longest: int = LONGEST_GRAM, least: int = 1) -> int:
+    """How often in a row the most repeated group of 1 to `longest` comes, over at least `least` symbols in all.
+
+    symbols  words, or the characters of a text without spaces
+
+    1 if none is repeated, 0 without symbols.
+    """
+    most = min(len(symbols), 1)
+    for n in range(1, min(longest, len(symbols) - 1) + 1):
+        run = 0  # how many symbols in a row equal the one n places before
+        for earlier, symbol in zip(symbols, symbols[n:], strict=False):
+            run = run + 1 if symbol == earlier else 0
+            if run // n + 1 > most and run + n >= least:
+                most = run // n + 1
     return most
 
 
-def _loops(reference: Sequence[str], hypothesis: Sequence[str]) -> bool:
-    repeats = longest_repeat(hypothesis)
-    return repeats >= LOOP_REPEATS and repeats > longest_repeat(reference)
+def _loops(reference: str, hypothesis: str, unit: Unit) -> bool:
+    if unit == "word" and _more(longest_repeat(hypothesis.split()), longest_repeat(reference.split())):
+        return True
+    return _more(*(_repeats_without_space(text, unit) for text in (hypothesis, reference)))
+
+
+def _more(repeats: int, in_reference: int) -> bool:
+    return repeats >= LOOP_REPEATS and repeats > in_reference
+
+
+def _repeats_without_space(text: str, unit: Unit) -> int:
+    """The longest repeat of characters in a word, or in the whole text where spaces mean nothing."""
+    stretches = text.split() if unit == "word" else ["".join(text.split())]
+    long = [stretch for stretch in stretches if len(stretch) >= LOOP_CHARACTERS]
+    return max((longest_repeat(stretch, LONGEST_CHARACTERS, LOOP_CHARACTERS) for stretch in long), default=0)

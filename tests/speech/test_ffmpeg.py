@@ -81,6 +81,12 @@ def test_mp4_ends_where_its_track_ends(av, tmp_path):
     assert len(audio.read(path)) == pytest.approx(20_001, abs=16)  # MP4 counts milliseconds
 
 
+def test_gsm_without_a_header_is_known_by_its_frames(av, tmp_path):
+    path = tmp_path / "call.gsm"
+    soundfile.write(path, tone(8_000), 8_000, format="RAW", subtype="GSM610")
+    assert audio.seconds(path) == SECONDS
+
+
 def test_eight_channels_are_averaged(av, tmp_path):
     loud = tone(48_000, 8)
     loud[:, 1:] = 0

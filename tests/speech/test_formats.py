@@ -61,6 +61,15 @@ def test_samples_without_a_header_are_refused(tmp_path):
         audio.read(path)
 
 
+@pytest.mark.parametrize("call", [audio.read, audio.seconds])
+@pytest.mark.parametrize("suffix", ["au", "snd", "vox", "gsm"])
+def test_any_bytes_are_no_audio_because_of_their_name(tmp_path, call, suffix):
+    path = tmp_path / f"words.{suffix}"
+    path.write_text("not what it seems " * 50)
+    with pytest.raises(AudioError, match=rf"words\.{suffix} (is not audio|needs PyAV, since it has no header)"):
+        call(path)
+
+
 def test_a_flac_whose_writer_did_not_know_its_length_is_read_to_its_end(tmp_path):
     path = tmp_path / "piped.flac"
     soundfile.write(path, tone(16_000), 16_000)

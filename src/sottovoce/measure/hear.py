@@ -9,9 +9,9 @@ from sottovoce.measure.transcripts import Transcript, append_transcripts
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
 from sottovoce.recognizer import Recognizer
-from sottovoce.speech import audio
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.target import Target
+from sottovoce.usable import faults, refuse
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,8 @@ class TestSet:
 
     def check_for(self, target: Target) -> None:
         """Refuse, before any model is opened, clips that it cannot hear and clips that it was fitted to."""
-        layout = target.layout()
-        for utterance in self.corpus.utterances:
-            layout.check_seconds(utterance.seconds, str(utterance.audio))
+        if faults(self.corpus, [target.layout()], decoded=False):
+            self.read_whole([target.layout()])  # which names those too whose headers tell nothing
         fitted = target.fitted_fingerprints
         shared = [u.id for u, mark in zip(self.corpus.utterances, self.marks, strict=True) if mark in fitted]
         if shared:
@@ -48,12 +47,7 @@ class TestSet:
 
     def read_whole(self, layouts: Sequence[SpeechModel]) -> None:
         """Read every clip: what a header does not tell is refused before anything is written."""
-        for utterance in self.corpus.utterances:
-            for rate in {layout.sampling_rate for layout in layouts}:
-                samples = len(audio.read(utterance.audio, rate))
-                for layout in layouts:
-                    if layout.sampling_rate == rate:
-                        layout.check_samples(samples, str(utterance.audio))
+        refuse(self.corpus, faults(self.corpus, layouts))
 
 
 def hear(

@@ -22,6 +22,7 @@ class Score:
     empties, loops, capped, length_ratio    damage that WER hides, as speech/wer.py defines it
     rtfx             seconds of audio transcribed in a second of wall time, by the engine that transcribed
     bytes            of the weights on disk
+    left_out         clips of the data that are not among the utterances, since a target of the run cannot use them
     """
 
     target: str
@@ -47,6 +48,7 @@ class Score:
     normalizer: str
     normalizer_version: str
     scorer: str
+    left_out: int = 0
 
     def as_document(self) -> dict[str, Any]:
         """The score for JSON."""
@@ -58,6 +60,11 @@ class Score:
         interval = document["delta_wer_interval"]
         unbounded = {name: math.inf for name in ("wer", "length_ratio") if document[name] is None}
         return Score(**{**document, **unbounded, "delta_wer_interval": tuple(interval) if interval else None})
+
+
+def left_out_words(score: Score) -> str:
+    """How many clips a score does not count: "2 of 151 clips of english_open left out"."""
+    return f"{score.left_out} of {score.utterances + score.left_out} clips of {score.data} left out"
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,7 @@ def make_score(
     transcripts: Sequence[Transcript],
     normalizer: Normalizer,
     baseline: tuple[str, Sequence[Transcript]] | None,
+    left_out: int = 0,
 ) -> Score:
     """The score of one target on one data set, against a baseline's transcripts if there are any."""
     scored = score_transcripts(transcripts, normalizer)
@@ -146,4 +154,5 @@ def make_score(
         normalizer=normalizer.name,
         normalizer_version=normalizer.version,
         scorer=SCORER,
+        left_out=left_out,
     )

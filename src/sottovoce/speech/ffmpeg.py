@@ -15,7 +15,7 @@ from sottovoce.speech.decoded import AudioError, Decoded
 
 SUFFIXES = (
     *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".aac", ".webm", ".mka", ".mkv"),
-    *(".wma", ".wmv", ".asf", ".amr", ".ac3", ".avi", ".ape", ".wv", ".tta", ".spx"),
+    *(".wma", ".wmv", ".asf", ".amr", ".gsm", ".ac3", ".avi", ".ape", ".wv", ".tta", ".spx"),
 )
 _LISTS = ("concat", "dash", "hls", "imf", "rtsp", "sdp")  # formats that only name other files
 _TIMED = ("mov", "matroska")  # containers whose header says how long they last

@@ -60,6 +60,8 @@ def _opened(path: Path) -> Iterator[tuple[_Forwards, int | None]]:
     file = _open(path, promises.whole(path))
     try:
         frames: int | None = file.frames if file.frames < _UNKNOWN else None
+        if file.format == "RAW":  # guessed from the name: any .au, .snd, .gsm or .vox would do
+            raise NotForLibsndfileError("it has no header")
         if file.format == "OGG" and (why := ogg.left_out(path.read_bytes())):
             raise NotForLibsndfileError(why)
         if file.format == "MP3" and (stream := mpeg.read_stream(path.read_bytes())):

@@ -108,9 +108,9 @@ def _mean(path: Path, decoded: Decoded) -> npt.NDArray[np.float32]:
     if count > 1:
         left, held = float(samples.var(dtype=float)), float(channels.var(axis=0, dtype=float).mean())
         if left < CANCELLED * held / count:
-            below = f"{10 * math.log10(held / left):.0f} dB" if left > 0 else "all"
+            lost = f"{10 * math.log10(held / left):.0f} dB of their power is" if left > 0 else "all of their power is"
             raise AudioError(
-                f"{path}: its {count} channels cancel each other ({below} of their power is lost in their mean): one "
-                "of them has the opposite polarity; write one channel to a file of its own"
+                f"{path}: its {count} channels cancel each other: {lost} lost in their mean, as one of them has the "
+                "opposite polarity; write one channel to a file of its own"
             )
     return samples

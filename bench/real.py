@@ -11,7 +11,7 @@ from sottovoce.measure.row import Row, read_rows
 from sottovoce.measure.score import Score
 
 COLUMNS = ("Quantization", "Sparsity", "MB", "Calibration", "WER", "delta [95 %]", "empty, looping, cut off")
-HEAD = "<!-- Written by `python -m bench.real` from the rows of sweeps/real.yaml and docs/results-notes.md; do not edit it. -->"
+HEAD = "<!-- Written by `python -m bench.real` from sweeps/real.yaml's rows and docs/results-notes.md; do not edit. -->"
 PLACE = "<!-- tables -->"
 
 

@@ -1,4 +1,4 @@
-"""docs/results-built-in.md, from the rows of sweeps/edge-asr.yaml: `python -m bench.results RUNS... > docs/results-built-in.md`.
+"""docs/results-built-in.md, from the rows of sweeps/edge-asr.yaml: `python -m bench.results RUNS... > FILE`.
 
 Methods down, widths across, a table for each model and data set: the long table of `sottovoce report` has one row for
 each cell of these.

@@ -2,7 +2,12 @@ import re
 
 import pytest
 
-from sottovoce.documents import parse_yaml, read_yaml, set_path
+from sottovoce.artifact import read_artifact
+from sottovoce.documents import parse_json, parse_yaml, read_yaml, set_path
+from sottovoce.measure.row import read_row
+from sottovoce.measure.run import read_run
+from sottovoce.measure.transcripts import read_transcripts
+from sottovoce.models.checkpoint import read_json
 
 
 @pytest.mark.parametrize(
@@ -87,3 +92,35 @@ def test_a_path_that_leads_nowhere_says_where_it_breaks(path, message):
     document = {"grid": {"bits": 4}, "steps": [{"gptq": {"damp": 0.1}}, "rtn"]}
     with pytest.raises(ValueError, match=message):
         set_path(document, path, 3)
+
+
+DEEP = ["[" * 100_000, '{"a": ' * 100_000]
+
+
+@pytest.mark.parametrize("text", DEEP)
+def test_what_is_nested_too_deeply_is_refused_in_a_sentence(text):
+    with pytest.raises(ValueError, match=r"^it is nested too deeply to be read"):
+        parse_yaml(text, "it")
+    with pytest.raises(ValueError, match=r"^JSON that is nested too deeply to be read$"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(("text", "where"), [('{"a": }', "at column 7"), ('{\n "a": }', "at line 2, column 7")])
+def test_what_is_not_json_is_refused_with_its_place(text, where):
+    with pytest.raises(ValueError, match=rf"^not JSON \(Expecting value {where}\)$"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("text", DEEP)
+@pytest.mark.parametrize("name", ["run.json", "row.json", "lines.jsonl", "sottovoce.json", "config.json"])
+def test_every_file_that_is_nested_too_deeply_is_named(tmp_path, text, name):
+    read = {
+        "run.json": lambda path: read_run(path.parent),
+        "row.json": read_row,
+        "lines.jsonl": read_transcripts,
+        "sottovoce.json": lambda path: read_artifact(path.parent),
+        "config.json": read_json,
+    }[name]
+    (tmp_path / name).write_text(text + "\n")
+    with pytest.raises(ValueError, match=rf"{re.escape(name)}.*nested too deeply"):
+        read(tmp_path / name)

@@ -251,7 +251,7 @@ def test_training_audio_is_checked_before_a_weight_is_read(compress, lessons, tm
     monkeypatch.setattr(SpeechModel, "with_weights", None)
     rows = rows_at_home(lessons("whisper"))
     long = write_rows(tmp_path / "long.jsonl", [*rows, {**rows[0], "id": "long", "seconds": 31.0}])
-    with pytest.raises(ValueError, match=r"lasts 31\.00 s, and .* hears 2 s at once"):
+    with pytest.raises(ValueError, match=r"lasts 31\.00 s, and .* transcribes 2 s at once"):
         compress("a", train=long)
     silent = write_rows(tmp_path / "silent.jsonl", [{k: v for k, v in row.items() if k != "text"} for row in rows])
     with pytest.raises(ValueError, match=r"silent\.jsonl line 1: lacks the key 'text'"):

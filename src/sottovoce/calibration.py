@@ -27,7 +27,8 @@ _BATCH = 16
 class CalibrationRecord:
     """What the artifact keeps of the calibration, so that a test set can be held against it.
 
-    fingerprints are the first 16 hex digits of the SHA-256 of each audio file; digest covers them all.
+    fingerprints are the first 16 hex digits of the SHA-256 of each audio file; digest covers them all. left_out counts
+    clips that were drawn and could not be used.
     """
 
     dataset: str
@@ -38,6 +39,7 @@ class CalibrationRecord:
     ids: tuple[str, ...]
     fingerprints: tuple[str, ...]
     digest: str
+    left_out: int = 0
 
     def as_document(self) -> dict[str, object]:
         """The record for JSON."""
@@ -92,6 +94,7 @@ def calibrate(
         tuple(utterance.id for utterance in corpus.utterances),
         fingerprints,
         hashlib.sha256("\n".join(fingerprints).encode()).hexdigest(),
+        len(corpus.left_out),
     )
     return Calibration(tuple(clips), record)
 

@@ -22,6 +22,7 @@ from sottovoce.target import Target, find_target
 from sottovoce.training.data import Material, TrainingData
 from sottovoce.training.record import TrainingRecord
 from sottovoce.unfinished import Unfinished
+from sottovoce.usable import usable
 from sottovoce.weight import Layer
 
 DEFAULT_CLIPS = 128
@@ -42,6 +43,7 @@ def compress(
     revision: str | None = None,
     device: str = "cpu",
     heard: str | Path | None = None,
+    skip_unusable: bool = False,
     track: Track = silent,
 ) -> Artifact:
     """Compress a model by a recipe and save the artifact at `output`.
@@ -58,6 +60,8 @@ def compress(
     device     where the model runs while it is compressed, as torch names it
     heard      a folder that keeps what the uncompressed model hears in training audio, for other compressions that
                ask for the same; it goes with <output>.unfinished when left out
+    skip_unusable  leave out clips that the model cannot use (missing, damaged, too long) and count them; otherwise
+               all are named and refused
 
     A recipe that trains keeps its state in <output>.unfinished and goes on from there when it is asked for
     again. Raises ValueError, before the model is opened, for a recipe, an output or data that cannot work.
@@ -75,8 +79,8 @@ def compress(
         check_target(chosen.target, selection, target.entries(), layout.components)
     corpus = None
     if not isinstance(data, Calibration):
-        corpus = _calibration_corpus(chosen, data, limit, seed, layout)
-    lessons = _training_corpus(chosen, train, layout)
+        corpus = _calibration_corpus(chosen, data, limit, seed, layout, skip_unusable)
+    lessons = _training_corpus(chosen, train, layout, skip_unusable, track)
     spoken = Spoken(language)
     for audio in filter(None, (corpus, lessons)):
         spoken.check(audio, layout, target.name)
@@ -179,24 +183,24 @@ def _keep(unfinished: Unfinished, number: int, save_as: Callable[..., Artifact])
         save_as(unfinished.start(number), curve=())
 
 
-def _training_corpus(recipe: Recipe, train: str | Path | None, layout: SpeechModel) -> Corpus | None:
-    """The utterances to train on, their lengths checked; None if no step trains."""
+def _training_corpus(
+    recipe: Recipe, train: str | Path | None, layout: SpeechModel, skip: bool, track: Track
+) -> Corpus | None:
+    """The utterances to train on, each read once to its end; None if no step trains."""
     if not recipe.trains:
         if train is not None:
             raise ValueError(f"recipe {recipe.name} trains nothing, so {train} would have no effect; leave train out")
         return None
     if train is None:
         raise ValueError(f"recipe {recipe.name} trains on {' and '.join(sorted(recipe.trains))}; give it as train")
-    corpus = read_corpus(train, need_text="transcripts" in recipe.trains)
-    for utterance in corpus.utterances:
-        layout.check_seconds(utterance.seconds, str(utterance.audio))
-    return corpus
+    corpus = read_corpus(train, need_text="transcripts" in recipe.trains, leave_out=True)
+    return usable(corpus, [layout], skip=skip, track=track)
 
 
 def _calibration_corpus(
-    recipe: Recipe, data: str | Path | None, limit: int | None, seed: int, layout: SpeechModel
+    recipe: Recipe, data: str | Path | None, limit: int | None, seed: int, layout: SpeechModel, skip: bool
 ) -> Corpus | None:
-    """The utterances to calibrate on, their lengths checked; None if no step looks at data."""
+    """The utterances to calibrate on, each read once to its end; None if no step looks at data."""
     if not recipe.needs:
         if data is not None:
             raise ValueError(f"recipe {recipe.name} looks at no data, so {data} would have no effect; leave data out")
@@ -206,24 +210,25 @@ def _calibration_corpus(
             f"recipe {recipe.name} looks at activations ({', '.join(sorted(recipe.needs))}); give "
             "calibration audio as data"
         )
-    return read_calibration(data, limit, seed, layout)
+    return read_calibration(data, limit, seed, layout, skip)
 
 
-def read_calibration(data: str | Path, limit: int | None, seed: int, layout: SpeechModel) -> Corpus:
-    """The utterances that `draw_calibration` draws, their lengths held against the model.
+def read_calibration(
+    data: str | Path, limit: int | None, seed: int, layout: SpeechModel, skip_unusable: bool = False
+) -> Corpus:
+    """The utterances that `draw_calibration` draws, each read once to its end.
 
-    Raises ValueError if the corpus cannot be read or a clip is too long or too short for the model.
+    skip_unusable  leave out the clips that the model cannot use; otherwise they are refused
+
+    Raises ValueError if the corpus cannot be read, and for clips that are refused, all of which are named.
     """
-    corpus = draw_calibration(data, limit, seed)
-    for utterance in corpus.utterances:
-        layout.check_seconds(utterance.seconds, str(utterance.audio))
-    return corpus
+    return usable(draw_calibration(data, limit, seed, leave_out=True), [layout], skip=skip_unusable)
 
 
-def draw_calibration(data: str | Path, limit: int | None, seed: int) -> Corpus:
-    """`limit` utterances of a corpus drawn by `seed`, by default 128 or all there are."""
-    corpus = read_corpus(data, need_text=False)
-    return corpus.select(min(DEFAULT_CLIPS, len(corpus)) if limit is None else limit, seed)
+def draw_calibration(data: str | Path, limit: int | None, seed: int, leave_out: bool = False) -> Corpus:
+    """`limit` utterances of a corpus drawn by `seed`, by default 128 or all; leave_out as in `read_corpus`."""
+    corpus = read_corpus(data, need_text=False, leave_out=leave_out)
+    return corpus.select(min(DEFAULT_CLIPS, corpus.clips) if limit is None else limit, seed)
 
 
 def _written(entry: Entry) -> dict[str, str]:

@@ -1,5 +1,6 @@
-"""YAML as a person means it: 2:4 is text, a key stands once, 1e-4 is a number."""
+"""YAML as a person means it: 2:4 is text, a key stands once, 1e-4 is a number. And JSON, however deep it is nested."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,21 @@ def parse_yaml(text: str, name: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise ValueError(f"{name} is no YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply to be read; a few levels would work") from None
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError that says what is wrong and where."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        raise ValueError(f"not JSON ({error.msg} at {line}column {error.colno})") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply to be read") from None
 
 
 def read_yaml(path: Path) -> Any:

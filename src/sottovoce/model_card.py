@@ -11,14 +11,11 @@ def model_card(document: Mapping[str, Any], weight_bytes: int) -> str:
     revision = f" at revision `{base['revision']}`" if base["revision"] else ""
     done = Counter(" then ".join(layer.get("steps", ())) or "as it was" for layer in layers)
     calibrations = [
-        f"{record['utterances']} utterances ({record['seconds']:.0f} s) of {record['dataset']}, decoder driven by "
+        f"{_amount(record)}, decoder driven by "
         + ("the model's own tokens" if record["tokens"] == "own" else "the transcripts")
         for record in document["calibrations"]
     ]
-    trainings = [
-        f"{record['utterances']} utterances ({record['seconds']:.0f} s) of {record['dataset']}"
-        for record in document["trainings"]
-    ]
+    trainings = [_amount(record) for record in document["trainings"]]
     rows = "\n".join(f"| {count} | {steps} |" for steps, count in done.items())
     return f"""# A speech recogniser compressed by sottovoce
 
@@ -41,3 +38,9 @@ print(model.transcribe("speech.wav"))
 are packed: transformers cannot open them by itself. `sottovoce.json` holds the recipe, the calibration's ids, the
 versions and the SHA-256 of each file. The licence of the base model applies.
 """
+
+
+def _amount(record: Mapping[str, Any]) -> str:
+    """The audio of a compression in words."""
+    unused = f", {record['left_out']} unusable clips left out" if record.get("left_out") else ""
+    return f"{record['utterances']} utterances ({record['seconds']:.0f} s) of {record['dataset']}{unused}"

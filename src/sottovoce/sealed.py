@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sottovoce.documents import parse_json
 from sottovoce.files import sha256, write_text
 
 
@@ -28,7 +29,7 @@ def read_sealed(manifest: Path, newest: int, again: str, inside: Callable[[str],
     """
     folder = manifest.parent
     try:
-        document = json.loads(manifest.read_text(encoding="utf-8"))
+        document = parse_json(manifest.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ValueError(f"{manifest} cannot be read ({error}); {again}") from None
     found = document.get("format") if isinstance(document, dict) else None

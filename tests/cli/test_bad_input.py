@@ -203,7 +203,7 @@ AUDIO = {
     "truncated flac": "cut short",
     "nan": r"has a NaN or infinite sample at 0\.250 seconds",
     "0 samples": "holds 0 samples",
-    "no audio": "is not audio that libsndfile knows",
+    "no audio": "is not audio that libsndfile( or FFmpeg)? knows",
 }
 
 

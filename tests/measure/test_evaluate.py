@@ -334,7 +334,7 @@ def test_a_clip_longer_than_its_manifest_says_is_found_before_anything_is_writte
     soundfile.write(clip, toys.tones(40_000, toys.np.random.default_rng(0)), 16_000)
     rows = [*rows_at_home(heard)[:1], {"audio": str(clip), "text": "x", "seconds": 1.0}]
     manifest = write_rows(tmp_path / "false.jsonl", rows)
-    with pytest.raises(ValueError, match=r"long\.wav lasts 2\.50 s, and .* hears 2 s at once"):
+    with pytest.raises(ValueError, match=r"long\.wav lasts 2\.50 s, and .* transcribes 2 s at once"):
         sottovoce.evaluate(toy("whisper"), data=manifest, batch_size=1, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

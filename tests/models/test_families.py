@@ -301,7 +301,7 @@ def test_an_unsupported_model_lists_those_that_are(tmp_path, folder):
 def test_a_clip_longer_than_the_window_is_refused_with_both_lengths(folder):
     recognizer = sottovoce.load(folder("whisper"))
     assert isinstance(recognizer.transcribe(np.zeros(32_000, np.float32)), str)
-    with pytest.raises(ValueError, match=r"clip 0 lasts 2\.50 s, and .* hears 2 s at once"):
+    with pytest.raises(ValueError, match=r"clip 0 lasts 2\.50 s, and .* transcribes 2 s at once"):
         recognizer.transcribe(np.zeros(40_000, np.float32))
 
 

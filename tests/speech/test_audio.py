@@ -172,7 +172,7 @@ def test_an_mp3_with_fewer_frames_than_its_header_says_is_refused(tmp_path, kept
     assert len(audio.read(path)) == 16_000
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    refuses(lambda: audio.read(path), "tone.mp3", "promises 16000 samples", "copy or download it again")
+    refuses(lambda: audio.read(path), "tone.mp3", "promises 30 MP3 frames", "copy or download it again")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -189,3 +189,38 @@ def test_a_fingerprint_is_that_of_the_bytes_and_not_of_the_name(wav, tmp_path):
     assert audio.fingerprint(wav) == audio.fingerprint(copy) == hashlib.sha256(wav.read_bytes()).hexdigest()[:16]
     copy.write_bytes(wav.read_bytes() + b"\0")
     assert audio.fingerprint(wav) != audio.fingerprint(copy)
+
+
+def antiphase(path: Path, *gains: float, noise: float = 0.0) -> Path:
+    """One voice in every channel, times its gain; noise is each channel's own."""
+    rng = np.random.default_rng(0)
+    channels = [gain * tone() + noise * rng.standard_normal(16_000) for gain in gains]
+    soundfile.write(path, np.stack(channels, axis=1), 16_000, subtype="FLOAT")
+    return path
+
+
+@pytest.mark.parametrize("gains", [(1, -1), (1, -0.8), (0.5, -0.5, 0, 0), (1, -1, 1, -1)])
+def test_channels_that_cancel_each_other_are_refused_and_not_read_as_silence(tmp_path, gains):
+    path = antiphase(tmp_path / "wired.wav", *gains)
+    sayings = ("wired.wav", f"{len(gains)} channels cancel each other", "opposite polarity", "write one channel to")
+    refuses(lambda: audio.read(path), *sayings)
+
+
+def test_channels_that_cancel_are_refused_where_each_has_noise_of_its_own(tmp_path):
+    path = antiphase(tmp_path / "wired.wav", 1, -1, noise=0.08)  # 13 dB below the tone
+    refuses(lambda: audio.read(path), "wired.wav", "dB of their power is lost")
+
+
+@pytest.mark.parametrize(
+    ("gains", "noise"),
+    [((1, 1), 0), ((1, 0), 0), ((0, 0), 0.1), ((0,) * 8, 0.1), ((0, 0), 0), ((1, -0.3), 0), ((1,) + (0,) * 7, 0)],
+)
+def test_channels_of_one_sound_of_different_ones_or_of_none_are_averaged(tmp_path, gains, noise):
+    path = antiphase(tmp_path / "room.wav", *gains, noise=noise)
+    assert audio.read(path).shape == (16_000,)
+
+
+def test_a_constant_offset_of_opposite_sign_is_no_sound_that_cancels(tmp_path):
+    offset = np.array([0.4, -0.4])
+    soundfile.write(tmp_path / "two.wav", 0.1 * tone()[:, None] + offset, 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(audio.read(tmp_path / "two.wav"), 0.1 * tone(), atol=1e-6)

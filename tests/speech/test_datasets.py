@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,9 +125,79 @@ def test_a_wrong_row_is_refused_with_its_file_and_line(tmp_path, row, sayings):
     refuses(manifest(tmp_path, A, row), "set.jsonl line 2: ", *sayings)
 
 
-def test_all_lines_are_checked_before_the_refusal_and_the_first_three_problems_shown(tmp_path):
-    path = manifest(tmp_path, {}, A, {}, "x", B, {}, {})
-    refuses(path, "line 1: lacks", "line 3: lacks", "line 4: not JSON", "... and 2 more")
+def test_all_lines_are_checked_before_the_refusal_and_the_first_ten_problems_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = manifest(tmp_path, {}, A, {}, "x", B, *[{}] * 9)
+    refuses(path, "line 1: lacks", "line 3: lacks", "line 4: not JSON", "... and 2 more; ", "lists all 12")
+
+
+HALF = '{"audio": "b.wav", "text": "three", "id": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        (HALF.replace("three", "three \\ud83d"), "'text'"),
+        (HALF.replace("three", "\\udc80"), "'text'"),
+        (HALF.replace('"b"', '"\\ud83d"'), "'id'"),
+        (HALF.replace("b.wav", "\\udc80.wav"), "'audio'"),
+        (HALF.replace('"id"', '"speaker": "\\ud83d", "id"'), "'speaker'"),
+    ],
+)
+def test_half_a_character_is_refused_with_its_file_and_line(tmp_path, row, key):
+    refuses(manifest(tmp_path, A, row), "set.jsonl line 2: ", f"{key} holds half a character, \\ud", "the whole one")
+
+
+def test_a_whole_character_in_two_escapes_is_text(tmp_path):
+    path = manifest(tmp_path, A, HALF.replace("three", "\\ud83d\\ude00"))
+    assert read_corpus(path).utterances[1].text == "\U0001f600"
+
+
+def test_a_name_that_is_not_text_is_refused(tmp_path):
+    name = os.fsdecode(b"gr\xfc\xdfe.wav")
+    try:
+        record(tmp_path / "a.wav").rename(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    (tmp_path / name).with_suffix(".txt").write_text("one")
+    refuses(tmp_path, "has a name that is not text in UTF-8; rename it")
+
+
+@pytest.mark.parametrize("opening", ["[", '{"audio": '])
+def test_a_row_that_is_nested_too_deeply_is_refused_with_its_file_and_line(tmp_path, opening):
+    refuses(manifest(tmp_path, A, opening * 100_000), "set.jsonl line 2: ", "nested too deeply", "one object a line")
+
+
+def test_seconds_beyond_any_recording_are_refused(tmp_path):
+    refuses(manifest(tmp_path, A, HALF.replace('"id"', f'"seconds": 1{"0" * 400}, "id"')), "line 2: 'seconds' must be")
+
+
+def test_clips_that_cannot_be_used_may_be_left_out_each_with_its_reason(tmp_path):
+    (tmp_path / "empty.wav").touch()
+    gone, empty = {"audio": "gone.wav", "text": "", "id": "g"}, {"audio": "empty.wav", "text": ""}
+    path = manifest(tmp_path, gone, A, empty, B)
+    refuses(path, "line 1: audio file", "line 3: ", "is empty")
+    found = read_corpus(path, leave_out=True)
+    assert [utterance.id for utterance in found.utterances] == ["a.wav", "b.wav"]
+    assert [(clip.id, clip.audio) for clip in found.left_out] == [
+        ("g", str(tmp_path / "gone.wav")),
+        ("empty.wav", str(tmp_path / "empty.wav")),
+    ]
+    assert "is missing" in found.left_out[0].reason
+    assert "is empty" in found.left_out[1].reason
+
+
+@pytest.mark.parametrize("row", [{}, "x", {"audio": "b.wav"}, {"audio": "gone.wav", "text": "", "id": "a.wav"}])
+def test_a_wrong_row_is_refused_even_where_clips_may_be_left_out(tmp_path, row):
+    with pytest.raises(ValueError, match="line 2: "):
+        read_corpus(manifest(tmp_path, A, row), leave_out=True)
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".mp4", ".webm", ".aac", ".mka", ".mov", ".wma", ".sph", ".au", ".M4A"])
+def test_a_folder_sees_every_kind_of_audio(tmp_path, suffix):
+    (tmp_path / f"talk{suffix}").write_bytes(b"not what it seems" * 10)
+    (tmp_path / "talk.txt").write_text("one")
+    refuses(tmp_path, f"talk{suffix}")
 
 
 @pytest.mark.parametrize("rows", [[], ["", " "]])

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sottovoce.cli.console import say, show_json, stoppable, track
-from sottovoce.cli.options import Device, Json, Language, Set
+from sottovoce.cli.options import Device, Json, Language, Set, SkipUnusable
 from sottovoce.progress import silent
 
 
@@ -44,6 +44,7 @@ def compress(
     language: Language = None,
     revision: Annotated[str | None, typer.Option(help="The hub revision: a commit, a tag or a branch.")] = None,
     device: Device = "cpu",
+    skip_unusable: SkipUnusable = False,
     json: Json = False,
 ) -> None:
     """Compress a model by a recipe and write an artifact: a folder that evaluate, load and export read.
@@ -71,6 +72,7 @@ def compress(
             language=language,
             revision=revision,
             device=device,
+            skip_unusable=skip_unusable,
             track=silent if json else track,
         )
     if json:

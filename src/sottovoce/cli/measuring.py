@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sottovoce.cli.console import show, show_json, stoppable, track
-from sottovoce.cli.options import GOES_ON, Device, Json, Language, Normalizer, Output
+from sottovoce.cli.options import GOES_ON, Device, Json, Language, Normalizer, Output, SkipUnusable
 from sottovoce.progress import silent
 
 _RUN = Annotated[Path, typer.Argument(help="A folder that evaluate has written.")]
@@ -30,6 +30,7 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help="transcribe or translate, for a multilingual Whisper.")] = None,
     device: Device = "cpu",
     beam: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy search.")] = 1,
+    skip_unusable: SkipUnusable = False,
     json: Json = False,
 ) -> None:
     """Transcribe test sets, keep every transcript, and score them: WER, its counts, its difference to the original.
@@ -54,6 +55,7 @@ def evaluate(
             task=task,
             device=device,
             beam=beam,
+            skip_unusable=skip_unusable,
             track=silent if json else track,
         )
     if json:

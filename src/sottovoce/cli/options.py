@@ -31,4 +31,12 @@ Language = Annotated[
         "else the checkpoint's, else detected."
     ),
 ]
+SkipUnusable = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unusable",
+        help="Leave out clips that cannot be used (missing, damaged, too long for a model) and count them; by default "
+        "all are named and nothing runs.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where the model runs, as torch names it: cpu, cuda.")]

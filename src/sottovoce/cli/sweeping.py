@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sottovoce.cli.console import say, show, show_json, stoppable, track
-from sottovoce.cli.options import GOES_ON, Device, Json, Output, Set
+from sottovoce.cli.options import GOES_ON, Device, Json, Output, Set, SkipUnusable
 from sottovoce.progress import silent
 
 
@@ -18,6 +18,7 @@ def sweep(
     overrides: Set = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute the rows that failed again.")] = False,
     device: Device = "cpu",
+    skip_unusable: SkipUnusable = False,
     json: Json = False,
 ) -> None:
     """Compute every combination that a sweep file names, one row each; killed at any moment, it goes on.
@@ -37,6 +38,7 @@ def sweep(
             overrides=overrides or (),
             retry_failed=retry_failed,
             device=device,
+            skip_unusable=skip_unusable,
             track=silent if json else track,
         )
     failed = [row for row in rows if row.error]

@@ -14,7 +14,7 @@ from sottovoce.measure.by_language import LanguageScore
 from sottovoce.measure.compare import Comparison
 from sottovoce.measure.evaluate import Evaluation
 from sottovoce.measure.inspect import Inspection
-from sottovoce.measure.score import Score
+from sottovoce.measure.score import Score, left_out_words
 from sottovoce.speech.units import RATES, unit_of_all
 
 _WIDE = 96  # columns of a terminal in which the longest layer name of a Whisper fits whole
@@ -47,6 +47,7 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
         f"normaliser {', '.join(texts)}, {evaluation.scores[0].scorer}",
         "damage: empty, looping, cut off",
         *([] if evaluation.search == "greedy" else [evaluation.search]),
+        *dict.fromkeys(map(left_out_words, filter(lambda score: score.left_out, evaluation.scores))),
     ]
     drawn = sorted({s.resampled for s in evaluation.scores if s.resampled})
     if drawn:

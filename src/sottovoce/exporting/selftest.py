@@ -4,12 +4,12 @@ An export is only declared good when it hears the same. Where a runtime multipli
 where it rounds activations in its own way, nearly.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sottovoce.documents import parse_json
 from sottovoce.exporting.folder import Exported, SelfTest
 from sottovoce.files import json_text, write_text
 from sottovoce.models import open_layout
@@ -81,7 +81,7 @@ def run(exported: Exported, threads: int | None = None, track: Track = silent) -
     """Hear the self-test of an export with its own engine, here and now. Raises ValueError if it has none."""
     place = exported.folder / FOLDER / LIST
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
+        document = parse_json(place.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{place} cannot be read ({error}); export the model again") from None
     clips = [Expected(c["audio"], tuple(c["prompt"]), tuple(c["tokens"]), c["text"]) for c in document["clips"]]

@@ -15,6 +15,7 @@ from typing import Any
 from sottovoce.files import alone_in
 from sottovoce.measure.hear import TestSet, hear
 from sottovoce.measure.run import Run, RunData, RunTarget, open_run, read_run
+from sottovoce.measure.same_clips import usable_in_run
 from sottovoce.measure.score import Score, make_score
 from sottovoce.measure.transcripts import Transcript
 from sottovoce.models.device import check_device
@@ -23,6 +24,7 @@ from sottovoce.speech.datasets import Corpus, read_corpus
 from sottovoce.speech.text import AUTO, NormalizerChoice
 from sottovoce.spoken import Spoken
 from sottovoce.target import find_target
+from sottovoce.usable import usable
 
 DEFAULT_NORMALIZER = AUTO
 
@@ -77,7 +79,7 @@ class Evaluation:
 def evaluate(
     targets: str | Path | Sequence[str | Path],
     *,
-    data: str | Path | Sequence[str | Path],
+    data: str | Path | Corpus | Sequence[str | Path | Corpus],
     output: str | Path | None = None,
     normalizer: str = DEFAULT_NORMALIZER,
     limit: int | None = None,
@@ -87,6 +89,7 @@ def evaluate(
     task: str | None = None,
     device: str = "cpu",
     beam: int = 1,
+    skip_unusable: bool = False,
     track: Track = silent,
 ) -> Evaluation:
     """Transcribe every data set with every target, keep the transcripts in `output`, and score them.
@@ -100,6 +103,9 @@ def evaluate(
                 own setting, else the one that is detected
     normalizer  one of speech/text.py; "auto" chooses one for each row by its language
     beam        beams of the search, as num_beams of transformers' generate; 1 is greedy search
+    skip_unusable
+                leave out, for all targets alike, the clips that one of them cannot use (missing, damaged, too long),
+                and count them in the scores; otherwise they are refused before anything runs
 
     Raises ValueError for data that cannot be read, for rows in a language that a Whisper does not know, for an artifact
     that was calibrated or trained on an utterance of a test set, and for an `output` that holds another run.
@@ -110,9 +116,15 @@ def evaluate(
     choice = NormalizerChoice(normalizer)
     spoken = Spoken(language, task)
     found = [find_target(target) for target in dict.fromkeys(map(str, _listed(targets)))]
-    corpora = _named_apart([read_corpus(path) for path in _each_once(_listed(data))])
+    corpora = _named_apart([_read(item) for item in _each_once(_listed(data))])
     if limit is not None:
         corpora = [corpus.select(limit, seed) for corpus in corpora]
+    layouts = [target.layout() for target in found]
+    if skip_unusable:
+        folder = Path(output) if output is not None else None
+        corpora = [usable_in_run(corpus, layouts, folder) for corpus in corpora]
+    else:
+        corpora = [usable(corpus, layouts, skip=False) if corpus.left_out else corpus for corpus in corpora]
     sets = [TestSet.of(corpus) for corpus in corpora]
     for target in found:
         target.check_search(language, task, beam)
@@ -125,8 +137,8 @@ def evaluate(
         known = [RunTarget.of(target) for target in found]
         new = run.new_data(known, [test.data for test in sets])
         for test in sets:
-            if test.data in new:
-                test.read_whole([target.layout() for target in found])
+            if test.data in new and not skip_unusable:  # which has read them
+                test.read_whole(layouts)
         for target, remembered in zip(found, known, strict=True):
             opened = partial(target.recognizer, language, task, device, beam)
             hear(run, remembered, sets, opened, batch_size, spoken, track)
@@ -163,7 +175,7 @@ def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], choice: Normali
             )
         base = run.baseline_of(target)
         baseline = (base.name, run.transcripts(base, data)) if base and run.complete(base, data) else None
-        score = make_score(target.name, data.name, target.bytes, transcripts, choice, baseline)
+        score = make_score(target.name, data.name, target.bytes, transcripts, choice, baseline, len(data.left_out))
         run.write_score(target, data, score)
         scores.append(score)
         utterances += transcripts
@@ -198,13 +210,18 @@ def _named_apart(corpora: Sequence[Corpus]) -> list[Corpus]:
     ]
 
 
-def _each_once(paths: Sequence[str | Path]) -> list[str | Path]:
-    """Paths that lead to one place once, as it was first written."""
-    return list({Path(path).resolve(): path for path in reversed(paths)}.values())[::-1]
+def _read(item: str | Path | Corpus) -> Corpus:
+    return item if isinstance(item, Corpus) else read_corpus(item, leave_out=True)
 
 
-def _listed(value: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    listed = [value] if isinstance(value, (str, Path)) else list(value)
+def _each_once(items: Sequence[str | Path | Corpus]) -> list[str | Path | Corpus]:
+    """What lies in one place once, as it was first written."""
+    places = (item.path if isinstance(item, Corpus) else Path(item) for item in reversed(items))
+    return list({place.resolve(): item for place, item in zip(places, reversed(items), strict=True)}.values())[::-1]
+
+
+def _listed(value: str | Path | Corpus | Sequence[str | Path | Corpus]) -> list[str | Path | Corpus]:
+    listed = [value] if isinstance(value, (str, Path, Corpus)) else list(value)
     if not listed:
         raise ValueError("nothing to evaluate: name at least one target and one data set")
     return listed

@@ -9,10 +9,10 @@ from sottovoce.measure.transcripts import Transcript, append_transcripts
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
 from sottovoce.recognizer import Recognizer
-from sottovoce.speech import audio
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.spoken import Spoken
 from sottovoce.target import Target
+from sottovoce.usable import faults, refuse
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,10 @@ class TestSet:
         return [pair for pair in zip(self.corpus.utterances, self.marks, strict=True) if pair[0].id not in done]
 
     def check_for(self, target: Target, spoken: Spoken) -> None:
-        """Refuse, before any model is opened, clips that it cannot hear, languages, and clips that it was fitted to."""
-        layout = target.layout()
-        spoken.check(self.corpus, layout, target.name)
-        for utterance in self.corpus.utterances:
-            layout.check_seconds(utterance.seconds, str(utterance.audio))
+        """Refuse, before a model is opened, clips and languages that it cannot do, and clips that it was fitted to."""
+        spoken.check(self.corpus, target.layout(), target.name)
+        if faults(self.corpus, [target.layout()], decoded=False):
+            self.read_whole([target.layout()])  # which names those too whose headers tell nothing
         fitted = target.fitted_fingerprints
         shared = [u.id for u, mark in zip(self.corpus.utterances, self.marks, strict=True) if mark in fitted]
         if shared:
@@ -50,12 +49,7 @@ class TestSet:
 
     def read_whole(self, layouts: Sequence[SpeechModel]) -> None:
         """Read every clip: what a header does not tell is refused before anything is written."""
-        for utterance in self.corpus.utterances:
-            for rate in {layout.sampling_rate for layout in layouts}:
-                samples = len(audio.read(utterance.audio, rate))
-                for layout in layouts:
-                    if layout.sampling_rate == rate:
-                        layout.check_samples(samples, str(utterance.audio))
+        refuse(self.corpus, faults(self.corpus, layouts))
 
 
 def hear(

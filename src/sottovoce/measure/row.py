@@ -1,11 +1,11 @@
 """One row of the table: a model under a recipe, with its scores and its cost, or with its error."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sottovoce.documents import parse_json
 from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
 from sottovoce.recipe import Recipe, Step
@@ -67,7 +67,7 @@ class Row:
 def read_row(path: Path) -> Row:
     """The row in a file. Raises ValueError if it is damaged or of a newer format."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
         found = document.pop("format")
         if found > FORMAT:
             raise ValueError(f"format {found} is newer than {FORMAT}")
@@ -82,7 +82,7 @@ def read_rows(folder: str | Path) -> list[Row]:
     order = folder / "order.json"
     paths = sorted((folder / "rows").glob("*.json"))
     if order.is_file():
-        keys = json.loads(order.read_text(encoding="utf-8"))
+        keys = parse_json(order.read_text(encoding="utf-8"))
         paths = [path for key in keys if (path := folder / "rows" / f"{key}.json").is_file()]
     if not paths:
         raise ValueError(f"{folder} holds no rows; give the output folder of a sweep")

@@ -6,7 +6,6 @@ transcripts/<target>/<data>.score.json    the score made from them
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,10 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sottovoce.documents import parse_json
 from sottovoce.files import json_text, write_text
 from sottovoce.measure.score import Score
 from sottovoce.measure.transcripts import Transcript, read_transcripts
-from sottovoce.speech.datasets import Corpus
+from sottovoce.speech.datasets import Corpus, LeftOut
 from sottovoce.spoken import Spoken
 from sottovoce.target import Target
 
@@ -47,13 +47,22 @@ class RunTarget:
 
 @dataclass(frozen=True)
 class RunData:
-    """A data set as a run remembers it: the digest covers ids, texts, audio and languages."""
+    """A data set as a run remembers it: the digest covers ids, texts, audio and languages of what is used.
+
+    left_out  the clips that are not, since one of the targets cannot use them
+    """
 
     name: str
     path: str
     digest: str
     utterances: int
     seconds: float
+    left_out: tuple[LeftOut, ...] = ()
+
+    @staticmethod
+    def of_document(document: Mapping[str, Any]) -> "RunData":
+        """The data set of a run.json; older ones left nothing out."""
+        return RunData(**{**document, "left_out": tuple(LeftOut(**clip) for clip in document.get("left_out", ()))})
 
     @staticmethod
     def of(corpus: Corpus, marks: Sequence[str]) -> "RunData":
@@ -63,7 +72,8 @@ class RunData:
             for u, mark in zip(corpus.utterances, marks, strict=True)
         ]
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-        return RunData(corpus.name, str(corpus.path), digest, len(corpus), round(corpus.total_seconds, 3))
+        seconds = round(corpus.total_seconds, 3)
+        return RunData(corpus.name, str(corpus.path), digest, len(corpus), seconds, corpus.left_out)
 
     @property
     def file(self) -> str:
@@ -156,14 +166,14 @@ def read_run(folder: str | Path) -> Run:
     if not path.is_file():
         raise ValueError(f"{folder} holds no run.json; give a folder that `sottovoce evaluate --output` has written")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
         if document["format"] > FORMAT:
             raise ValueError(f"format {document['format']} is newer than {FORMAT}")
         return Run(
             folder,
             document["settings"],
             [RunTarget(**{**target, "notes": tuple(target.get("notes", ()))}) for target in document["targets"]],
-            [RunData(**data) for data in document["data"]],
+            [RunData.of_document(data) for data in document["data"]],
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} cannot be read ({error}); evaluate again into a new folder") from None

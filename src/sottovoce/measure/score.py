@@ -29,6 +29,7 @@ class Score:
     languages        the same language by language, if there are several
     notes            what has to be known of units and normalisers, a sentence each
     bytes            of the weights on disk
+    left_out         clips of the data that are not among the utterances, since a target of the run cannot use them
     """
 
     target: str
@@ -57,6 +58,7 @@ class Score:
     unit: str = "word"
     languages: tuple[LanguageScore, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: int = 0
 
     def as_document(self) -> dict[str, Any]:
         """The score for JSON."""
@@ -71,6 +73,11 @@ class Score:
         made["languages"] = tuple(map(LanguageScore.of_document, document.get("languages", ())))
         made["notes"] = tuple(document.get("notes", ()))
         return Score(**{**document, **made})
+
+
+def left_out_words(score: Score) -> str:
+    """How many clips a score does not count: "2 of 151 clips of english_open left out"."""
+    return f"{score.left_out} of {score.utterances + score.left_out} clips of {score.data} left out"
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,7 @@ def make_score(
     transcripts: Sequence[Transcript],
     choice: NormalizerChoice,
     baseline: tuple[str, Sequence[Transcript]] | None,
+    left_out: int = 0,
 ) -> Score:
     """The score of one target on one data set, against a baseline's transcripts if there are any."""
     scored = score_transcripts(transcripts, choice)
@@ -180,4 +188,5 @@ def make_score(
         unit=scored.unit,
         languages=by_language(scored.languages, scored.units, scored.errors),
         notes=notes(transcripts, scored.units, choice),
+        left_out=left_out,
     )

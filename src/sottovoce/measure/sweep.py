@@ -32,6 +32,7 @@ from sottovoce.speech.text import NormalizerChoice
 from sottovoce.speech.units import unit_of
 from sottovoce.spoken import Spoken
 from sottovoce.target import Target, find_target
+from sottovoce.usable import usable
 
 
 @dataclass(frozen=True)
@@ -63,25 +64,29 @@ def sweep(
     overrides: Sequence[str] = (),
     retry_failed: bool = False,
     device: str = "cpu",
+    skip_unusable: bool = False,
     track: Track = silent,
 ) -> list[Row]:
     """Compute the missing rows of a sweep file in `output`; returns all rows, in the file's order.
 
-    retry_failed computes the rows with an error again. Raises ValueError for a file that no row could work
-    with, and while another process computes rows in the same folder; an error of one row is in that row.
+    retry_failed computes the rows with an error again. skip_unusable, which the file may say too, leaves out clips that
+    cannot be used: of a test set those that one of the models cannot, so that all rows are scored on the same.
+    Raises ValueError for a file that no row could work with, and while another process computes rows in the same
+    folder; an error of one row is in that row.
     """
     check_device(device)
     plan = read_sweep(file, overrides)
+    plan = replace(plan, skip_unusable=plan.skip_unusable or skip_unusable)
     folder = Path(output)
     if folder.is_file():
         raise ValueError(f"output {folder} is a file; name a folder")
-    corpora = [read_corpus(path) for path in plan.data]
+    corpora = _corpora(plan)
     tests = _tests(plan, corpora)
     jobs = list(_jobs(plan, tests, corpora))
     with alone_in(folder):
         write_text(folder / "order.json", json.dumps([job.key for job in jobs]) + "\n")
         missing = [job for job in jobs if not _done(folder, job, retry_failed)]
-        worker = _Worker(plan, folder, folder / "evaluations" / tests, device, track)
+        worker = _Worker(plan, corpora, folder, folder / "evaluations" / tests, device, track)
         for job in track(missing, len(missing), "rows"):
             worker.row(job).write(folder)
     return [read_row(folder / "rows" / f"{job.key}.json") for job in jobs]
@@ -100,16 +105,15 @@ def _jobs(plan: SweepPlan, tests: str, corpora: Sequence[Corpus]) -> Iterator[Jo
     measured: dict[str, Any] = {"format": FORMAT, "tests": tests} | _scoring(plan, corpora)
     if plan.workload:
         measured["workload"] = asdict(plan.workload)
-    training: dict[str, Any] = {}
-    learning = [recipe for recipe in plan.recipes if recipe.trains]
-    if plan.train is not None and learning:
-        corpus = read_corpus(plan.train, need_text=any("transcripts" in recipe.trains for recipe in learning))
-        training = {"training": RunData.of(corpus, corpus.fingerprints()).digest}
     seen: set[str] = set()
-    digests = {calibration: _calibration_digest(calibration) for calibration in plan.calibrations}
+    fitted: tuple[dict[str, str], dict[CalibrationPlan, str]] | None = None
     for target in map(find_target, plan.models):
         for corpus in corpora:
             Spoken(plan.language).check(corpus, target.layout(), target.name)
+        if fitted is None or plan.skip_unusable:  # what is left out depends on the model
+            marks = {calibration: _calibration_digest(plan, calibration, target) for calibration in plan.calibrations}
+            fitted = _training(plan, target), marks
+        training, digests = fitted
         made: dict[str, Any] = {"format": artifacts.FORMAT, "model": target.digest}
         choices: list[tuple[Recipe | None, CalibrationPlan | None]] = [(None, None)]
         for wanted in plan.recipes:
@@ -126,6 +130,27 @@ def _jobs(plan: SweepPlan, tests: str, corpora: Sequence[Corpus]) -> Iterator[Jo
             if key not in seen:
                 seen.add(key)
                 yield Job(target, recipe, calibration, artifact, key)
+
+
+def _corpora(plan: SweepPlan) -> list[Corpus]:
+    """The test sets; with skip_unusable the clips alone that all models can use."""
+    corpora = [read_corpus(path, leave_out=plan.skip_unusable) for path in plan.data]
+    if not plan.skip_unusable:
+        return corpora
+    layouts = [find_target(model).layout() for model in plan.models]
+    return [usable(corpus, layouts, skip=True) for corpus in corpora]
+
+
+def _training(plan: SweepPlan, target: Target) -> dict[str, str]:
+    """The identity of what rows of a model are trained on; nothing if none trains."""
+    learning = [recipe for recipe in plan.recipes if recipe.trains]
+    if plan.train is None or not learning:
+        return {}
+    need_text = any("transcripts" in recipe.trains for recipe in learning)
+    corpus = read_corpus(plan.train, need_text=need_text, leave_out=plan.skip_unusable)
+    if plan.skip_unusable:
+        corpus = usable(corpus, [target.layout()], skip=True)
+    return {"training": RunData.of(corpus, corpus.fingerprints()).digest}
 
 
 def _tests(plan: SweepPlan, corpora: Sequence[Corpus]) -> str:
@@ -150,17 +175,23 @@ def _key(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _calibration_digest(plan: CalibrationPlan) -> str:
+def _calibration_digest(plan: SweepPlan, drawn: CalibrationPlan, target: Target) -> str:
     """The identity of what a row is calibrated on: ids, texts and audio of the utterances drawn."""
-    corpus = draw_calibration(plan.data, plan.limit, plan.seed)
+    if plan.skip_unusable:
+        corpus = read_calibration(drawn.data, drawn.limit, drawn.seed, target.layout(), skip_unusable=True)
+    else:
+        corpus = draw_calibration(drawn.data, drawn.limit, drawn.seed)
     return RunData.of(corpus, corpus.fingerprints()).digest
 
 
 class _Worker:
     """Computes rows; keeps the calibration of the model at hand, which many rows share."""
 
-    def __init__(self, plan: SweepPlan, folder: Path, evaluation: Path, device: str, track: Track) -> None:
-        self.plan, self.folder, self.evaluation, self.device, self.track = plan, folder, evaluation, device, track
+    def __init__(
+        self, plan: SweepPlan, corpora: Sequence[Corpus], folder: Path, evaluation: Path, device: str, track: Track
+    ) -> None:
+        self.plan, self.corpora, self.folder, self.evaluation = plan, corpora, folder, evaluation
+        self.device, self.track = device, track
         self.kept: tuple[tuple[str, CalibrationPlan], Calibration] | None = None
 
     def row(self, job: Job) -> Row:
@@ -201,6 +232,7 @@ class _Worker:
                 language=self.plan.language if job.recipe.trains else None,
                 device=self.device,
                 heard=self.folder / "heard",
+                skip_unusable=self.plan.skip_unusable,
                 track=self.track if job.recipe.trains else silent,  # what takes long says so
             )
             seconds = round(time.perf_counter() - started, 3)
@@ -208,11 +240,12 @@ class _Worker:
         names = [job.target.name] if job.recipe is None else [job.target.name, str(path)]
         evaluation = evaluate(
             names,
-            data=list(self.plan.data),
+            data=self.corpora,
             output=self.evaluation,
             normalizer=self.plan.normalizer,
             language=self.plan.language,
             device=self.device,
+            skip_unusable=self.plan.skip_unusable,
         )
         seen = inspect_target(find_target(names[-1]), self.plan.workload)
         if job.recipe is not None and not self.plan.keep_artifacts:
@@ -239,7 +272,7 @@ class _Worker:
         if self.kept is None or self.kept[0] != wanted:
             plan = job.calibration
             model, _ = job.target.open()
-            corpus = read_calibration(plan.data, plan.limit, plan.seed, model)
+            corpus = read_calibration(plan.data, plan.limit, plan.seed, model, self.plan.skip_unusable)
             model.to(self.device)
             tokens = plan.tokens
             assert tokens in ("own", "transcript")

@@ -6,6 +6,7 @@
     train: train.jsonl                                   # for recipes that train
     normalizer: auto                                     # or whisper-english, whisper-basic, basic-marks, none
     workload: {seconds: 10, tokens: 32}
+    skip_unusable: true                                  # leave out clips that one of the models cannot use
     recipes:
       - gptq-w4                                          # built in, or a file
       - grid: {bits: [8, 4, 3, 2], symmetric: false}     # each value of a list is a row
@@ -39,10 +40,12 @@ _PARTS = (
     "language",
     "workload",
     "keep_artifacts",
+    "skip_unusable",
     "recipes",
     "description",
 )
 _CALIBRATION = ("data", "limit", "seed", "tokens")
+_SWITCHES = {"keep_artifacts": True, "skip_unusable": False}  # by default
 _LISTS = ("where",)  # options that are lists by nature
 
 
@@ -69,6 +72,7 @@ class SweepPlan:
     language: str | None
     workload: Workload | None
     keep_artifacts: bool
+    skip_unusable: bool
 
 
 def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> SweepPlan:
@@ -100,9 +104,10 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
         raise ValueError(f"{name}: train is {train!r}; the path of one training set would work")
     if train is None and (untaught := next((recipe.name for recipe in recipes if recipe.trains), None)):
         raise ValueError(f"{name}: recipe {untaught} trains; add train: train.jsonl")
-    keep = document.get("keep_artifacts", True)
-    if not isinstance(keep, bool):
-        raise ValueError(f"{name}: keep_artifacts is {keep!r}; true or false would work")
+    switches = {part: document.get(part, usual) for part, usual in _SWITCHES.items()}
+    for part, value in switches.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: {part} is {value!r}; true or false would work")
     normalizer = NormalizerChoice(document.get("normalizer", DEFAULT_NORMALIZER)).name
     return SweepPlan(
         tuple(map(str, _listed(document, "models", name))),
@@ -113,7 +118,7 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
         normalizer,
         document.get("language"),
         _workload(document.get("workload"), name),
-        keep,
+        **switches,
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sottovoce.documents import parse_json
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -39,7 +41,7 @@ def read_transcripts(path: Path) -> list[Transcript]:
     # not splitlines(): a text may hold U+2028 and its like
     for number, line in enumerate(whole.decode("utf-8").split("\n") if whole else [], 1):
         try:
-            found.append(Transcript(**json.loads(line)))
+            found.append(Transcript(**parse_json(line)))
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {number} is no transcript ({error}); remove the file to transcribe again"

@@ -363,8 +363,8 @@ class SpeechModel(ABC):
         seconds, bounds = samples / self.sampling_rate, self.bounds
         if not bounds.hold(seconds):
             raise ValueError(
-                f"{name} lasts {seconds:.2f} s, and {self.checkpoint.name} hears {bounds.most_seconds:g} s at once; "
-                "cut it into pieces of at most that length"
+                f"{name} lasts {bounds.beyond(seconds)} s, and {self.checkpoint.name} transcribes "
+                f"{bounds.most_seconds:g} s at once; cut it into pieces of at most that length"
             )
         if samples < bounds.least_samples:
             raise ValueError(

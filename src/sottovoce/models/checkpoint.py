@@ -6,7 +6,6 @@ Only JSON, text, tokenizer models and safetensors are fetched: nothing that runs
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.built_in import built_in_model
+from sottovoce.documents import parse_json
 from sottovoce.files import sha256
 
 FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -241,7 +241,7 @@ def model_type(checkpoint: Checkpoint) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; ValueError, with the path, if there is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:  # not UTF-8, or not JSON
         raise ValueError(f"{path} is not JSON ({first_line(error)}); fetch or save it again") from error
     if not isinstance(value, dict):

@@ -73,7 +73,9 @@ def _data(scores: Sequence[Score], sets: Sequence[str]) -> str:
     for data in sets:
         here = [score for score in scores if score.data == data]
         utterances, words = max((score.utterances, score.reference_words) for score in here)
-        said.append(f"{data}, {utterances:,} utterances with {words:,} {_COUNTED[here[0].unit]}")
+        unused = max(score.left_out for score in here)
+        more = f" ({unused:,} of {utterances + unused:,} clips left out)" if unused else ""
+        said.append(f"{data}, {utterances:,} utterances with {words:,} {_COUNTED[here[0].unit]}{more}")
     return "; ".join(said)
 
 

@@ -1,25 +1,30 @@
-"""Audio files as the models hear them: one channel, float32, one sampling rate.
+"""Audio files as the models take them: one channel, float32, one sampling rate.
 
-Whatever libsndfile decodes is taken (WAV, FLAC, OGG, MP3, ...). What it would pass over in silence,
-a WAV that ends before its header says, is looked for here.
+libsndfile decodes what it can (WAV, FLAC, Ogg, MP3, ...), PyAV the rest where it is installed (m4a, mp4, webm, ...).
 """
 
-import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
 from sottovoce.files import sha256
+from sottovoce.speech import ffmpeg, libsndfile
+from sottovoce.speech.decoded import AudioError, Decoded, NotForLibsndfileError
 
 SAMPLING_RATE = 16_000
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
+    *(".sph", ".w64", ".rf64", *ffmpeg.SUFFIXES),
+)
 
-# A writer that cannot seek back leaves the size of its data open: 0xFFFFFFFF (ffmpeg), 0x7FFFF000 (sox),
-# 0x80000000 (arecord), or 0.
-OPEN_SIZE = 0x7FFF_F000
+# In the mean, channels of different sound leave 1/channels of their power, like ones all of it. Less than a tenth of
+# 1/channels is left only where channels mirror each other (two: a correlation below -0.9), and cancel what they share.
+CANCELLED = 0.1
 
 
 def read(path: str | Path, sampling_rate: int = SAMPLING_RATE) -> npt.NDArray[np.float32]:
@@ -27,42 +32,36 @@ def read(path: str | Path, sampling_rate: int = SAMPLING_RATE) -> npt.NDArray[np
 
     returns  (samples,) float32, full scale is 1
 
-    Resampled with soxr (HQ). Raises ValueError for a file that is missing, empty, not audio, cut short,
-    or that holds no samples or a NaN or infinite one.
+    Resampled with soxr (HQ). Raises AudioError, a ValueError that names the file, for one that is missing, empty, not
+    audio, cut short, that holds no samples or a NaN or infinite one, or whose channels cancel each other in the mean.
     """
     path = Path(path)
     if sampling_rate < 1:
-        raise ValueError(f"sampling rate {sampling_rate} Hz asked for {path}; 16000 is what the models hear")
-    with _open(path) as file:
-        rate, promised = file.samplerate, file.frames
-        try:
-            channels = file.read(dtype="float32", always_2d=True)  # (frames, channels)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path} is damaged or cut short; copy or download it again") from error
-    if len(channels) < promised:
-        raise ValueError(
-            f"{path} is cut short: its header promises {promised} samples and {len(channels)} are there; "
-            f"copy or download it again"
-        )
-    samples: npt.NDArray[np.float32] = channels.mean(axis=1, dtype=np.float32)
-    finite = np.isfinite(samples)
-    if not finite.all():
-        where = int(finite.argmin()) / rate
-        raise ValueError(f"{path} has a NaN or infinite sample at {where:.3f} seconds; write it again as 16-bit PCM")
-    if rate != sampling_rate:
-        samples = soxr.resample(samples, rate, sampling_rate, quality="HQ").astype(np.float32, copy=False)
+        raise ValueError(f"sampling rate {sampling_rate} Hz asked for {path}; 16000 is what the models take")
+    decoded = _decode(path)
+    samples = _mean(path, decoded)
+    if decoded.rate != sampling_rate:
+        samples = soxr.resample(samples, decoded.rate, sampling_rate, quality="HQ").astype(np.float32, copy=False)
     if not samples.size:
-        raise ValueError(f"{path} is shorter than one sample at {sampling_rate} Hz; leave it out")
+        raise AudioError(f"{path} is shorter than one sample at {sampling_rate} Hz; leave it out")
     return samples
 
 
 def seconds(path: str | Path) -> float:
-    """How long the file plays, from its header alone.
+    """How long the file plays: by its header where that says it to the sample, else by decoding it.
 
-    Raises ValueError for what a header can tell: missing, empty, not audio, no samples, a WAV cut short.
+    Raises AudioError for what can be found on the way: missing, empty, not audio, no samples, cut short.
     """
-    with _open(Path(path)) as file:
-        return float(file.frames / file.samplerate)
+    path = Path(path)
+    with _readable(path):
+        try:
+            known = libsndfile.seconds(path)
+        except NotForLibsndfileError:
+            known = None
+    if known is not None:
+        return known
+    decoded = _decode(path)
+    return float(len(decoded.channels) / decoded.rate)
 
 
 def fingerprint(path: str | Path) -> str:
@@ -70,58 +69,48 @@ def fingerprint(path: str | Path) -> str:
     return sha256(Path(path))[:16]
 
 
-def _open(path: Path) -> Any:
-    """An open soundfile.SoundFile with at least one frame, or a ValueError that says why not."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give one audio file, or read it as a corpus")
-    if not path.is_file():
-        raise ValueError(f"there is no audio file {path}; give the path of a WAV, FLAC, OGG or MP3 file")
-    if not path.stat().st_size:
-        raise ValueError(f"{path} is empty (0 bytes); copy or record it again")
+def _decode(path: Path) -> Decoded:
+    with _readable(path):
+        try:
+            return libsndfile.decode(path)
+        except NotForLibsndfileError as why:
+            return ffmpeg.decode(path, str(why))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Refuse what is no file of audio whatever decodes it; within, an OSError is an AudioError."""
     try:
-        file = soundfile.SoundFile(_whole_wav(path))
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw, rate unknown
-        raise ValueError(
-            f"{path} is not audio that libsndfile knows, or its header is damaged; convert it to WAV or FLAC"
-        ) from error
-    if not file.frames:
-        file.close()
-        raise ValueError(f"{path} holds 0 samples; record it again or leave it out")
-    return file
+        if path.is_dir():
+            raise AudioError(f"{path} is a folder; give one audio file, or read it as a corpus")
+        if not path.is_file():
+            raise AudioError(f"there is no audio file {path}; give the path of a WAV, FLAC, OGG or MP3 file")
+        if not path.stat().st_size:
+            raise AudioError(f"{path} is empty (0 bytes); copy or record it again")
+        with path.open("rb") as file:
+            head = file.read(1024)
+        if head.startswith(b"NIST_1A") and b"shorten" in head:
+            raise AudioError(f"{path} is SPHERE compressed with shorten; convert it first: sph2pipe -f wav IN OUT")
+        yield
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _whole_wav(path: Path) -> Path | io.BytesIO:
-    """What to give to libsndfile: the path, or the file's bytes if a WAV's data size was left at 0.
-
-    libsndfile takes a WAV that is cut short for a shorter one, and one with size 0 for an empty one.
-    Raises ValueError if the `data` chunk promises more bytes than the file holds. Not a WAV: the path.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        riff = file.read(12)
-        if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
-            return path
-        while len(head := file.read(8)) == 8 and head[:4] != b"data":
-            length = int.from_bytes(head[4:], "little")
-            file.seek(length + length % 2, io.SEEK_CUR)  # chunks are padded to even bytes
-        if len(head) < 8:
-            return path  # no data chunk: libsndfile says so
-        start, promised = file.tell(), int.from_bytes(head[4:], "little")
-        present = size - start
-        if promised < OPEN_SIZE and promised > present:
-            raise ValueError(
-                f"{path} is cut short: its header promises {promised} bytes of samples and {present} are "
-                f"there; copy or download it again"
+def _mean(path: Path, decoded: Decoded) -> npt.NDArray[np.float32]:
+    """(samples,) float32: the mean of the channels, which are held to be finite and not to cancel each other."""
+    channels = decoded.channels
+    samples: npt.NDArray[np.float32] = channels.mean(axis=1, dtype=np.float32)
+    finite = np.isfinite(samples)
+    if not finite.all():
+        where = int(finite.argmin()) / decoded.rate
+        raise AudioError(f"{path} has a NaN or infinite sample at {where:.3f} seconds; write it again as 16-bit PCM")
+    count = channels.shape[1]
+    if count > 1:
+        left, held = float(samples.var(dtype=float)), float(channels.var(axis=0, dtype=float).mean())
+        if left < CANCELLED * held / count:
+            lost = f"{10 * math.log10(held / left):.0f} dB of their power is" if left > 0 else "all of their power is"
+            raise AudioError(
+                f"{path}: its {count} channels cancel each other: {lost} lost in their mean, as one of them has the "
+                "opposite polarity; write one channel to a file of its own"
             )
-        if promised or not present or _is_chunk(file.read(8), present):
-            return path
-        file.seek(0)
-        data = bytearray(file.read())
-    data[start - 4 : start] = min(present, 0xFFFF_FFFF).to_bytes(4, "little")
-    return io.BytesIO(data)
-
-
-def _is_chunk(head: bytes, present: int) -> bool:
-    """Whether these 8 bytes open another RIFF chunk (a printable name, a size that fits), not samples."""
-    name, length = head[:4], int.from_bytes(head[4:], "little")
-    return len(head) == 8 and all(32 <= byte < 127 for byte in name) and length <= present - 8
+    return samples

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.built_in import built_in_set
+from sottovoce.documents import parse_json
 from sottovoce.languages import checked_code
 from sottovoce.speech import audio
+from sottovoce.speech.decoded import AudioError
+from sottovoce.speech.problems import listed
 
 MANIFEST = "manifest.jsonl"
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
-PROBLEMS_SHOWN = 3
+AUDIO_SUFFIXES = audio.SUFFIXES
+LONGEST = 1e9  # seconds that a manifest may give a clip
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,30 @@ class Utterance:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A clip that is not used, and the sentence that says why."""
+
+    id: str
+    audio: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """Utterances in the order of their manifest."""
+    """Utterances in the order of their manifest, and the clips that are not among them since they cannot be used."""
 
     name: str
     path: Path
     utterances: tuple[Utterance, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return len(self.utterances)
+
+    @property
+    def clips(self) -> int:
+        """How many there are with those that are left out."""
+        return len(self.utterances) + len(self.left_out)
 
     @property
     def total_seconds(self) -> float:
@@ -56,22 +74,34 @@ class Corpus:
     def select(self, limit: int | None, seed: int) -> "Corpus":
         """A random sample of `limit` utterances, in the corpus's order; None is all of them.
 
-        With one seed a smaller sample lies within a larger one. Raises ValueError if the corpus has fewer
-        than `limit`, or limit is below 1.
+        With one seed a smaller sample lies within a larger one. What is left out is drawn too, and stays left out.
+        Raises ValueError if the corpus has fewer than `limit`, or limit is below 1.
         """
         if limit is None:
             return self
-        if not 1 <= limit <= len(self):
-            raise ValueError(f"{limit} utterances asked of {self.path}, which has {len(self)}; 1 to {len(self)} work")
-        shuffled = random.Random(seed).sample(self.utterances, len(self))
-        chosen = {utterance.id for utterance in shuffled[:limit]}
-        return replace(self, utterances=tuple(u for u in self.utterances if u.id in chosen))
+        if not 1 <= limit <= self.clips:
+            raise ValueError(f"{limit} utterances asked of {self.path}, which has {self.clips}; 1 to {self.clips} work")
+        ids = [*(utterance.id for utterance in self.utterances), *(clip.id for clip in self.left_out)]
+        chosen = set(random.Random(seed).sample(ids, len(ids))[:limit])
+        return replace(
+            self,
+            utterances=tuple(u for u in self.utterances if u.id in chosen),
+            left_out=tuple(clip for clip in self.left_out if clip.id in chosen),
+        )
 
 
 Rows = Iterator[tuple[str, Callable[[], Utterance]]]  # where a row stands, and how to read it
 
 
-def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
+class _UnusableError(ValueError):
+    """A row that is as it should be, of a clip that cannot be used."""
+
+    def __init__(self, clip: LeftOut) -> None:
+        super().__init__(clip.reason)
+        self.clip = clip
+
+
+def read_corpus(path: str | Path, *, need_text: bool = True, leave_out: bool = False) -> Corpus:
     """The corpus at `path`: a JSON-lines manifest, or a folder in one of three layouts, or builtin:test.
 
     manifest     a line each: {"audio", "text"}, optionally "speaker", "seconds", "id", "language" (of the text and
@@ -80,8 +110,9 @@ def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
     folder       with a manifest.jsonl, that; or audio files at any depth, a .txt of the same stem beside each
     LibriSpeech  <speaker>-<chapter>.trans.txt beside its audio
 
-    need_text=False takes rows without text, for calibration. All rows are read before the first refusal:
-    a ValueError that names file and line of what is wrong.
+    need_text=False takes rows without text, for calibration. leave_out=True puts clips whose audio is missing, or
+    cannot be used by its header, into `left_out`. All rows are read before the first refusal: a ValueError that names
+    file and line of what is wrong.
     """
     path = Path(path)
     own = built_in_set(path)
@@ -101,34 +132,37 @@ def read_corpus(path: str | Path, *, need_text: bool = True) -> Corpus:
             f"there is no corpus {path}; give a JSON-lines manifest (audio and text in each line), a folder "
             f"of audio with a .txt beside each, or a LibriSpeech folder"
         )
-    return Corpus(name, path, _read_all(path, rows))
+    return Corpus(name, path, *_read_all(path, rows, leave_out))
 
 
-def _read_all(path: Path, rows: Rows) -> tuple[Utterance, ...]:
-    """Every row, or one ValueError with the first problems and how many there are."""
-    utterances: dict[str, Utterance] = {}
+def _read_all(path: Path, rows: Rows, leave_out: bool) -> tuple[tuple[Utterance, ...], tuple[LeftOut, ...]]:
+    """Every row, and the clips left out; or one ValueError with the problems and how many there are."""
+    found: list[Utterance | LeftOut] = []
     places: dict[str, str] = {}
     problems: list[str] = []
     for place, read in rows:
         try:
-            utterance = read()
+            found.append(read())
+        except _UnusableError as error:
+            if not leave_out:
+                problems.append(f"{place}: {error}")
+                continue
+            found.append(error.clip)
         except ValueError as error:
             problems.append(f"{place}: {error}")
             continue
-        if utterance.id in utterances:
-            problems.append(
-                f"{place}: id {utterance.id!r} was used in {places[utterance.id]}; give each row an id of its own"
-            )
-        utterances[utterance.id], places[utterance.id] = utterance, place
+        if (identity := found[-1].id) in places:
+            problems.append(f"{place}: id {identity!r} was used in {places[identity]}; give each row an id of its own")
+        places[identity] = place
     if problems:
-        more = f"\n... and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-        raise ValueError("\n".join(problems[:PROBLEMS_SHOWN]) + more)
-    if not utterances:
+        raise ValueError(listed(problems))
+    if not found:
         raise ValueError(
             f"{path} holds no utterance; a manifest has one JSON object a line, a folder has "
             f"{', '.join(AUDIO_SUFFIXES)} files"
         )
-    return tuple(utterances.values())
+    utterances = tuple(row for row in found if isinstance(row, Utterance))
+    return utterances, tuple(row for row in found if isinstance(row, LeftOut))
 
 
 def _manifest(path: Path, need_text: bool) -> Rows:
@@ -140,9 +174,9 @@ def _manifest(path: Path, need_text: bool) -> Rows:
 
 def _manifest_row(folder: Path, line: str, need_text: bool) -> Utterance:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno}); write one object a line") from None
+        row = parse_json(line)
+    except ValueError as error:
+        raise ValueError(f"{error}; write one object a line") from None
     if not isinstance(row, dict):
         raise ValueError(f'an object is needed, not {_kind(row)}; write {{"audio": ..., "text": ...}}')
     written = _string(row, "audio")
@@ -153,7 +187,7 @@ def _manifest_row(folder: Path, line: str, need_text: bool) -> Utterance:
         raise ValueError("lacks the key 'text'; give what is said, \"\" for silence")
     identity, speaker, language = _string(row, "id"), _string(row, "speaker"), _string(row, "language")
     length = row.get("seconds")
-    if length is not None and (type(length) not in (int, float) or not 0 < length < math.inf):
+    if length is not None and (type(length) not in (int, float) or not 0 < length < LONGEST):
         raise ValueError(f"'seconds' must be a positive number, not {json.dumps(length)}; or leave it out")
     found = _utterance(identity or written, folder / written, text, speaker, length)
     return replace(found, language=checked_code(language)) if language else found
@@ -163,7 +197,14 @@ def _string(row: dict[str, Any], key: str) -> str | None:
     value = row.get(key)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{key!r} must be a string, not {_kind(value)}; write it in quotes")
+    if value is not None and (half := _half_character(value)):
+        raise ValueError(f"{key!r} holds half a character, \\u{ord(half):04x}; write the whole one, in UTF-8")
     return value
+
+
+def _half_character(text: str) -> str | None:
+    """A surrogate without its other half, which no file of text can hold; JSON's escapes can write one."""
+    return next((character for character in text if 0xD800 <= ord(character) <= 0xDFFF), None)
 
 
 def _kind(value: object) -> str:
@@ -203,9 +244,15 @@ def _librispeech_row(transcript: Path, line: str, need_text: bool) -> Utterance:
 
 
 def _utterance(identity: str, file: Path, text: str | None, speaker: str | None, length: float | None) -> Utterance:
-    if not file.is_file():
-        raise ValueError(f"audio file {file} is missing; paths are relative to the folder of the list")
-    return Utterance(identity, file, text, speaker, audio.seconds(file) if length is None else float(length))
+    if _half_character(identity):
+        raise ValueError(f"{file} has a name that is not text in UTF-8; rename it")
+    try:
+        if not file.is_file():
+            raise AudioError(f"audio file {file} is missing; paths are relative to the folder of the list")
+        seconds = audio.seconds(file) if length is None else float(length)
+    except AudioError as error:
+        raise _UnusableError(LeftOut(identity, str(file), str(error))) from error
+    return Utterance(identity, file, text, speaker, seconds)
 
 
 def _text_file(path: Path) -> str:

@@ -17,8 +17,8 @@ from sottovoce.models.decoding import Decoded, DecodingRules
 def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded]:
     """The likeliest token at each step, for each clip of `memory`, until all have ended.
 
-    A clip that has ended is fed its end token, until half of the rows have ended: then they leave the batch, so that one
-    clip that loops does not cost what all cost.
+    A clip that has ended is fed its end token, until half of the rows have ended: then they leave the batch, so that
+    one clip that loops does not cost what all cost.
     """
     prompt = prompts(engine, memory, rules)
     forbidden = list(rules.suppressed)

@@ -54,6 +54,7 @@ def read_back(model, layers, folder):
         ([{"wanda": {"where": "*.fc2"}}, {"rtn": {**FOUR, "symmetric": False}}], "q5_0"),
         ([{"rtn": {**FOUR, "bits": 5}}], "q5_0"),
         ([{"rtn": FOUR}], "q4_0"),
+        ([{"rtn": {**FOUR, "scale_dtype": "bfloat16"}}], "q4_0"),
         ([{"rtn": {**FOUR, "bits": 3, "symmetric": False}}], "q4_0"),
         ([{"hqq": {**FOUR, "symmetric": False, "round_zero": True}}], "q5_0"),
         ([{"rtn": {**FOUR, "where": ["encoder", "!stem"]}}, {"rtn": {"bits": 8, "where": "decoder"}}], "q8_0"),
@@ -115,6 +116,13 @@ def test_floats_are_as_narrow_as_holds_them_all(exact, type, ftype, wide, tmp_pa
         assert np.array_equal(found.dense, wanted)
 
 
+def test_a_scale_that_float16_does_not_hold_stops_the_export(wide, clips, tmp_path):
+    model, layers = compressed(wide, clips, "whisper", [{"rtn": {**FOUR, "scale_dtype": "bfloat16"}}])
+    layers["decoder.layers.1.fc2"].weight.base.scale[0, 0] = 1e30
+    with pytest.raises(ValueError, match=r"decoder\.layers\.1\.fc2 has scales that float16 does not hold; scale_dtype"):
+        read_back(model, layers, tmp_path)
+
+
 def test_a_convolution_that_float16_does_not_hold_stops_the_export(wide, clips, tmp_path):
     model, layers = compressed(wide, clips, "whisper", EIGHT)
     with torch.no_grad():
@@ -140,7 +148,7 @@ def test_the_smallest_blocks_are_those_that_hold_every_level(bits, symmetric):
         ("whisper", [{"rtn": {"bits": 8}}], 'leave it float: where: "!stem"'),
         ("whisper", [{"rtn": {"where": "encoder.layers.*"}}], "it is float beside integers"),
         ("whisper", [{"rtn": {**FOUR, "group_size": 16}}], "groups of 16: a multiple of 32, or channel, would work"),
-        ("whisper", [{"rtn": {**FOUR, "scale_dtype": "bfloat16"}}], "scales in bfloat16: scale_dtype: float16 would"),
+        ("whisper", [{"rtn": {**FOUR, "scale_dtype": "float32"}}], "scales in float32: scale_dtype: float16 would"),
         ("whisper", [{"rtn": {"bits": 8, "symmetric": False}}], "8 bits around a zero of their own: 7 bits, or"),
         ("whisper", [{"hqq": {"symmetric": False}}], "a zero between levels"),
         ("whisper", [{"palettize": {"where": "*.fc1"}}, {"rtn": {"where": "!*.fc1"}}], "a table of values"),

@@ -106,7 +106,7 @@ def _no_blocks(entry: Entry) -> str | None:
         return reason
     if entry.zero == "fractional" or entry.scale_bits is not None:
         return "a zero between levels, or scales that are rounded themselves, fit no block"
-    if entry.scale_dtype != "float16":
+    if entry.scale_dtype not in ("float16", "bfloat16"):  # which is a float16 but where it is tiny or huge
         return f"scales in {entry.scale_dtype}: scale_dtype: float16 would work"
     if isinstance(entry.group_size, int) and entry.group_size % BLOCK:
         return f"groups of {entry.group_size}: a multiple of {BLOCK}, or channel, would work"

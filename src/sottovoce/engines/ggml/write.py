@@ -131,6 +131,8 @@ def _tensor(name: str, tensor: Tensor, layers: Mapping[str, Layer], types: _Type
         assert layer is not None
         base = layer.weight.base
         assert isinstance(base, Quantized), "refused before"
+        if not _is_half(base.scales()):  # bfloat16 has fewer digits than float16, and reaches further
+            raise ValueError(f"{module} has scales that float16 does not hold; scale_dtype: float16 would work")
         yield blocks(base, layer.weight.mask, kind)
 
 

@@ -103,8 +103,8 @@ def _jobs(plan: SweepPlan, tests: str) -> Iterator[Job]:
     fitted: tuple[dict[str, str], dict[CalibrationPlan, str]] | None = None
     for target in map(find_target, plan.models):
         if fitted is None or plan.skip_unusable:  # what is left out depends on the model
-            drawn = {calibration: _calibration_digest(plan, calibration, target) for calibration in plan.calibrations}
-            fitted = _training(plan, target), drawn
+            calibrated = {drawn: _calibration_digest(plan, drawn, target) for drawn in plan.calibrations}
+            fitted = _training(plan, target), calibrated
         training, digests = fitted
         made: dict[str, Any] = {"format": artifacts.FORMAT, "model": target.digest}
         choices: list[tuple[Recipe | None, CalibrationPlan | None]] = [(None, None)]

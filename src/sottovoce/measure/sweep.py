@@ -111,8 +111,8 @@ def _jobs(plan: SweepPlan, tests: str, corpora: Sequence[Corpus]) -> Iterator[Jo
         for corpus in corpora:
             Spoken(plan.language).check(corpus, target.layout(), target.name)
         if fitted is None or plan.skip_unusable:  # what is left out depends on the model
-            marks = {calibration: _calibration_digest(plan, calibration, target) for calibration in plan.calibrations}
-            fitted = _training(plan, target), marks
+            calibrated = {drawn: _calibration_digest(plan, drawn, target) for drawn in plan.calibrations}
+            fitted = _training(plan, target), calibrated
         training, digests = fitted
         made: dict[str, Any] = {"format": artifacts.FORMAT, "model": target.digest}
         choices: list[tuple[Recipe | None, CalibrationPlan | None]] = [(None, None)]

@@ -19,6 +19,7 @@ from sottovoce.models.checkpoint import WEIGHTS, Checkpoint
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
+from sottovoce.tested import tested
 from sottovoce.weight import Layer
 
 
@@ -26,7 +27,7 @@ class DenseSafetensors(Runtime):
     """model.safetensors, every tensor in the narrowest of float16 and float32 that holds it exactly."""
 
     title = "plain safetensors"
-    packages: Mapping[str, str] = {"transformers": "5.22"}
+    packages = tested("transformers")
     runs_on = ("transformers",)
     files = (WEIGHTS,)
     rounds_activations = False

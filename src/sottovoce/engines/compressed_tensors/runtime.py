@@ -18,6 +18,7 @@ from sottovoce.models.checkpoint import WEIGHTS, Checkpoint
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
+from sottovoce.tested import tested
 from sottovoce.weight import Layer
 
 
@@ -25,7 +26,7 @@ class CompressedTensors(Runtime):
     """model.safetensors in the format "pack-quantized", and its scheme in config.json."""
 
     title = "compressed-tensors"
-    packages: Mapping[str, str] = {"compressed-tensors": "0.20", "transformers": "5.22"}
+    packages = tested("compressed-tensors", "transformers")
     runs_on = ("compressed-tensors", "transformers")
     files = (WEIGHTS,)
     rounds_activations = False

@@ -11,6 +11,7 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
+from sottovoce.tested import tested
 from sottovoce.weight import Layer
 
 
@@ -18,7 +19,7 @@ class CTranslate2(Runtime):
     """model.bin and vocabulary.json; int8 with one scale a row, or floats."""
 
     title = "CTranslate2"
-    packages: Mapping[str, str] = {"ctranslate2": "4.8", "transformers": "5.22"}
+    packages = tested("ctranslate2", "transformers")
     runs_on = ("ctranslate2",)
     files = (MODEL, VOCABULARY)
     greedy_only = True

@@ -12,6 +12,7 @@ from sottovoce.models.bounds import Bounds
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
+from sottovoce.tested import tested
 from sottovoce.weight import Layer
 
 SECONDS = 30.0  # of memory for a model that takes any length
@@ -21,7 +22,7 @@ class ExecuTorch(Runtime):
     """model.pte with the methods encoder and text_decoder; products of 4- and 8-bit integers by XNNPACK."""
 
     title = "ExecuTorch"
-    packages: Mapping[str, str] = {"executorch": "1.5", "torchao": "0.18"}
+    packages = tested("executorch", "torchao")
     runs_on = ("executorch",)
     files = (PROGRAM,)
     grid: Mapping[str, str] = {"scale_dtype": "bfloat16"}

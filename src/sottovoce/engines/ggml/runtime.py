@@ -11,6 +11,7 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
+from sottovoce.tested import tested
 from sottovoce.weight import Layer
 
 
@@ -18,7 +19,7 @@ class Ggml(Runtime):
     """ggml-model.bin; q4_0, q5_0 or q8_0, or floats."""
 
     title = "whisper.cpp"
-    packages: Mapping[str, str] = {"pywhispercpp": "1.5"}
+    packages = tested("pywhispercpp")
     runs_on = ("pywhispercpp",)
     files = (MODEL,)
     rounds_activations = True

@@ -11,6 +11,7 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
+from sottovoce.tested import tested
 from sottovoce.weight import Layer
 
 
@@ -18,7 +19,7 @@ class OnnxRuntime(Runtime):
     """encoder.onnx and decoder.onnx; integers by MatMulNBits and DynamicQuantizeMatMul."""
 
     title = "ONNX Runtime"
-    packages: Mapping[str, str] = {"onnxruntime": "1.32", "onnx": "1.23", "onnxscript": "0.7"}
+    packages = tested("onnxruntime", "onnx", "onnxscript")
     runs_on = ("onnxruntime",)
     files = (ENCODER, DECODER)
     rounds_activations = True

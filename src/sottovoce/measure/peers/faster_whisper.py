@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.measure.contender import Job, Times
 from sottovoce.measure.peers.base import Made, Peer
 from sottovoce.speech import audio
+from sottovoce.tested import tested
 
 if TYPE_CHECKING:
     from sottovoce.target import Target
@@ -108,7 +109,7 @@ def make(base: "Target", folder: Path, file: Path | None) -> Made:
     return Made(into, (into / WEIGHTS).stat().st_size)
 
 
-_PACKAGES = {"faster-whisper": "1.2", "ctranslate2": "4.8"}
+_PACKAGES = tested("faster-whisper", "ctranslate2")
 _RUNS = f"{__name__}:{FasterWhisper.__name__}"
 FASTER_WHISPER = Peer("faster-whisper", _PACKAGES, ("whisper",), _RUNS, make)
 FASTER_WHISPER_BEST = Peer(

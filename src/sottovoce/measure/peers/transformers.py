@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.measure.contender import Job, Times
 from sottovoce.measure.peers.base import Made, Peer
 from sottovoce.speech import audio
+from sottovoce.tested import tested
 
 if TYPE_CHECKING:
     from sottovoce.target import Target
@@ -73,5 +74,5 @@ def make(base: "Target", folder: Path, file: Path | None) -> Made:
 
 
 TRANSFORMERS = Peer(
-    "transformers", {"transformers": "5.22"}, ("whisper", "moonshine"), f"{__name__}:{Transformers.__name__}", make
+    "transformers", tested("transformers"), ("whisper", "moonshine"), f"{__name__}:{Transformers.__name__}", make
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.measure.contender import Job, Times
 from sottovoce.measure.peers.base import Made, Peer
 from sottovoce.speech import audio
+from sottovoce.tested import tested
 
 if TYPE_CHECKING:
     from sottovoce.target import Target
@@ -80,7 +81,7 @@ def make(base: "Target", folder: Path, file: Path | None) -> Made:
 
 WHISPER_CPP = Peer(
     "whisper.cpp",
-    {"pywhispercpp": "1.5"},
+    tested("pywhispercpp"),
     ("whisper",),
     f"{__name__}:{WhisperCpp.__name__}",
     make,

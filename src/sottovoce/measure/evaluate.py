@@ -14,7 +14,7 @@ from typing import Any
 
 from sottovoce.files import alone_in
 from sottovoce.measure.hear import TestSet, hear
-from sottovoce.measure.run import Run, RunData, RunTarget, open_run, read_run
+from sottovoce.measure.run import Run, RunData, RunTarget, check_output, open_run, read_run
 from sottovoce.measure.score import Score, make_score
 from sottovoce.measure.transcripts import Transcript
 from sottovoce.models.device import check_device
@@ -23,6 +23,7 @@ from sottovoce.speech.datasets import Corpus, read_corpus
 from sottovoce.speech.text import Normalizer
 from sottovoce.speech.text import normalizer as find_normalizer
 from sottovoce.target import find_target
+from sottovoce.writable import check_folder
 
 DEFAULT_NORMALIZER = "whisper-english"
 
@@ -96,11 +97,13 @@ def evaluate(
     beam        beams of the search, as num_beams of transformers' generate; 1 is greedy search
 
     Raises ValueError for data that cannot be read, for an artifact that was calibrated or trained on an utterance of a
-    test set, and for an `output` that holds another run.
+    test set, and for an `output` that holds another run or a model, or that cannot be written.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
     check_device(device)
+    if output is not None:
+        check_output(Path(output))
     normal = find_normalizer(normalizer)
     found = [find_target(target) for target in dict.fromkeys(map(str, _listed(targets)))]
     corpora = _named_apart([read_corpus(path) for path in _each_once(_listed(data))])
@@ -133,6 +136,7 @@ def rescore(folder: str | Path, *, normalizer: str = DEFAULT_NORMALIZER) -> Eval
     """
     normal = find_normalizer(normalizer)
     run = read_run(folder)
+    check_folder(run.folder)
     pairs = [pair for pair in product(run.targets, run.data) if run.transcripts_path(*pair).exists()]
     if not pairs:
         raise ValueError(f"{folder} holds no transcripts yet; run evaluate again")
@@ -170,11 +174,8 @@ def _folder(output: str | Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="sottovoce-") as temporary:
             yield Path(temporary)
         return
-    path = Path(output)
-    if path.is_file():
-        raise ValueError(f"output {path} is a file; name a folder")
-    with alone_in(path):
-        yield path
+    with alone_in(Path(output)):
+        yield Path(output)
 
 
 def _named_apart(corpora: Sequence[Corpus]) -> list[Corpus]:

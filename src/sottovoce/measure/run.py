@@ -7,10 +7,10 @@ transcripts/<target>/<data>.score.json    the score made from them
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +19,11 @@ from sottovoce.measure.score import Score
 from sottovoce.measure.transcripts import Transcript, read_transcripts
 from sottovoce.speech.datasets import Corpus
 from sottovoce.target import Target
+from sottovoce.versions import versions
+from sottovoce.writable import check_folder
 
 FORMAT = 1
+_LONGEST = 120  # characters of a name; a file system takes 255 with what is added
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Run:
             "settings": dict(self.settings),
             "targets": [asdict(target) for target in self.targets],
             "data": [asdict(data) for data in self.data],
-            "versions": {name: version(name) for name in ("sottovoce", "torch", "transformers")},
+            "versions": versions("sottovoce", "torch", "transformers"),
         }
         write_text(self.folder / "run.json", json_text(document))
 
@@ -174,6 +177,24 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> Run:
     return run
 
 
+def check_output(output: Path) -> None:
+    """Raise ValueError if results cannot be written into `output`, or if a model lies there.
+
+    A model's folder is that model's alone: its files are hashed, and what lies beside them would go with it.
+    """
+    marks = {"sottovoce.json": "an artifact", "export.json": "an export", "config.json": "a checkpoint"}
+    if held := next((what for name, what in marks.items() if _marked(output, name)), None):
+        raise ValueError(
+            f"output {output} holds {held}, and results need a folder of their own; {output / 'results'} would work"
+        )
+    check_folder(output)
+
+
+def _marked(folder: Path, name: str) -> bool:
+    weights = name != "config.json" or any(path.suffix in (".safetensors", ".bin") for path in folder.glob("*.*"))
+    return weights and os.path.isfile(folder / name)
+
+
 def slug(name: str) -> str:
-    """A name that any file system takes."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unnamed"
+    """A name that any file system takes, with room for what is added to it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:_LONGEST].strip("-.") or "unnamed"

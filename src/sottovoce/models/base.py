@@ -4,7 +4,6 @@ No method knows a model's name, and no model knows a method's. A family is a sub
 around transformers' own modules; what both families share is here.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from sottovoce.cost import Product, Workload
 from sottovoce.input_path import InputPath, InputPaths, Turn
 from sottovoce.models.bounds import Bounds
-from sottovoce.models.checkpoint import Checkpoint
+from sottovoce.models.checkpoint import Checkpoint, read_json
+from sottovoce.models.companions import open_processor
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
@@ -35,17 +35,15 @@ class SpeechModel(ABC):
     processor: Any
 
     def __init__(self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype]) -> None:
-        from transformers import AutoProcessor
-
         self.checkpoint = checkpoint
         self.module = module.eval()
         self.paths = InputPaths()
         self.cached_roundings: dict[str, Rounding] = {}
         self.runtime_bounds: Bounds | None = None
         self.stored_dtypes = dict(stored_dtypes)
-        self.processor = AutoProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
+        self.processor = open_processor(checkpoint)
         saved = checkpoint.folder / "generation_config.json"
-        self.generation: dict[str, Any] = json.loads(saved.read_text()) if saved.exists() else {}
+        self.generation: dict[str, Any] = read_json(saved) if saved.exists() else {}
 
     @classmethod
     def with_weights(cls, checkpoint: Checkpoint) -> Self:

@@ -5,7 +5,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-_PROBE = bytes(64 * 1024)  # more than a full disk takes
+_PROBE = bytes(4096)  # more than a full disk takes
 
 
 def check_folder(output: Path) -> None:
@@ -46,9 +46,8 @@ def _try(output: Path, folder: Path, prefix: str) -> None:
             file.write(_PROBE)
             file.flush()
             os.fsync(file.fileno())
-    except (OSError, ValueError) as error:  # ValueError: a null in the name
-        told = error.strerror if isinstance(error, OSError) else str(error)
-        raise ValueError(f"output {output} cannot be written: {told}; name another folder") from None
+    except OSError as error:
+        raise ValueError(f"output {output} cannot be written: {error.strerror}; name another folder") from None
     finally:
         for each in reversed(made):
             with suppress(OSError):

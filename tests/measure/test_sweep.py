@@ -349,8 +349,8 @@ def test_a_sweep_overwrites_no_order_of_anothers(document, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["order.json"]
 
 
-def test_a_sweep_does_not_go_into_a_models_folder(document):
-    with pytest.raises(ValueError, match="holds a checkpoint, and results need a folder of their own"):
+def test_a_sweep_does_not_go_into_a_checkpoints_folder(document):
+    with pytest.raises(ValueError, match="is a checkpoint's folder, and results need one of their own"):
         sottovoce.sweep(document, output=document["models"][0])
 
 

@@ -59,8 +59,8 @@ def test_a_report_that_was_killed_before_its_last_file_is_written_again(folder, 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
 
 
-def test_a_report_does_not_go_into_a_models_folder(folder, toy):
-    with pytest.raises(ValueError, match="holds a checkpoint, and results need a folder of their own"):
+def test_a_report_does_not_go_into_a_checkpoints_folder(folder, toy):
+    with pytest.raises(ValueError, match="is a checkpoint's folder, and results need one of their own"):
         report(folder, output=toy("whisper"))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sottovoce.cli.console import say, show, show_json, stoppable, track
+from sottovoce.cli.console import say, show, show_json, show_json_text, stoppable, track
 from sottovoce.cli.options import GOES_ON, Device, Json, Output, Set
 from sottovoce.progress import silent
 
@@ -67,7 +67,7 @@ def report(
 
     made = run(folder, output=output)
     if json:
-        print((output / "table.json").read_text(encoding="utf-8"), end="")
+        show_json_text((output / "table.json").read_text(encoding="utf-8"))
     else:
         show(terminal(made.table))
         say(f"written: {', '.join(str(file) for file in made.files)}")

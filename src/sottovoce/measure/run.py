@@ -7,7 +7,6 @@ transcripts/<target>/<data>.score.json    the score made from them
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -178,21 +177,18 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> Run:
 
 
 def check_output(output: Path) -> None:
-    """Raise ValueError if results cannot be written into `output`, or if a model lies there.
+    """Raise ValueError if results cannot be written into `output`, or if a checkpoint lies there.
 
-    A model's folder is that model's alone: its files are hashed, and what lies beside them would go with it.
+    In an artifact's folder and an export's they are welcome: the manifest tells whose each file is, so results are
+    neither taken for the model's nor lost when it is written anew. A checkpoint, which may be the hub's cache, has none.
     """
-    marks = {"sottovoce.json": "an artifact", "export.json": "an export", "config.json": "a checkpoint"}
-    if held := next((what for name, what in marks.items() if _marked(output, name)), None):
-        raise ValueError(
-            f"output {output} holds {held}, and results need a folder of their own; {output / 'results'} would work"
-        )
     check_folder(output)
-
-
-def _marked(folder: Path, name: str) -> bool:
-    weights = name != "config.json" or any(path.suffix in (".safetensors", ".bin") for path in folder.glob("*.*"))
-    return weights and os.path.isfile(folder / name)
+    sealed = any((output / name).is_file() for name in ("sottovoce.json", "export.json"))
+    weights = any(path.suffix in (".safetensors", ".bin") for path in output.glob("*.*"))
+    if weights and not sealed and (output / "config.json").is_file():
+        raise ValueError(
+            f"output {output} is a checkpoint's folder, and results need one of their own; {output}-results would work"
+        )
 
 
 def slug(name: str) -> str:

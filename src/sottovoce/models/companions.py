@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.models.checkpoint import IDENTITY, Checkpoint, first_line, read_json
+from sottovoce.models.fit import blamed_on_config
 
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("spiece.model",))
 _FRONTENDS = ("preprocessor_config.json", "processor_config.json")
@@ -80,8 +81,10 @@ def open_processor(checkpoint: Checkpoint) -> Any:
 
     Raises ValueError, with the file's name where one can be blamed, if they cannot be opened or know no text.
     """
-    from transformers import AutoProcessor
+    from transformers import AutoConfig, AutoProcessor
 
+    with blamed_on_config(checkpoint):
+        AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
     try:
         processor = AutoProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
     except Exception as error:  # of any kind, from libraries that take the files on trust

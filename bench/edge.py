@@ -11,8 +11,8 @@ from pathlib import Path
 
 import sottovoce
 from bench.sizes import SIZES, WHISPER, write
-from sottovoce.cli.console import show, track
 from sottovoce.cli.bench_table import bench_view
+from sottovoce.cli.console import show, track
 from sottovoce.exporting.verb import SelfTestError
 from sottovoce.measure.bench import bench
 

@@ -49,14 +49,21 @@ def system(request, monkeypatch):
     return request.param
 
 
+def replaced(older, files, error=None, own=OLD):
+    """Write a folder with those files in place of the older one, or fail after it."""
+    with new_folder(older, lambda folder: own) as folder:
+        write(folder, files)
+        if error is not None:
+            raise error
+
+
 def fails(*words, **named):
     raise OSError(errno.EPERM, "Operation not permitted")
 
 
 def test_what_is_the_older_folders_own_goes_and_all_else_stays(older, system):
     inodes = {name: (older / name).stat().st_ino for name in THEIRS}
-    with new_folder(older, lambda folder: OLD) as folder:
-        write(folder, NEW)
+    replaced(older, NEW)
     assert content(older) == NEW | THEIRS | {"link": "mine"}
     assert (older / "empty").is_dir()
     assert (older / "link").readlink().name == "notes.txt"
@@ -67,10 +74,8 @@ def test_what_is_the_older_folders_own_goes_and_all_else_stays(older, system):
 
 
 def test_what_is_not_the_older_folders_own_and_has_a_new_files_name_is_kept_beside(older, system):
-    with pytest.warns(UserWarning, match="lies in"), new_folder(older, lambda folder: ["model"]) as folder:
-        write(folder, NEW)
-        write(folder, {"deep": "a file where they have a folder"})
-        (folder / "notes.txt").mkdir()
+    with pytest.warns(UserWarning, match="lies in"):
+        replaced(older, NEW | {"deep": "a file where they have a folder", "notes.txt/x": "new"}, own=["model"])
     [kept] = older.parent.glob("out.kept-*")
     assert content(kept) == {"own/clip": "old", "notes.txt": "mine", "deep/er/x": "mine"}
     assert content(older)["own/clip"] == "new"
@@ -104,11 +109,8 @@ def test_a_folder_that_cannot_take_its_place_is_kept_beside_and_the_older_one_st
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", second_fails)
-    with (
-        pytest.raises(OSError, match=r"cannot be replaced .* whole and lies in .*out\.kept-"),
-        new_folder(older, lambda folder: OLD) as folder,
-    ):
-        write(folder, NEW)
+    with pytest.raises(OSError, match=r"cannot be replaced .* whole and lies in .*out\.kept-"):
+        replaced(older, NEW)
     [kept] = older.parent.glob("out.kept-*")
     assert content(older) == before
     assert content(kept) == NEW | THEIRS | {"link": "mine"}
@@ -151,9 +153,8 @@ def test_a_kill_at_any_moment_leaves_the_older_or_the_newer_and_every_file_of_th
 
 def test_an_error_leaves_the_older_folder_and_nothing_beside(older):
     before = content(older)
-    with pytest.raises(KeyboardInterrupt), new_folder(older, lambda folder: OLD) as folder:
-        write(folder, NEW)
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        replaced(older, NEW, KeyboardInterrupt)
     assert content(older) == before
     assert [path.name for path in older.parent.iterdir()] == ["out"]
 

@@ -36,6 +36,7 @@ def test_an_output_that_can_be_made_is_not_made_yet(check, output, home):
     [
         ("file", "is a file; name a folder"),
         ("file/below", "file is a file, so nothing can stand below it"),
+        (os.fsdecode(b"caf\xe9"), r"caf\\udce9' is not UTF-8, and safetensors writes no such file"),
         ("file/below/that", "file is a file, so nothing can stand below it"),
         ("n" * 256, "cannot be written: File name too long; name another folder"),
         (f"new/{'n' * 256}/below", "cannot be written: File name too long"),

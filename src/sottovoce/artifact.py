@@ -168,7 +168,8 @@ def save(
         )
         if curve:
             (folder / CURVE).write_text("".join(json.dumps(line) + "\n" for line in curve), encoding="utf-8")
-        (folder / CARD).write_text(model_card(written.as_document(), written.bytes), encoding="utf-8")
+        card = model_card(written.as_document(), written.bytes)
+        (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
         hashed = {file.name: sha256(file) for file in sorted(folder.iterdir())}
         seal(folder / MANIFEST, {**written.as_document(), "files": hashed})
     return read_artifact(output)

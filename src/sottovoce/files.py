@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,13 @@ from typing import Any
 
 def json_text(document: Any) -> str:
     """JSON for a person and any parser: indented, UTF-8; a number that is not finite has no word there and is null."""
-    return json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False, default=str)
+    return escaped_surrogates(text) + "\n"
+
+
+def escaped_surrogates(text: str) -> str:
+    r"""JSON with halves of characters, as in names of files that are not UTF-8, written as \udcXX, which means them."""
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _finite(value: Any) -> Any:

@@ -160,7 +160,9 @@ def built_in_recipes() -> dict[str, str]:
     folder = resources.files("sottovoce").joinpath("recipes")
     named = sorted(file.name for file in folder.iterdir() if file.name.endswith(".yaml"))
     return {
-        name.removesuffix(".yaml"): str(parse_yaml(folder.joinpath(name).read_text(encoding="utf-8"), name).get("description", ""))
+        name.removesuffix(".yaml"): str(
+            parse_yaml(folder.joinpath(name).read_text(encoding="utf-8"), name).get("description", "")
+        )
         for name in named
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sottovoce.files import sha256, write_text
+from sottovoce.files import escaped_surrogates, sha256, write_text
 from sottovoce.writable import check_beside
 
 
@@ -17,7 +17,7 @@ def seal(manifest: Path, document: Mapping[str, Any]) -> str:
     """Write a document with its digest, which comes back."""
     digest = _digest(document)
     text = json.dumps({**document, "digest": digest}, indent=1, ensure_ascii=False)
-    write_text(manifest, text + "\n")
+    write_text(manifest, escaped_surrogates(text) + "\n")
     return digest
 
 
@@ -123,4 +123,5 @@ def _check(file: Path, expected: str, manifest: Path, name: str, again: str) -> 
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

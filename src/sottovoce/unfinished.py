@@ -40,9 +40,9 @@ class Unfinished:
         """
         path = self.folder / PLAN
         if not path.is_file():
-            if self.folder.is_dir() and (found := sorted(item.name for item in self.folder.iterdir())):
+            if self.folder.is_dir() and (others := sorted(item.name for item in self.folder.iterdir())):
                 raise ValueError(
-                    f"{self.folder} is where this compression keeps its state, and holds other files ({found[0]}); "
+                    f"{self.folder} is where this compression keeps its state, and holds other files ({others[0]}); "
                     "move it, or name another output"
                 )
             write_text(path, json_text(plan))

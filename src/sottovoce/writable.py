@@ -27,6 +27,12 @@ def check_beside(output: Path) -> None:
 
 
 def _check_way(output: Path) -> None:
+    try:
+        str(output).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"output {str(output)!a} is not UTF-8, and safetensors writes no such file; name another folder"
+        ) from None
     if os.path.isfile(output):
         raise ValueError(f"output {output} is a file; name a folder")
     if blocker := next((parent for parent in output.absolute().parents if os.path.isfile(parent)), None):

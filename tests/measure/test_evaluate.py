@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 
@@ -359,7 +360,7 @@ def test_a_run_in_an_artifacts_folder_is_no_part_of_it_and_outlives_it(toy, hear
     further = {"steps": [{"low_rank": {"where": "*fc1", "metric": "plain"}}]}
     other = sottovoce.compress(made.folder, recipe=further, output=tmp_path / "b")
     assert not (other.folder / "run.json").exists()
-    with pytest.raises(ValueError, match="holds transcripts of another target .* which has changed since"):
+    with pytest.raises(ValueError, match=r"holds transcripts of another target .* which has changed since"):
         sottovoce.evaluate(made.folder, data=heard, output=made.folder)
 
 
@@ -376,3 +377,9 @@ def test_a_set_and_a_target_with_names_as_long_as_a_file_system_takes_are_heard(
     target = shutil.copytree(toy("whisper"), tmp_path / ("m" * 255))
     found = sottovoce.evaluate(target, data=manifest, output=tmp_path / "run")
     assert len(found.utterances) == 1
+
+
+def test_a_set_whose_file_has_a_name_that_is_not_utf8_is_heard(toy, heard, tmp_path):
+    manifest = write_rows(tmp_path / os.fsdecode(b"caf\xe9.jsonl"), rows_at_home(heard)[:1])
+    found = sottovoce.evaluate(toy("whisper"), data=manifest, output=tmp_path / "run")
+    assert sottovoce.rescore(tmp_path / "run").scores[0].data == found.scores[0].data == os.fsdecode(b"caf\xe9")

@@ -257,7 +257,7 @@ def test_the_same_error_three_times_stops_the_sweep_and_is_kept_in_no_row(docume
 
     with monkeypatch.context() as patch:
         patch.setattr(sweep_module, "compress", fails)
-        with pytest.raises(ValueError, match="3 rows in turn have failed with .*AttributeError: 'int' object"):
+        with pytest.raises(ValueError, match=r"3 rows in turn have failed with .*AttributeError: 'int' object"):
             sottovoce.sweep(document, output=tmp_path)
     assert len(calls) == 3
     assert [row.error for row in read_rows(tmp_path)] == [None]
@@ -344,7 +344,7 @@ def test_a_clip_that_no_row_of_a_model_could_take_is_refused_before_any_row(
 
 def test_a_sweep_overwrites_no_order_of_anothers(document, tmp_path):
     (tmp_path / "order.json").write_text('{"shop": 12}')
-    with pytest.raises(ValueError, match="order.json is not a sweep's and would be overwritten"):
+    with pytest.raises(ValueError, match=r"order\.json is not a sweep's and would be overwritten"):
         sottovoce.sweep(document, output=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["order.json"]
 

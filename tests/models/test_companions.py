@@ -65,7 +65,9 @@ def edit(path, **changes):
 def test_a_folder_without_a_tokenizer_is_no_model_that_says_nothing(folder, refused):
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         (folder / name).unlink(missing_ok=True)
-    refused(folder, r"holds no tokenizer\.json \(nor vocab\.json with merges\.txt, .*copy it from the model that this one")
+    refused(
+        folder, r"holds no tokenizer\.json \(nor vocab\.json with merges\.txt, .*copy it from the model that this one"
+    )
 
 
 @pytest.mark.parametrize("left", ["vocab.json", "merges.txt"])
@@ -112,9 +114,11 @@ def test_a_processor_config_without_a_feature_extractor_is_none(folder, refused)
 
 def test_a_feature_extractor_in_the_processor_config_is_one(folder):
     """As transformers 5 saves it."""
-    extractor = json.loads((folder / "preprocessor_config.json").read_text()) if (
-        folder / "preprocessor_config.json"
-    ).is_file() else json.loads((folder / "processor_config.json").read_text())["feature_extractor"]
+    extractor = (
+        json.loads((folder / "preprocessor_config.json").read_text())
+        if (folder / "preprocessor_config.json").is_file()
+        else json.loads((folder / "processor_config.json").read_text())["feature_extractor"]
+    )
     (folder / "preprocessor_config.json").unlink(missing_ok=True)
     processor = {"feature_extractor": extractor, "processor_class": extractor.get("processor_class", None)}
     (folder / "processor_config.json").write_text(json.dumps({k: v for k, v in processor.items() if v}))
@@ -237,7 +241,9 @@ def config_of(folder):
 
 def test_a_config_with_fewer_layers_than_the_weights_cuts_nothing_off_without_a_word(folder):
     edit(folder / "config.json", **{LAYERS[config_of(folder)["model_type"]]: 1})
-    with pytest.raises(ValueError, match=r"holds \d+ weights for which the model of its config\.json has no place, fir"):
+    with pytest.raises(
+        ValueError, match=r"holds \d+ weights for which the model of its config\.json has no place, fir"
+    ):
         sottovoce.open_model(folder)
 
 
@@ -263,7 +269,7 @@ def test_a_config_that_describes_no_model_is_named(change, whisper, refused):
 def test_weights_beside_the_model_are_left_out_with_a_note(folder):
     tensors = load_file(folder / "model.safetensors")
     save_file(tensors | {"classifier.weight": torch.ones(2, 2)}, folder / "model.safetensors")
-    with pytest.warns(UserWarning, match=r"holds 1 weights that do not transcribe, first classifier\.weight"):
+    with pytest.warns(UserWarning, match=r"holds 1 weights beside the model, first classifier\.weight"):
         sottovoce.open_model(folder)
 
 
@@ -280,5 +286,3 @@ def test_companions_are_the_files_of_the_model_and_not_a_users_own(whisper):
 def test_every_built_in_model_is_whole():
     for name in ("builtin:whisper", "builtin:moonshine"):
         assert sottovoce.open_model(name).text(range(20, 60))
-
-

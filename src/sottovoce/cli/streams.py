@@ -85,7 +85,7 @@ def _escape(character: str) -> str:
 
 def _wrapped(stream: TextIO | None) -> Any:
     """None where a program has no console."""
-    return _Forgiving(stream or open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for the whole program
+    return _Forgiving(stream or open(os.devnull, "w", encoding="utf-8"))
 
 
 class _Forgiving:

@@ -82,7 +82,9 @@ def comparison_table(c: Comparison) -> RenderableType:
         for title in ("  most lost", "said", "baseline", "target"):
             table.add_column(title, overflow="fold")
         for e in c.examples:
-            table.add_row(f"  +{e.more_errors}", *(escape(shortened(text)) for text in (e.reference, e.baseline, e.hypothesis)))
+            table.add_row(
+                f"  +{e.more_errors}", *(escape(shortened(text)) for text in (e.reference, e.baseline, e.hypothesis))
+            )
         lines.append(table)
     return Group(*lines)
 

@@ -10,7 +10,6 @@ from sottovoce.cli.options import Json
 from sottovoce.progress import silent
 
 
-
 def bench(
     targets: Annotated[
         list[str] | None,

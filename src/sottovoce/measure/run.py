@@ -180,7 +180,7 @@ def check_output(output: Path) -> None:
     """Raise ValueError if results cannot be written into `output`, or if a checkpoint lies there.
 
     In an artifact's folder and an export's they are welcome: the manifest tells whose each file is, so results are
-    neither taken for the model's nor lost when it is written anew. A checkpoint, which may be the hub's cache, has none.
+    neither taken for the model's nor lost when it is written anew. A checkpoint has none, and may be the hub's cache.
     """
     check_folder(output)
     sealed = any((output / name).is_file() for name in ("sottovoce.json", "export.json"))

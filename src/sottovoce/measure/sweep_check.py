@@ -79,6 +79,6 @@ def _own(error: Exception, succeeded: bool) -> bool:
 
 def _stopped(row: Row, why: str) -> ValueError:
     return ValueError(
-        f"the sweep stopped at {row.model}, {row.recipe}: {why}; that is not this recipe's fault, and the next rows would "
-        "fail too. What is complete is kept, and the same command goes on from there"
+        f"the sweep stopped at {row.model}, {row.recipe}: {why}; that is not this recipe's fault, and the next rows "
+        "would fail too. What is complete is kept, and the same command goes on from there"
     )

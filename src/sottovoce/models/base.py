@@ -18,8 +18,8 @@ from sottovoce.input_path import InputPath, InputPaths, Turn
 from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import Checkpoint, read_json
 from sottovoce.models.companions import open_processor
-from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
 from sottovoce.numbers.rounding import Rounding
@@ -54,6 +54,7 @@ class SpeechModel(ABC):
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        logging.set_verbosity_error()  # what does not fit is in the report, and told below
         processor = open_processor(checkpoint)  # before the weights, which take longer
         with blamed_on_config(checkpoint):
             loaded, report = cls._class().from_pretrained(

@@ -31,9 +31,7 @@ def check_fit(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
     Raises ValueError for weights that are missing, of another shape, or part of the model and left out; warns of
     others that are left out, as those of a head of another task.
     """
-    missing, wrong, unused = (
-        sorted(report[f"{kind}_keys"]) for kind in ("missing", "mismatched", "unexpected")
-    )
+    missing, wrong, unused = (sorted(report[f"{kind}_keys"]) for kind in ("missing", "mismatched", "unexpected"))
     if missing:
         raise ValueError(
             f"{checkpoint.name} lacks {len(missing)} weights that its config.json asks for, first {missing[0]}"
@@ -51,7 +49,7 @@ def check_fit(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
         )
     if unused:
         warnings.warn(
-            f"{checkpoint.name} holds {len(unused)} weights that do not transcribe, first {unused[0]}; they are left out",
+            f"{checkpoint.name} holds {len(unused)} weights beside the model, first {unused[0]}; they are left out",
             stacklevel=2,
         )
 

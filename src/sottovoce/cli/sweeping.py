@@ -22,7 +22,8 @@ def sweep(
 ) -> None:
     """Compute every combination that a sweep file names, one row each; killed at any moment, it goes on.
 
-    A row that fails keeps its error and the others go on; the exit code is then 1.
+    A row that fails keeps its error and the others go on; the exit code is then 1. An error that every further row
+    would have, as of a full disk, stops the sweep and is kept in no row; the exit code is then 2.
 
     Example: sottovoce sweep sweeps/quickstart.yaml --output runs/quickstart/
     """

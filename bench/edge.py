@@ -11,8 +11,8 @@ from pathlib import Path
 
 import sottovoce
 from bench.sizes import SIZES, WHISPER, write
+from sottovoce.cli.bench_table import bench_view
 from sottovoce.cli.console import show, track
-from sottovoce.cli.timing import view
 from sottovoce.exporting.verb import SelfTestError
 from sottovoce.measure.bench import bench
 
@@ -47,7 +47,7 @@ def main() -> int:
             options = {"threads": asked.threads, "seconds": seconds, "tokens": 64, "rounds": asked.rounds}
             found = bench(targets, peers=peers, track=track, **options)
             named = [replace(speed, target=Path(speed.target).name) for speed in found.speeds]
-            show(view(replace(found, speeds=tuple(named))))
+            show(bench_view(replace(found, speeds=tuple(named))))
     return 0
 
 

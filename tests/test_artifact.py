@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sottovoce
+from sottovoce import artifact as artifacts
 from sottovoce.artifact import FORMAT, is_artifact, load_layers, read_artifact
-from sottovoce.files import new_folder, sha256
+from sottovoce.files import sha256
 from sottovoce.target import find_target
 from tests.forgery import rewrite
 
@@ -25,7 +26,8 @@ def made(toy, tmp_path):
 
 
 def content(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    files = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def rewrite_weights(folder, change):
@@ -299,13 +301,62 @@ def test_an_empty_folder_and_one_that_is_new_are_taken(toy, tmp_path):
         assert is_artifact(output)
 
 
-def test_a_new_artifact_takes_the_place_of_an_older_one(toy, made):
-    (made.folder / "leftover.txt").write_text("of the old one")
+def test_a_new_artifact_takes_the_place_of_an_older_one_and_leaves_what_is_not_its_own(toy, made):
+    theirs = {"notes.txt": b"mine", "sub/deeper/x": b"mine too", "transcripts/a/test.jsonl": b"{}"}
+    for name, text in theirs.items():
+        (made.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (made.folder / name).write_bytes(text)
     new = sottovoce.compress(toy("moonshine"), recipe="rtn-w8", output=made.folder)
     assert new.base.model == str(toy("moonshine"))
-    assert not (made.folder / "leftover.txt").exists()
+    assert {name: (made.folder / name).read_bytes() for name in theirs} == theirs
+    assert set(content(made.folder)) == {*new.files, "sottovoce.json", *theirs}
     assert sottovoce.load(made.folder).model.module_class.startswith("Moonshine")
     assert [path.name for path in made.folder.parent.iterdir()] == ["a"]
+
+
+def test_a_users_text_in_an_artifact_does_not_become_the_next_ones_own(made, toy):
+    (made.folder / "notes.txt").write_text("mine")
+    further = {"steps": [{"low_rank": {"where": "*fc1", "metric": "plain"}}]}
+    sottovoce.compress(made.folder, recipe=further, output=made.folder)
+    assert "notes.txt" not in read_artifact(made.folder).files
+    sottovoce.compress(toy("moonshine"), recipe="rtn-w8", output=made.folder)
+    assert (made.folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["README.md", "generation_config.json", "model.safetensors"])
+def test_a_file_of_an_artifact_that_was_edited_is_not_overwritten(name, toy, made):
+    (made.folder / name).write_text("my own words")
+    before = content(made.folder)
+    with pytest.raises(ValueError, match=f"holds {name}, which an artifact would replace, and which is not what"):
+        sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=made.folder)
+    assert content(made.folder) == before
+
+
+@pytest.mark.parametrize("name", ["training.jsonl", "vocab.json", "LICENSE"])
+def test_a_users_file_under_a_name_that_an_artifact_may_have_is_not_overwritten(name, toy, made):
+    (made.folder / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"holds {name}, which an artifact would replace"):
+        sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=made.folder)
+    assert (made.folder / name).read_text() == "mine"
+
+
+def test_beside_a_manifest_that_was_edited_nothing_is_replaced(toy, made):
+    document = json.loads((made.folder / "sottovoce.json").read_text())
+    (made.folder / "sottovoce.json").write_text(json.dumps({**document, "note": "mine"}))
+    with pytest.raises(ValueError, match=r"sottovoce\.json there was edited or damaged, so nobody knows which"):
+        sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=made.folder)
+
+
+def test_a_file_that_decides_transcripts_and_is_not_in_the_table_is_refused(made):
+    (made.folder / "vocab.json").write_text("{}")
+    refused(made.folder, r"holds vocab\.json, which its table does not name")
+
+
+def test_removing_an_artifact_leaves_what_is_not_its_own(made):
+    (made.folder / "notes.txt").write_text("mine")
+    (made.folder / "README.md").write_text("mine as well")
+    artifacts.remove(made.folder)
+    assert content(made.folder) == {"notes.txt": b"mine", "README.md": b"mine as well"}
 
 
 def full(*arguments, **keywords):
@@ -340,26 +391,6 @@ def test_a_save_that_stops_leaves_no_half_artifact_at_a_new_place(failure, toy, 
     with pytest.raises((OSError, KeyboardInterrupt)):
         sottovoce.compress(toy("moonshine"), recipe="rtn-w8", output=tmp_path / "out" / "a")
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_a_folder_that_cannot_take_its_place_leaves_the_old_one_there(tmp_path, monkeypatch):
-    import os
-
-    path, moves = tmp_path / "a", []
-    path.mkdir()
-    (path / "old").write_text("old")
-
-    def second_fails(source, target, replace=os.replace):
-        moves.append(target)
-        if len(moves) == 2:
-            full()
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", second_fails)
-    with pytest.raises(OSError, match="No space left"), new_folder(path) as folder:
-        (folder / "new").write_text("new")
-    assert content(path) == {"old": b"old"}
-    assert [left.name for left in tmp_path.iterdir()] == ["a"]
 
 
 # --- further --------------------------------------------------------------------------------------

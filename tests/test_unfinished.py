@@ -233,6 +233,28 @@ def test_plans_are_compared_leaf_by_leaf(tmp_path):
         unfinished.claim({"recipe": [{"a": {"x": 1, "y": [1]}}], "language": "en"})
 
 
+def test_a_users_folder_of_that_name_is_not_taken(compress, tmp_path):
+    (tmp_path / "a.unfinished").mkdir()
+    (tmp_path / "a.unfinished" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files \(thesis\.txt\); move it, or name another output"):
+        compress("a")
+    assert [path.name for path in (tmp_path / "a.unfinished").iterdir()] == ["thesis.txt"]
+
+
+def test_a_users_file_among_the_state_outlives_it_and_what_a_kill_left_does_not(compress, whole, tmp_path):
+    with pytest.raises(Killed):
+        compress("a", track=dying(1, 3))
+    folder = tmp_path / "a.unfinished"
+    (folder / "notes.txt").write_text("mine")
+    (folder / "plots").mkdir()
+    (folder / ".start-3.new-abc_1").mkdir()
+    (folder / ".plan.json.abc_1").write_text("half")
+    compress("a")
+    assert left(tmp_path / "a") == left(whole("whisper"))
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "plots"]
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 # --- refused early --------------------------------------------------------------------------------
 
 

@@ -14,23 +14,25 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sottovoce.files import check_replaceable, new_folder, sha256
+from sottovoce.files import sha256
 from sottovoce.model_card import model_card
 from sottovoce.models import family
 from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.models.checkpoint import Checkpoint
+from sottovoce.models.companions import check_listed, companions, is_companion
 from sottovoce.parts import checked_parts, entry_of, pack_layer, unpack_layer
 from sottovoce.path_parts import pack_turn, turn_entry, unpack_turn
 from sottovoce.path_table import TurnEntry
-from sottovoce.sealed import read_sealed, seal
+from sottovoce.replacing import new_folder, remove_files
+from sottovoce.sealed import check_replaceable, read_sealed, seal, unchanged
 from sottovoce.table import DTYPE_NAMES, Entry, TensorSpec, file_size, turn_parts
+from sottovoce.versions import versions
 from sottovoce.weight import Layer
 
 FORMAT = 3
@@ -105,8 +107,14 @@ def is_artifact(folder: str | Path) -> bool:
 
 
 def check_output(output: Path) -> None:
-    """Raise ValueError if saving at `output` cannot work or would destroy something that is not an artifact."""
-    check_replaceable(output, "an artifact", is_artifact)
+    """Raise ValueError if saving at `output` cannot work or would destroy something that is not an artifact's."""
+    own = (WEIGHTS, MANIFEST, CARD, CURVE)
+    check_replaceable(output, "an artifact", MANIFEST, lambda name: name in own or is_companion(name))
+
+
+def remove(folder: Path) -> None:
+    """Remove an artifact: the files that it lists as they are, and the folder if that was all it held."""
+    remove_files(folder, unchanged(folder / MANIFEST))
 
 
 def save(
@@ -119,7 +127,10 @@ def save(
     trainings: Sequence[Mapping[str, Any]] = (),
     curve: Sequence[Mapping[str, Any]] = (),
 ) -> Artifact:
-    """Write an artifact; an older one at `output` is replaced only when the new one is complete."""
+    """Write an artifact; an older one at `output` is replaced only when the new one is complete.
+
+    What else lies there stays.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -135,7 +146,7 @@ def save(
     turns = tuple(TurnEntry(name, turn_entry(turn)) for name, turn in model.turns.items())
     for entered in turns:
         tensors |= pack_turn(model.turns[entered.name], entered.turn, f"{full_name(entered.name)}.turn")
-    with new_folder(output) as folder:
+    with new_folder(output, lambda older: unchanged(older / MANIFEST)) as folder:
         try:
             save_file(tensors, folder / WEIGHTS)
         except SafetensorError as error:  # a full disk among others, and no OSError
@@ -149,7 +160,7 @@ def save(
             tuple(recipes),
             tuple(calibrations),
             tuple(trainings),
-            {name: version(name) for name in ("sottovoce", "torch", "transformers", "safetensors")},
+            versions("sottovoce", "torch", "transformers", "safetensors"),
             entries,
             turns,
             tuple(TensorSpec(name, DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in rest.items()),
@@ -157,7 +168,8 @@ def save(
         )
         if curve:
             (folder / CURVE).write_text("".join(json.dumps(line) + "\n" for line in curve), encoding="utf-8")
-        (folder / CARD).write_text(model_card(written.as_document(), written.bytes), encoding="utf-8")
+        card = model_card(written.as_document(), written.bytes)
+        (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
         hashed = {file.name: sha256(file) for file in sorted(folder.iterdir())}
         seal(folder / MANIFEST, {**written.as_document(), "files": hashed})
     return read_artifact(output)
@@ -175,19 +187,6 @@ def _rest(model: SpeechModel, weights: set[str]) -> dict[str, Tensor]:
     return rest
 
 
-def companions(folder: Path) -> list[Path]:
-    """The files beside the weights that a model needs: configuration, processor, tokenizer, licence."""
-    names = [MANIFEST, CARD]
-    return [
-        file
-        for file in sorted(folder.iterdir())
-        if file.is_file()
-        and file.name not in names
-        and (file.suffix in (".json", ".txt", ".model") or file.name.upper().startswith("LICEN"))
-        and not file.name.endswith(".index.json")
-    ]
-
-
 def read_artifact(folder: str | Path) -> Artifact:
     """The artifact in a folder, with every file held against its hash.
 
@@ -197,6 +196,7 @@ def read_artifact(folder: str | Path) -> Artifact:
     document = read_sealed(
         folder / MANIFEST, FORMAT, "compress the model again", inside=lambda name: Path(name).name == name
     )
+    check_listed(folder, document["files"])
     return Artifact(
         folder,
         Base(**document["base"]),

@@ -1,12 +1,12 @@
-"""Writing so that a kill, a full disk or a second run leaves either the old or the new, never a half."""
+"""Files written so that a kill, a full disk or a second run leaves either the old or the new, never a half."""
 
 import hashlib
 import json
 import math
 import os
-import shutil
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ from typing import Any
 
 def json_text(document: Any) -> str:
     """JSON for a person and any parser: indented, UTF-8; a number that is not finite has no word there and is null."""
-    return json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    text = json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False, default=str)
+    return escaped_surrogates(text) + "\n"
+
+
+def escaped_surrogates(text: str) -> str:
+    r"""JSON with halves of characters, as in names of files that are not UTF-8, written as \udcXX, which means them."""
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _finite(value: Any) -> Any:
@@ -41,53 +47,13 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place at the end; on an error it goes and `path` stays.
-
-    What stood at `path` before is removed only after the new folder stands there.
-    """
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-", dir=path.parent))
-            os.replace(path, old / path.name)
-            try:
-                os.replace(temporary, path)
-            except BaseException:
-                os.replace(old / path.name, path)
-                old.rmdir()
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def check_replaceable(output: Path, what: str, is_one: Callable[[Path], bool]) -> None:
-    """Raise ValueError if writing `what` at `output` cannot work or would destroy something that is none."""
-    if output.is_file():
-        raise ValueError(f"output {output} is a file; name a folder that is new or holds {what}")
-    if blocker := next((parent for parent in output.absolute().parents if parent.is_file()), None):
-        raise ValueError(f"output {output}: {blocker} is a file, so nothing can stand below it; name another folder")
-    if output.is_dir() and any(output.iterdir()) and not is_one(output):
-        own = what.partition(" ")[2]
-        raise ValueError(f"output {output} holds files that are no {own}; name a folder that is new or holds {what}")
 
 
 @contextmanager

@@ -19,3 +19,8 @@ class Track(Protocol):
 def silent(items: Iterable[T], total: int, what: What) -> Iterator[T]:
     """Iterate and tell nobody."""
     return iter(items)
+
+
+def words(what: What) -> str:
+    """The name of the work, as it is now."""
+    return what if isinstance(what, str) else what()

@@ -160,7 +160,9 @@ def built_in_recipes() -> dict[str, str]:
     folder = resources.files("sottovoce").joinpath("recipes")
     named = sorted(file.name for file in folder.iterdir() if file.name.endswith(".yaml"))
     return {
-        name.removesuffix(".yaml"): str(parse_yaml(folder.joinpath(name).read_text(), name).get("description", ""))
+        name.removesuffix(".yaml"): str(
+            parse_yaml(folder.joinpath(name).read_text(encoding="utf-8"), name).get("description", "")
+        )
         for name in named
     }
 
@@ -175,7 +177,7 @@ def _document(source: str | Path | Mapping[str, Any]) -> tuple[str, Any]:
         raise ValueError(f"recipe {source} does not exist; built in are {', '.join(built_in_recipes())}")
     if str(source) not in built_in_recipes():
         raise unknown("recipe", str(source), built_in_recipes())
-    text = resources.files("sottovoce").joinpath("recipes", f"{source}.yaml").read_text()
+    text = resources.files("sottovoce").joinpath("recipes", f"{source}.yaml").read_text(encoding="utf-8")
     return str(source), parse_yaml(text, str(source))
 
 

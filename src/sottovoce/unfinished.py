@@ -4,11 +4,16 @@
   plan.json      what was asked: model, recipe, data; another plan is refused
   start-<n>/     the artifact as segment <n> of the recipe, which trains, began
   step-<n>/      the state of that training
+  heard-*.jsonl  what the uncompressed model hears in the training audio
+
+What else lies in the folder is not touched.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,9 @@ from sottovoce.files import json_text, write_text
 from sottovoce.training.state import TrainingFolder
 
 PLAN = "plan.json"
+# With what a kill left of one that was being written: ".start-0.new-abc", ".plan.json.abc"
+_OWN_FOLDER = re.compile(r"\.?(start|step)-\d+(\.(new|old)-\w+)?")
+_OWN_FILE = re.compile(r"\.?(plan\.json|heard-\w+\.jsonl)(\.\w+)?")
 
 
 class Unfinished:
@@ -26,9 +34,17 @@ class Unfinished:
         self.folder = output.absolute().with_name(f"{output.absolute().name}.unfinished")
 
     def claim(self, plan: Mapping[str, Any]) -> None:
-        """Take the folder for a plan. Raises ValueError, with the difference, if it holds another one's work."""
+        """Take the folder for a plan.
+
+        Raises ValueError if it holds something else, or another plan's work: then with the difference.
+        """
         path = self.folder / PLAN
         if not path.is_file():
+            if self.folder.is_dir() and (others := sorted(item.name for item in self.folder.iterdir())):
+                raise ValueError(
+                    f"{self.folder} is where this compression keeps its state, and holds other files ({others[0]}); "
+                    "move it, or name another output"
+                )
             write_text(path, json_text(plan))
             return
         asked = dict(_flat(json.loads(json_text(plan))))
@@ -60,8 +76,16 @@ class Unfinished:
         return [{"training": i, **line} for i, path in numbered for line in TrainingFolder(path).curve()]
 
     def remove(self) -> None:
-        """Forget all, once the output stands."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Forget all, once the output stands; a file of another name stays, and the folder with it."""
+        if not self.folder.is_dir():
+            return
+        for item in sorted(self.folder.iterdir()):
+            if item.is_dir() and _OWN_FOLDER.fullmatch(item.name):
+                shutil.rmtree(item, ignore_errors=True)
+            elif item.is_file() and _OWN_FILE.fullmatch(item.name):
+                item.unlink()
+        with suppress(OSError):  # something stays in it
+            self.folder.rmdir()
 
 
 def _flat(document: Any, path: str = "") -> Iterator[tuple[str, str]]:

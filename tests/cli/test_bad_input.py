@@ -15,6 +15,7 @@ import safetensors.torch
 import soundfile
 
 from sottovoce.artifact import FORMAT
+from sottovoce.speech import audio
 from sottovoce.target import Target
 from tests import toys
 from tests.forgery import rewrite
@@ -333,6 +334,50 @@ def test_an_output_that_holds_other_things_is_left_alone(command, place):
     (place.folder / "notes" / "mine.txt").write_text("mine")
     words = ["compress", place.whisper, "-r", "rtn-w8", "-o", place.folder / "notes"]
     refused(command, place, words, "holds files that are no artifact")
+
+
+# --- outputs that cannot be written ----------------------------------------------------------------
+
+OUTPUTS = {
+    "a file": ("taken", "taken is a file; name a folder"),
+    "below a file": ("taken/below/out", "taken is a file, so nothing can stand below it"),
+    "a name too long": ("n" * 256, "cannot be written: File name too long; name another folder"),
+    "a path too long": ("/".join(["n" * 250] * 20), "cannot be written: File name too long"),
+}
+
+
+@pytest.mark.parametrize("case", OUTPUTS)
+@pytest.mark.parametrize("verb", ["compress", "evaluate", "export", "sweep", "report"])
+def test_an_output_that_cannot_be_made_is_noticed_before_the_work(verb, case, command, place, monkeypatch):
+    name, message = OUTPUTS[case]
+    (place.folder / "taken").write_text("mine")
+    plan = place.folder / "plan.yaml"
+    plan.write_text(json.dumps({"models": [str(place.whisper)], "data": [str(place.heard)], "recipes": ["rtn-w8"]}))
+    words = {
+        "compress": [place.whisper, "-r", "gptq-w8", "--data", place.speech],
+        "evaluate": [place.whisper, "--data", place.heard],
+        "export": [place.made, "--to", "safetensors"],
+        "sweep": [plan],
+        "report": [place.folder],
+    }
+    monkeypatch.setattr(audio, "read", lambda *words: pytest.fail("audio was read"))
+    monkeypatch.setattr(Target, "open", lambda self: pytest.fail(f"{self.name} was opened"))
+    refused(command, place, [verb, *words[verb], "-o", place.folder / name], message)
+
+
+@pytest.mark.parametrize("verb", ["compress", "export"])
+def test_the_hour_is_not_spent_where_a_users_file_would_be_lost(verb, command, place, monkeypatch):
+    output = place.made
+    if verb == "export":
+        output = place.folder / "phone"
+        assert command("export", place.made, "--to", "safetensors", "-o", output).code == 0
+    (output / "config.json").write_text("{}")
+    (output / "LICENSE").write_text("mine")
+    monkeypatch.setattr(Target, "open", lambda self: pytest.fail(f"{self.name} was opened"))
+    words = {"compress": [place.whisper, "-r", "rtn-w8"], "export": [place.whisper, "--to", "safetensors"]}
+    what = {"compress": "an artifact", "export": "an export"}[verb]
+    message = f"holds LICENSE and config.json, which {what} would replace, and which is not what sottovoce wrote there"
+    refused(command, place, [verb, *words[verb], "-o", output], message)
 
 
 # --- a full disk ----------------------------------------------------------------------------------

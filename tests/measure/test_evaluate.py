@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 from dataclasses import asdict, replace
 
 import jiwer
@@ -343,3 +345,42 @@ def test_nothing_to_hear_is_refused(toy, heard):
     for targets, data in (([], heard), (toy("whisper"), [])):
         with pytest.raises(ValueError, match="name at least one target and one data set"):
             sottovoce.evaluate(targets, data=data)
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+def test_a_run_in_an_artifacts_folder_is_no_part_of_it_and_outlives_it(toy, heard, tmp_path):
+    made = sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=tmp_path / "a")
+    sottovoce.evaluate(made.folder, data=heard, output=made.folder)
+    assert sottovoce.read_artifact(made.folder) == made
+    before = {path: path.read_bytes() for path in made.folder.rglob("transcripts/**/*") if path.is_file()}
+    assert before
+    sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=made.folder, overrides=["grid.bits=7"])
+    assert {path: path.read_bytes() for path in before} == before
+    further = {"steps": [{"low_rank": {"where": "*fc1", "metric": "plain"}}]}
+    other = sottovoce.compress(made.folder, recipe=further, output=tmp_path / "b")
+    assert not (other.folder / "run.json").exists()
+    with pytest.raises(ValueError, match=r"holds transcripts of another target .* which has changed since"):
+        sottovoce.evaluate(made.folder, data=heard, output=made.folder)
+
+
+def test_a_run_does_not_go_into_a_checkpoints_folder(toy, heard, tmp_path, monkeypatch):
+    forbid_models(monkeypatch)
+    before = sorted(toy("whisper").iterdir())
+    with pytest.raises(ValueError, match="is a checkpoint's folder, and results need one of their own"):
+        sottovoce.evaluate(toy("whisper"), data=heard, output=toy("whisper"))
+    assert sorted(toy("whisper").iterdir()) == before
+
+
+def test_a_set_and_a_target_with_names_as_long_as_a_file_system_takes_are_heard(toy, heard, tmp_path):
+    manifest = write_rows(tmp_path / f"{'n' * 249}.jsonl", rows_at_home(heard)[:1])
+    target = shutil.copytree(toy("whisper"), tmp_path / ("m" * 255))
+    found = sottovoce.evaluate(target, data=manifest, output=tmp_path / "run")
+    assert len(found.utterances) == 1
+
+
+def test_a_set_whose_file_has_a_name_that_is_not_utf8_is_heard(toy, heard, tmp_path):
+    manifest = write_rows(tmp_path / os.fsdecode(b"caf\xe9.jsonl"), rows_at_home(heard)[:1])
+    found = sottovoce.evaluate(toy("whisper"), data=manifest, output=tmp_path / "run")
+    assert sottovoce.rescore(tmp_path / "run").scores[0].data == found.scores[0].data == os.fsdecode(b"caf\xe9")

@@ -1,3 +1,5 @@
+import errno
+import importlib.metadata
 import json
 import os
 import signal
@@ -5,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -216,6 +219,145 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(document, tmp_path):
     assert (failed[0].bytes, failed[0].scores, failed[0].wer) == (None, (), None)
     assert all(row.scores and row.bytes for row in rows if not row.error)
     assert "Traceback" in (tmp_path / "errors" / f"{failed[0].key}.txt").read_text()
+
+
+def broken(error):
+    def fails(*words, **named):
+        raise error
+
+    return fails
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        PackageNotFoundError("some-package"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "calibration.wav"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_every_row_would_have_stops_the_sweep_and_is_kept_in_no_row(
+    error, document, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_module, "compress", broken(error))
+        with pytest.raises(ValueError, match=r"stopped at .*not this recipe's fault.*goes on from there"):
+            sottovoce.sweep(document, output=tmp_path)
+    assert [row.error for row in read_rows(tmp_path)] == [None]
+    assert [row.error for row in sottovoce.sweep(document, output=tmp_path)] == [None] * 8
+
+
+def test_the_same_error_three_times_stops_the_sweep_and_is_kept_in_no_row(document, monkeypatch, tmp_path):
+    calls = []
+
+    def fails(*words, **named):
+        calls.append(named["output"].name)
+        raise AttributeError("'int' object has no attribute 'shape'")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_module, "compress", fails)
+        with pytest.raises(ValueError, match=r"3 rows in turn have failed with .*AttributeError: 'int' object"):
+            sottovoce.sweep(document, output=tmp_path)
+    assert len(calls) == 3
+    assert [row.error for row in read_rows(tmp_path)] == [None]
+    assert [row.error for row in sottovoce.sweep(document, output=tmp_path)] == [None] * 8
+
+
+def test_a_cause_that_no_row_survives_stops_the_sweep_whatever_its_kind(document, monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep_module, "evaluate", broken(ValueError("the transcripts are of another set")))
+    with pytest.raises(ValueError, match="3 rows in turn have failed with 'the transcripts are of another set'"):
+        sottovoce.sweep(document, output=tmp_path)
+    assert not (tmp_path / "rows").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("group_size 24 does not divide it"), RuntimeError("CUDA out of memory"), MemoryError()]
+)
+def test_the_same_error_that_may_be_each_rows_own_stops_nothing(error, document, monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep_module, "compress", broken(error))
+    rows = sottovoce.sweep(document, output=tmp_path)
+    assert [row.error is None for row in rows] == [True, False, False, False] * 2
+
+
+def test_different_errors_stop_nothing_and_are_kept(document, monkeypatch, tmp_path):
+    calls = []
+
+    def fails(*words, **named):
+        calls.append(named)
+        raise RuntimeError(f"number {len(calls) // 2}")
+
+    monkeypatch.setattr(sweep_module, "compress", fails)
+    rows = sottovoce.sweep(document, output=tmp_path)
+    errors = [row.error for row in rows if row.error]
+    assert errors == [f"RuntimeError: number {i}" for i in (0, 1, 1, 2, 2, 3)]
+    assert read_rows(tmp_path) == rows
+
+
+def test_a_sweep_needs_no_package_metadata_of_sottovoce(document, monkeypatch, tmp_path):
+    find = importlib.metadata.version
+
+    def version(name):
+        if name == "sottovoce":
+            raise PackageNotFoundError(name)
+        return find(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    for module in [module for name, module in sys.modules.items() if name.startswith("sottovoce.")]:
+        if getattr(module, "version", None) is find:
+            monkeypatch.setattr(module, "version", version)
+    rows = sottovoce.sweep(without_wanda(document), output=tmp_path)
+    assert [row.error for row in rows] == [None] * 3
+    assert sottovoce.read_artifact(rows[1].artifact).versions["sottovoce"] == sottovoce.__version__
+
+
+# what would fail every row of a model is found before the first
+def long_clip(speech, folder, seconds=2.5):
+    soundfile.write(folder / "long.wav", [0.1] * round(16_000 * seconds), 16_000)
+    return write_rows(folder / "long.jsonl", [*rows_at_home(speech)[:3], {"audio": "long.wav", "text": "the day"}])
+
+
+def cut_clip(speech, folder):
+    rows = rows_at_home(speech)[:3]
+    data = Path(rows[1]["audio"]).read_bytes()
+    (folder / "cut.flac").write_bytes(data[: len(data) // 2])
+    return write_rows(folder / "cut.jsonl", [rows[0], {**rows[1], "audio": "cut.flac"}, rows[2]])
+
+
+@pytest.mark.parametrize("place", ["data", "calibration", "train"])
+@pytest.mark.parametrize(("bad", "message"), [(long_clip, "long.wav lasts 2.50 s"), (cut_clip, "cut.flac.*cut short")])
+def test_a_clip_that_no_row_of_a_model_could_take_is_refused_before_any_row(
+    bad, message, place, document, speech, tmp_path
+):
+    manifest = str(bad(speech, tmp_path))
+    change = {
+        "data": {"data": [manifest]},
+        "calibration": {"calibration": {"data": manifest}},
+        "train": {"train": manifest, "recipes": [{"steps": [{"distill": {"epochs": 1}}]}]},
+    }
+    if (place, bad) == ("train", cut_clip):
+        pytest.skip("training audio may be of any size and is read as it is used")
+    with pytest.raises(ValueError, match=message):
+        sottovoce.sweep({**document, **change[place]}, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_overwrites_no_order_of_anothers(document, tmp_path):
+    (tmp_path / "order.json").write_text('{"shop": 12}')
+    with pytest.raises(ValueError, match=r"order\.json is not a sweep's and would be overwritten"):
+        sottovoce.sweep(document, output=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["order.json"]
+
+
+def test_a_sweep_does_not_go_into_a_checkpoints_folder(document):
+    with pytest.raises(ValueError, match="is a checkpoint's folder, and results need one of their own"):
+        sottovoce.sweep(document, output=document["models"][0])
+
+
+def test_a_sweep_leaves_what_else_is_in_its_folder(document, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    sottovoce.sweep({**without_wanda(document), "keep_artifacts": False}, output=tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_training_audio_without_the_transcripts_that_a_recipe_learns_is_refused_before_any_row(

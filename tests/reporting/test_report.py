@@ -28,12 +28,40 @@ def test_report_writes_five_files_and_returns_what_they_say(folder, tmp_path):
 
 
 def test_report_replaces_its_files_and_leaves_others(folder, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "table.md").write_text("old")
+    report(folder, output=tmp_path / "out")
     (tmp_path / "out" / "mine.txt").write_text("mine")
+    before = (tmp_path / "out" / "table.md").read_text()
+    (folder / "order.json").write_text(json.dumps(["none", "int8"]))
     report(folder, output=str(tmp_path / "out"))
-    assert (tmp_path / "out" / "table.md").read_text().startswith("| Model")
+    assert len((tmp_path / "out" / "table.md").read_text()) < len(before)
+    assert len(json.loads((tmp_path / "out" / "table.json").read_text())["rows"]) == 2
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("first", [False, True], ids=["of the user", "edited by the user"])
+def test_a_report_does_not_overwrite_a_file_that_no_report_wrote_as_it_is(name, first, folder, tmp_path):
+    if first:
+        report(folder, output=tmp_path / "out")
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / name).write_text("mine")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    told = "which is not as a report wrote it and would be lost"
+    with pytest.raises(ValueError, match=f"holds .*{told}"):
+        report(folder, output=tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_report_that_was_killed_before_its_last_file_is_written_again(folder, tmp_path):
+    report(folder, output=tmp_path / "out")
+    (tmp_path / "out" / "table.json").unlink()
+    report(folder, output=tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+
+
+def test_a_report_does_not_go_into_a_checkpoints_folder(folder, toy):
+    with pytest.raises(ValueError, match="is a checkpoint's folder, and results need one of their own"):
+        report(folder, output=toy("whisper"))
 
 
 def test_report_of_the_same_rows_is_the_same(folder, tmp_path):
@@ -50,6 +78,6 @@ def test_report_refuses_a_folder_without_rows(tmp_path):
 @pytest.mark.parametrize("output", ["taken", "taken/below"])
 def test_report_refuses_an_output_that_is_a_file(folder, tmp_path, output):
     (tmp_path / "taken").write_text("mine")
-    with pytest.raises(ValueError, match="taken is a file; name a folder"):
+    with pytest.raises(ValueError, match="taken is a file"):
         report(folder, output=tmp_path / output)
     assert (tmp_path / "taken").read_text() == "mine"

@@ -1,7 +1,8 @@
 """The `sottovoce` command: its groups of verbs, and how it ends when something is wrong.
 
 Exit codes: 0 done; 1 some rows of a sweep failed; 2 the input cannot work (one sentence on standard
-error; SOTTOVOCE_TRACEBACK=1 shows where it was found); 3 an export failed its self-test; 130 stopped by Ctrl-C.
+error; SOTTOVOCE_TRACEBACK=1 shows where it was found); 3 an export failed its self-test; 130 stopped by Ctrl-C;
+141 whoever read the output has closed it, as `head` does.
 """
 
 import logging
@@ -13,8 +14,10 @@ from typing import Annotated
 
 import typer
 
+from sottovoce import __version__
 from sottovoce.cli import compressing, exporting, looking, measuring, sweeping, timing
 from sottovoce.cli.console import fail, say
+from sottovoce.cli.streams import forgiving
 
 app = typer.Typer(
     name="sottovoce",
@@ -40,9 +43,7 @@ app.command("methods")(looking.methods)
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        print(version("sottovoce"))
+        print(__version__)
         raise typer.Exit
 
 
@@ -62,10 +63,11 @@ def _options(
 
 def main() -> None:
     """Run the command; a ValueError or an OSError is the user's to mend and gets one sentence."""
-    try:
-        app()
-    except (ValueError, OSError) as error:
-        if os.environ.get("SOTTOVOCE_TRACEBACK"):
-            traceback.print_exception(error)
-        fail(error)
-        sys.exit(2)
+    with forgiving():
+        try:
+            app()
+        except (ValueError, OSError) as error:
+            if os.environ.get("SOTTOVOCE_TRACEBACK"):
+                traceback.print_exception(error)
+            fail(error)
+            sys.exit(2)

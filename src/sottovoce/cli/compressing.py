@@ -20,7 +20,9 @@ def compress(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="The folder to write. An artifact there is replaced once this one is complete."
+            "--output",
+            "-o",
+            help="The folder to write. An artifact there is replaced once this one is complete; other files stay.",
         ),
     ],
     data: Annotated[

@@ -1,5 +1,6 @@
 """What a person sees: notes and progress on standard error, results on standard output."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,21 +8,11 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
+from sottovoce.cli.streams import escaped_json, writable
 from sottovoce.files import json_text
-from sottovoce.progress import What
+from sottovoce.progress import What, words
 
 LINE_SECONDS = 60.0
 
@@ -40,6 +31,11 @@ def show(result: RenderableType) -> None:
     _results.print(result)
 
 
+def plain(text: str) -> str:
+    """The text as standard output can write it; for what is aligned, since a replacement may be longer."""
+    return writable(text, sys.stdout.encoding)
+
+
 def width() -> int:
     """The columns of standard output."""
     return _results.width
@@ -47,7 +43,12 @@ def width() -> int:
 
 def show_json(document: Any) -> None:
     """The one JSON document of --json, on standard output."""
-    print(json_text(document), end="")
+    show_json_text(json_text(document))
+
+
+def show_json_text(text: str) -> None:
+    """The same where the text is there already."""
+    print(escaped_json(text, sys.stdout.encoding), end="")
 
 
 def fail(error: Exception) -> None:
@@ -71,23 +72,9 @@ def track(items: Iterable[T], total: int, what: What) -> Iterator[T]:
     if not _errors.is_terminal:
         yield from _told_by_line(items, total, what)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_errors) as progress:
-        task = progress.add_task(escape(_words(what)), total=total)
-        for item in items:
-            label = getattr(item, "label", None)
-            told = f"{_words(what)}: {label}" if label else _words(what)
-            progress.update(task, description=escape(told))
-            yield item
-            progress.advance(task)
+    from sottovoce.cli.progress_bar import bar
+
+    yield from bar(_errors, items, total, what)
 
 
 def _told_by_line(items: Iterable[T], total: int, what: What) -> Iterator[T]:
@@ -99,17 +86,6 @@ def _told_by_line(items: Iterable[T], total: int, what: What) -> Iterator[T]:
             told = time.monotonic()
             rate = done / (told - started)
             left = timedelta(seconds=round((total - done) / rate))
-            say(f"{_words(what)}: {done} of {total}, {rate:.2f}/s, {left} left")
+            say(f"{words(what)}: {done} of {total}, {rate:.2f}/s, {left} left")
     reached = str(total) if done == total else f"{done} of {total}"  # a training may stop early
-    say(f"{_words(what)}: {reached} in {time.monotonic() - started:.1f} s")
-
-
-class _Rate(ProgressColumn):
-    """Items a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
-
-
-def _words(what: What) -> str:
-    return what if isinstance(what, str) else what()
+    say(f"{words(what)}: {reached} in {time.monotonic() - started:.1f} s")

@@ -23,7 +23,14 @@ def export(
             "itself loads)."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The folder to write. An export there is replaced once this one is complete; other files stay.",
+        ),
+    ],
     allowed: Annotated[
         float | None,
         typer.Option(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sottovoce.cli.console import say, show, show_json, stoppable, track
+from sottovoce.cli.console import say, show, show_json, show_json_text, stoppable, track
 from sottovoce.cli.options import GOES_ON, Device, Json, Output, Set, SkipUnusable
 from sottovoce.progress import silent
 
@@ -23,7 +23,8 @@ def sweep(
 ) -> None:
     """Compute every combination that a sweep file names, one row each; killed at any moment, it goes on.
 
-    A row that fails keeps its error and the others go on; the exit code is then 1.
+    A row that fails keeps its error and the others go on; the exit code is then 1. An error that every further row
+    would have, as of a full disk, stops the sweep and is kept in no row; the exit code is then 2.
 
     Example: sottovoce sweep sweeps/quickstart.yaml --output runs/quickstart/
     """
@@ -69,7 +70,7 @@ def report(
 
     made = run(folder, output=output)
     if json:
-        print((output / "table.json").read_text(encoding="utf-8"), end="")
+        show_json_text((output / "table.json").read_text(encoding="utf-8"))
     else:
         show(terminal(made.table))
         say(f"written: {', '.join(str(file) for file in made.files)}")

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from sottovoce.cli.console import plain
+from sottovoce.cli.shortened import shortened
 from sottovoce.measure.by_language import LanguageScore
 from sottovoce.measure.compare import Comparison
 from sottovoce.measure.evaluate import Evaluation
@@ -28,7 +30,7 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
         table.add_column(title, overflow="fold", min_width=8)
     delta = f"Δ {rate} [95 %]" if rate in ("WER", "CER") else "Δ [95 %]"
     for title in (f"{rate} %", "S D I", "MB", delta, "damage", "RTFx"):
-        table.add_column(title, justify="right", no_wrap=title[0] != "Δ")
+        table.add_column(plain(title), justify="right", no_wrap=title[0] != "Δ")
     short = _short_names([score.target for score in evaluation.scores])
     for s in evaluation.scores:
         table.add_row(
@@ -113,7 +115,9 @@ def comparison_table(c: Comparison) -> RenderableType:
         for title in ("  most lost", "said", "baseline", "target"):
             table.add_column(title, overflow="fold")
         for e in c.examples:
-            table.add_row(f"  +{e.more_errors}", *map(escape, (e.reference, e.baseline, e.hypothesis)))
+            table.add_row(
+                f"  +{e.more_errors}", *(escape(shortened(text)) for text in (e.reference, e.baseline, e.hypothesis))
+            )
         lines.append(table)
     return Group(*lines)
 

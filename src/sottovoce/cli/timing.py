@@ -3,16 +3,10 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
 from sottovoce.cli.console import show, show_json, stoppable, track
 from sottovoce.cli.options import Json
-from sottovoce.cli.roofline_table import roofline_view
-from sottovoce.measure.bench import Bench
-from sottovoce.measure.roofline import Roofline
 from sottovoce.progress import silent
 
 
@@ -54,54 +48,26 @@ def bench(
     options: dict[str, Any] = {"threads": threads, "seconds": seconds, "tokens": tokens, "rounds": rounds}
     options["track"] = silent if json else track
     with stoppable("nothing was kept"):
-        measured = (_roofline if roofline else _bench)(targets or [], peer or [], options)
+        document, view = (_roofline if roofline else _bench)(targets or [], peer or [], options)
     if json:
-        show_json(measured.as_document())
-    elif isinstance(measured, Bench):
-        show(view(measured))
+        show_json(document)
     else:
-        show(roofline_view(measured))
+        show(view)
 
 
-def _bench(targets: list[str], peers: list[str], options: dict[str, Any]) -> Bench:
+def _bench(targets: list[str], peers: list[str], options: dict[str, Any]) -> tuple[Any, RenderableType]:
+    from sottovoce.cli.bench_table import bench_view
     from sottovoce.measure.bench import bench as run
 
-    return run(targets, peers=peers, **options)
+    found = run(targets, peers=peers, **options)
+    return found.as_document(), bench_view(found)
 
 
-def _roofline(targets: list[str], peers: list[str], options: dict[str, Any]) -> Roofline:
+def _roofline(targets: list[str], peers: list[str], options: dict[str, Any]) -> tuple[Any, RenderableType]:
+    from sottovoce.cli.roofline_table import roofline_view
     from sottovoce.measure.roofline import roofline as run
 
     if peers:
         raise ValueError(f"--roofline is of targets, whose products are counted here; leave --peer {peers[0]} out")
-    return run(targets, **options)
-
-
-def view(found: Bench) -> RenderableType:
-    """A line for each model and number of threads, and what the columns are."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("target", overflow="fold", min_width=8)
-    for title in ("thr", "MB", "load s", "enc ms", "1st ms", "tok ms", "RTFx", "peak MB", "text", "time"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for speed in found.speeds:
-        middle, least, most = speed.ratio
-        table.add_row(
-            escape(speed.target),
-            str(speed.threads),
-            f"{speed.bytes / 1e6:.2f}",
-            f"{speed.load:.2f}",
-            f"{speed.encoder:.1f}",
-            f"{speed.first:.1f}",
-            f"{speed.token:.2f}",
-            f"{speed.rtfx:.0f}",
-            f"{speed.peak_mb:.0f}",
-            f"-{speed.differing}/{speed.words}" if speed.differing else "same",
-            f"{middle:.2f}\n{least:.2f}-{most:.2f}",
-        )
-    notes = (
-        f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds in turn; "
-        "thr: threads; load: with imports; enc, 1st, tok: encoder, first token, each after it; peak MB: with torch "
-        "where it runs; text: words of a clip of speech that the first target heard and this one did not; time: of a "
-        "round, over the first target's in the same round, median and range"
-    )
-    return Group(table, Text(notes, style="dim"))
+    found = run(targets, **options)
+    return found.as_document(), roofline_view(found)

@@ -17,6 +17,7 @@ from sottovoce.engines import find_runtime
 from sottovoce.engines.base import Engine, WholeEngine
 from sottovoce.files import sha256
 from sottovoce.models.bounds import Bounds
+from sottovoce.models.companions import check_listed
 from sottovoce.sealed import read_sealed, seal
 
 FORMAT = 1
@@ -118,6 +119,7 @@ def read_exported(folder: str | Path) -> Exported:
         return (folder / name).resolve().is_relative_to(folder.resolve())
 
     document = read_sealed(folder / MANIFEST, FORMAT, "export the model again", inside)
+    check_listed(folder, document["files"])
     source, bounds, tested = document["source"], document.get("bounds"), document["tested"]
     return Exported(
         folder,

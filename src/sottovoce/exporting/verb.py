@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sottovoce.artifact import companions
 from sottovoce.engines import find_runtime
 from sottovoce.engines.base import Runtime, WriteOptions
 from sottovoce.engines.expected import table_of
 from sottovoce.exporting import selftest
-from sottovoce.exporting.folder import Exported, Source, check_installed, is_exported
-from sottovoce.files import check_replaceable, new_folder
+from sottovoce.exporting.folder import MANIFEST, Exported, Source, check_installed
+from sottovoce.models.companions import companions, is_companion
 from sottovoce.models.window import shorten, shorten_files, window_frames
 from sottovoce.progress import Track, silent
 from sottovoce.recognizer import Recognizer
+from sottovoce.replacing import new_folder
+from sottovoce.sealed import check_replaceable, unchanged
 from sottovoce.table import Entry
 from sottovoce.target import Target, find_target
 
@@ -56,7 +57,8 @@ def export(
     output, runtime = Path(output), find_runtime(to)
     if allowed is not None and not 0 <= allowed <= 100:
         raise ValueError(f"allowed={allowed:g}: a percentage of words, 0 to 100, would work")
-    check_replaceable(output, "an export", is_exported)
+    own = (MANIFEST, *runtime.files)
+    check_replaceable(output, "an export", MANIFEST, lambda name: name in own or is_companion(name))
     target = find_target(model, revision)
     target.check_open("export")
     options = _options(runtime, target, seconds, portable)
@@ -66,7 +68,7 @@ def export(
     versions = check_installed(runtime, runtime.packages)
     if allowed is None:
         allowed = _usually_allowed(runtime, entries)
-    with new_folder(output) as folder:
+    with new_folder(output, lambda older: unchanged(older / MANIFEST)) as folder:
         opened, layers = target.open()
         if shortened := seconds is not None and opened.most_seconds is not None:
             shorten(opened, layers, seconds)

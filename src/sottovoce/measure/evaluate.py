@@ -14,7 +14,7 @@ from typing import Any
 
 from sottovoce.files import alone_in
 from sottovoce.measure.hear import TestSet, hear
-from sottovoce.measure.run import Run, RunData, RunTarget, open_run, read_run
+from sottovoce.measure.run import Run, RunData, RunTarget, check_output, open_run, read_run
 from sottovoce.measure.same_clips import usable_in_run
 from sottovoce.measure.score import Score, make_score
 from sottovoce.measure.transcripts import Transcript
@@ -25,6 +25,7 @@ from sottovoce.speech.text import AUTO, NormalizerChoice
 from sottovoce.spoken import Spoken
 from sottovoce.target import find_target
 from sottovoce.usable import usable
+from sottovoce.writable import check_folder
 
 DEFAULT_NORMALIZER = AUTO
 
@@ -108,11 +109,14 @@ def evaluate(
                 and count them in the scores; otherwise they are refused before anything runs
 
     Raises ValueError for data that cannot be read, for rows in a language that a Whisper does not know, for an artifact
-    that was calibrated or trained on an utterance of a test set, and for an `output` that holds another run.
+    that was calibrated or trained on an utterance of a test set, and for an `output` that holds another run or a model,
+    or that cannot be written.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
     check_device(device)
+    if output is not None:
+        check_output(Path(output))
     choice = NormalizerChoice(normalizer)
     spoken = Spoken(language, task)
     found = [find_target(target) for target in dict.fromkeys(map(str, _listed(targets)))]
@@ -152,6 +156,7 @@ def rescore(folder: str | Path, *, normalizer: str = DEFAULT_NORMALIZER) -> Eval
     """
     choice = NormalizerChoice(normalizer)
     run = read_run(folder)
+    check_folder(run.folder)
     pairs = [pair for pair in product(run.targets, run.data) if run.transcripts_path(*pair).exists()]
     if not pairs:
         raise ValueError(f"{folder} holds no transcripts yet; run evaluate again")
@@ -190,11 +195,8 @@ def _folder(output: str | Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="sottovoce-") as temporary:
             yield Path(temporary)
         return
-    path = Path(output)
-    if path.is_file():
-        raise ValueError(f"output {path} is a file; name a folder")
-    with alone_in(path):
-        yield path
+    with alone_in(Path(output)):
+        yield Path(output)
 
 
 def _named_apart(corpora: Sequence[Corpus]) -> list[Corpus]:

@@ -9,7 +9,6 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +19,11 @@ from sottovoce.measure.transcripts import Transcript, read_transcripts
 from sottovoce.speech.datasets import Corpus, LeftOut
 from sottovoce.spoken import Spoken
 from sottovoce.target import Target
+from sottovoce.versions import versions
+from sottovoce.writable import check_folder
 
 FORMAT = 1
+_LONGEST = 120  # characters of a name; a file system takes 255 with what is added
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Run:
             "settings": dict(self.settings),
             "targets": [asdict(target) for target in self.targets],
             "data": [asdict(data) for data in self.data],
-            "versions": {name: version(name) for name in ("sottovoce", "torch", "transformers")},
+            "versions": versions("sottovoce", "torch", "transformers"),
         }
         write_text(self.folder / "run.json", json_text(document))
 
@@ -191,6 +193,21 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> Run:
     return run
 
 
+def check_output(output: Path) -> None:
+    """Raise ValueError if results cannot be written into `output`, or if a checkpoint lies there.
+
+    In an artifact's folder and an export's they are welcome: the manifest tells whose each file is, so results are
+    neither taken for the model's nor lost when it is written anew. A checkpoint has none, and may be the hub's cache.
+    """
+    check_folder(output)
+    sealed = any((output / name).is_file() for name in ("sottovoce.json", "export.json"))
+    weights = any(path.suffix in (".safetensors", ".bin") for path in output.glob("*.*"))
+    if weights and not sealed and (output / "config.json").is_file():
+        raise ValueError(
+            f"output {output} is a checkpoint's folder, and results need one of their own; {output}-results would work"
+        )
+
+
 def slug(name: str) -> str:
-    """A name that any file system takes."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unnamed"
+    """A name that any file system takes, with room for what is added to it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:_LONGEST].strip("-.") or "unnamed"

@@ -1,13 +1,12 @@
 """The verb `sweep`: every row of a sweep file, one after the other, each kept as soon as it is known.
 
 A row's key covers checkpoint, recipe, calibration, data and formats. A key that has its file is not
-computed again, so a sweep that was killed goes on where it stopped; a row that fails says so, and the
-others go on.
+computed again, so a sweep that was killed goes on where it stopped. A row that fails says so, and the
+others go on; an error that is not the row's own stops the sweep.
 """
 
 import hashlib
 import json
-import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,8 @@ from sottovoce.files import alone_in, write_text
 from sottovoce.measure.evaluate import evaluate
 from sottovoce.measure.inspect import inspect_target
 from sottovoce.measure.row import FORMAT, Row, read_row, recipe_words, thinned
-from sottovoce.measure.run import RunData
+from sottovoce.measure.run import RunData, check_output
+from sottovoce.measure.sweep_check import Causes, check_rows
 from sottovoce.measure.sweep_file import CalibrationPlan, SweepPlan, read_sweep
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
@@ -71,30 +71,50 @@ def sweep(
 
     retry_failed computes the rows with an error again. skip_unusable, which the file may say too, leaves out clips that
     cannot be used: of a test set those that one of the models cannot, so that all rows are scored on the same.
-    Raises ValueError for a file that no row could work with, and while another process computes rows in the same
-    folder; an error of one row is in that row.
+    Raises ValueError for a file that no row could work with, for an output that cannot be written, while another
+    process computes rows in the same folder, and for an error that every further row would have too (a full disk, a
+    package that is missing, the same error three times); an error of one row is in that row.
     """
     check_device(device)
     plan = read_sweep(file, overrides)
     plan = replace(plan, skip_unusable=plan.skip_unusable or skip_unusable)
     folder = Path(output)
-    if folder.is_file():
-        raise ValueError(f"output {folder} is a file; name a folder")
+    check_output(folder)
     corpora = _corpora(plan)
     tests = _tests(plan, corpora)
     jobs = list(_jobs(plan, tests, corpora))
     with alone_in(folder):
+        _check_order(folder / "order.json")
+        done = {job.key: row for job in jobs if (row := _done(folder, job, retry_failed)) is not None}
+        missing = [job for job in jobs if job.key not in done]
+        if missing:
+            check_rows(plan, list({job.target.name: job.target for job in jobs}.values()), corpora)
         write_text(folder / "order.json", json.dumps([job.key for job in jobs]) + "\n")
-        missing = [job for job in jobs if not _done(folder, job, retry_failed)]
         worker = _Worker(plan, corpora, folder, folder / "evaluations" / tests, device, track)
+        causes = Causes(done.values())
         for job in track(missing, len(missing), "rows"):
-            worker.row(job).write(folder)
+            for row in causes.settled(*worker.row(job)):
+                row.write(folder)
+        for row in causes.held:
+            row.write(folder)
     return [read_row(folder / "rows" / f"{job.key}.json") for job in jobs]
 
 
-def _done(folder: Path, job: Job, retry_failed: bool) -> bool:
+def _check_order(path: Path) -> None:
+    """Raise ValueError if a file of that name is no sweep's, which would be overwritten."""
+    try:
+        order = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except (ValueError, OSError):
+        order = None
+    if not isinstance(order, list) or not all(isinstance(key, str) for key in order):
+        raise ValueError(f"{path} is not a sweep's and would be overwritten; move it, or name another output")
+
+
+def _done(folder: Path, job: Job, retry_failed: bool) -> Row | None:
+    """The row that is there already; None if it has to be computed."""
     path = folder / "rows" / f"{job.key}.json"
-    return path.is_file() and not (retry_failed and read_row(path).error)
+    row = read_row(path) if path.is_file() else None
+    return None if row is None or (retry_failed and row.error) else row
 
 
 def _jobs(plan: SweepPlan, tests: str, corpora: Sequence[Corpus]) -> Iterator[Job]:
@@ -194,8 +214,8 @@ class _Worker:
         self.device, self.track = device, track
         self.kept: tuple[tuple[str, CalibrationPlan], Calibration] | None = None
 
-    def row(self, job: Job) -> Row:
-        """The row of a job, with its error if it failed."""
+    def row(self, job: Job) -> tuple[Row, Exception | None]:
+        """The row of a job, and its error if it failed."""
         words: dict[str, Any] = dict.fromkeys(("quantization", "activations", "sparsity", "low_rank", "recovery"), "-")
         if job.recipe:
             words |= recipe_words(job.recipe)
@@ -211,11 +231,11 @@ class _Worker:
             **words,
         )
         try:
-            return self._measured(job, row)
+            return self._measured(job, row), None
         except Exception as error:
             write_text(self.folder / "errors" / f"{job.key}.txt", traceback.format_exc())
             said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            return replace(row, error=said)
+            return replace(row, error=said), error
 
     def _measured(self, job: Job, row: Row) -> Row:
         path = self.folder / "artifacts" / job.artifact
@@ -249,7 +269,7 @@ class _Worker:
         )
         seen = inspect_target(find_target(names[-1]), self.plan.workload)
         if job.recipe is not None and not self.plan.keep_artifacts:
-            shutil.rmtree(path)
+            artifacts.remove(path)
         return replace(
             row,
             bytes=seen.bytes,

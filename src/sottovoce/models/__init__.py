@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint, model_type, resolve
+from sottovoce.models.companions import check_companions
 
 FAMILIES = {
     "whisper": "sottovoce.models.whisper:Whisper",
@@ -17,10 +18,14 @@ FAMILIES = {
 
 
 def family(checkpoint: Checkpoint) -> type[SpeechModel]:
-    """The class for a checkpoint's `model_type`. Raises ValueError that lists the supported ones."""
+    """The class for a checkpoint's `model_type`, once the files beside its weights have been checked.
+
+    Raises ValueError that lists the supported ones, or says what is missing or wrong in the folder.
+    """
     kind = model_type(checkpoint)
     if kind not in FAMILIES:
         raise ValueError(f"{checkpoint.name} is a {kind!r} model; supported are {', '.join(FAMILIES)}")
+    check_companions(checkpoint)
     module, name = FAMILIES[kind].split(":")
     found = getattr(import_module(module), name)
     assert issubclass(found, SpeechModel)

@@ -4,7 +4,6 @@ No method knows a model's name, and no model knows a method's. A family is a sub
 around transformers' own modules; what both families share is here.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,8 +16,10 @@ from torch import Tensor, nn
 from sottovoce.cost import Product, Workload
 from sottovoce.input_path import InputPath, InputPaths, Turn
 from sottovoce.models.bounds import Bounds
-from sottovoce.models.checkpoint import Checkpoint
+from sottovoce.models.checkpoint import Checkpoint, read_json
+from sottovoce.models.companions import open_processor
 from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
 from sottovoce.numbers.rounding import Rounding
@@ -35,18 +36,18 @@ class SpeechModel(ABC):
     module: Any
     processor: Any
 
-    def __init__(self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype]) -> None:
-        from transformers import AutoProcessor
-
+    def __init__(
+        self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype], processor: Any = None
+    ) -> None:
         self.checkpoint = checkpoint
         self.module = module.eval()
         self.paths = InputPaths()
         self.cached_roundings: dict[str, Rounding] = {}
         self.runtime_bounds: Bounds | None = None
         self.stored_dtypes = dict(stored_dtypes)
-        self.processor = AutoProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
+        self.processor = processor or open_processor(checkpoint)
         saved = checkpoint.folder / "generation_config.json"
-        self.generation: dict[str, Any] = json.loads(saved.read_text()) if saved.exists() else {}
+        self.generation: dict[str, Any] = read_json(saved) if saved.exists() else {}
 
     @classmethod
     def with_weights(cls, checkpoint: Checkpoint) -> Self:
@@ -54,17 +55,18 @@ class SpeechModel(ABC):
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        loaded, report = cls._class().from_pretrained(
-            checkpoint.folder,
-            dtype=torch.float32,
-            local_files_only=True,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-        )
-        if missing := sorted(report["missing_keys"]):
-            raise ValueError(
-                f"{checkpoint.name} lacks {len(missing)} weights that its config.json asks for, first {missing[0]}"
+        logging.set_verbosity_error()  # what does not fit is in the report, and told below
+        processor = open_processor(checkpoint)  # before the weights, which take longer
+        with blamed_on_config(checkpoint):
+            loaded, report = cls._class().from_pretrained(
+                checkpoint.folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report
             )
+        check_fit(checkpoint, report)
         table, head = loaded.model.decoder.embed_tokens, loaded.proj_out
         # transformers goes by the file, a layout and an artifact by the config
         if loaded.config.tie_word_embeddings and head.weight is not table.weight:
@@ -74,7 +76,7 @@ class SpeechModel(ABC):
                     "set that to false, or save the model without proj_out.weight"
                 )
             head.weight = table.weight
-        return cls(checkpoint, loaded, checkpoint.dtypes)
+        return cls(checkpoint, loaded, checkpoint.dtypes, processor)
 
     @classmethod
     def without_weights(cls, checkpoint: Checkpoint, device: str = "meta") -> Self:
@@ -82,9 +84,9 @@ class SpeechModel(ABC):
         from transformers import AutoConfig
         from transformers.initialization import no_init_weights
 
-        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-        config._attn_implementation = "sdpa"
-        with torch.device(device), no_init_weights():
+        with blamed_on_config(checkpoint), torch.device(device), no_init_weights():
+            config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+            config._attn_implementation = "sdpa"
             module = cls._class()(config)
         module.tie_weights()
         return cls(checkpoint, module.float(), {})

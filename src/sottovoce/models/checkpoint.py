@@ -29,6 +29,7 @@ IDENTITY = (
 )  # fmt: skip
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}  # safetensors' names and torch's
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
 
@@ -66,15 +67,11 @@ class Checkpoint:
         import torch
         from safetensors import safe_open
 
-        known = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
         found = {}
         for path in weight_files(self.folder):
             with safe_open(path, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118, a file and no dict
-                    stored = tensors.get_slice(name).get_dtype()
-                    if stored not in known:
-                        raise ValueError(f"{path}: {name} is {stored}; float16, bfloat16 and float32 would work")
-                    found[name] = known[stored]
+                    found[name] = getattr(torch, FLOATS[tensors.get_slice(name).get_dtype()])
         return found
 
 
@@ -178,28 +175,54 @@ def fetch(name: str, revision: str | None) -> Checkpoint:
 
 
 def check(checkpoint: Checkpoint, found: Iterable[str]) -> None:
-    """Raise ValueError unless the folder has a config and weights whose headers can be read.
+    """Raise ValueError unless the folder has the config of a model in floats, and weights whose headers say so.
 
     found    names of all files there, those that were not fetched too: they explain what is missing
     """
     from safetensors import SafetensorError, safe_open
 
+    names = sorted(found)
     if not (checkpoint.folder / "config.json").is_file():
-        raise ValueError(f"{checkpoint.name} holds no config.json; give the folder that a model was saved in")
+        raise ValueError(f"{checkpoint.name} holds no config.json; {no_config(names)}")
+    if (quantizer := quantized_by(checkpoint.folder)) is not None:
+        raise ValueError(
+            f"{checkpoint.name} is quantized already ({quantizer}); give the checkpoint that it was made from"
+        )
     weights = weight_files(checkpoint.folder)
     if not weights:
-        raise ValueError(no_weights(checkpoint.name, sorted(found)))
+        raise ValueError(no_weights(checkpoint.name, names))
     for path in weights:
         if not path.is_file():
             raise ValueError(f"{checkpoint.name}: {INDEX} names {path.name}, which is missing; fetch it again")
         try:
-            with safe_open(path, framework="numpy"):
-                pass
+            with safe_open(path, framework="numpy") as tensors:
+                kinds = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{checkpoint.name}: {path.name}, {path.stat().st_size:,} bytes, is no safetensors file "
                 f"({first_line(error)}); fetch it again, with `git lfs pull` if it came by git"
             ) from error
+        if strange := next((name for name, kind in kinds.items() if kind not in FLOATS), None):
+            raise ValueError(f"{path}: {strange} is {kinds[strange]}; float16, bfloat16 and float32 would work")
+
+
+def no_config(found: list[str]) -> str:
+    """What to do about a folder without config.json, from the names of the files it holds."""
+    if "adapter_config.json" in found:
+        return "it is an adapter; merge it into its model (merge_and_unload in peft), and give what that saves"
+    return "give the folder that a model was saved in"
+
+
+def quantized_by(folder: Path) -> str | None:
+    """The method by which another tool has quantized a checkpoint ("gptq"), as its files tell; None if none did."""
+    scheme = read_json(folder / "config.json").get("quantization_config")
+    for name in ("quantize_config.json", "quant_config.json"):  # as AutoGPTQ and AutoAWQ wrote them
+        if not scheme and (folder / name).is_file():
+            scheme = {"quant_method": name, **read_json(folder / name)}
+    if not scheme:
+        return None
+    method = scheme.get("quant_method") if isinstance(scheme, dict) else None
+    return str(method or "quantization_config in config.json")
 
 
 def no_weights(name: str, found: list[str]) -> str:

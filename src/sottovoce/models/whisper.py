@@ -31,8 +31,10 @@ class Whisper(SpeechModel):
 
     module_class = "WhisperForConditionalGeneration"
 
-    def __init__(self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype]) -> None:
-        super().__init__(checkpoint, module, stored_dtypes)
+    def __init__(
+        self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype], processor: Any = None
+    ) -> None:
+        super().__init__(checkpoint, module, stored_dtypes, processor)
         config = read_json(checkpoint.folder / "config.json")
         saved = self.generation if (checkpoint.folder / "generation_config.json").exists() else None
         added = self.processor.tokenizer.get_added_vocab()

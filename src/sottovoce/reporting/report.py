@@ -1,16 +1,23 @@
 """The verb `report`: a sweep's rows as a table in five files, one of them a page with a plot."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from json import loads
 from pathlib import Path
 
-from sottovoce.files import write_text
+from sottovoce.files import sha256, write_text
 from sottovoce.measure.row import Row, read_rows
+from sottovoce.measure.run import check_output
 from sottovoce.reporting.csv import csv
 from sottovoce.reporting.html import html
 from sottovoce.reporting.json import json
 from sottovoce.reporting.latex import latex
 from sottovoce.reporting.markdown import markdown
 from sottovoce.reporting.table import Table, arrange, make_table
+from sottovoce.sealed import seal, unchanged
+
+SEALED = "table.json"  # lists the others with their hashes, so that a later report knows them
 
 
 @dataclass(frozen=True)
@@ -25,21 +32,35 @@ class Report:
 def report(folder: str | Path, *, output: str | Path) -> Report:
     """Read the rows of a sweep's folder and write table.md, .csv, .tex, .json and report.html into `output`.
 
-    Files of those names are replaced. Raises ValueError if the folder holds no rows or `output` is a file.
+    An older report's files are replaced, unless they were edited. Raises ValueError if the folder holds no rows, if
+    `output` cannot be written, holds a model, or holds a file of such a name that no report has written as it is.
     """
     output = Path(output)
-    file = next((path for path in (output, *output.parents) if path.exists() and not path.is_dir()), None)
-    if file is not None:
-        raise ValueError(f"{file} is a file; name a folder to write the report into")
+    check_output(output)
     rows = arrange(read_rows(folder))
     table = make_table(rows)
     texts = {
         "table.md": markdown(table),
         "table.csv": csv(rows),
         "table.tex": latex(table),
-        "table.json": json(rows),
         "report.html": html(table, rows),
     }
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    _check_own(output, hashes)
     for name, text in texts.items():
         write_text(output / name, text)
-    return Report(tuple(rows), table, tuple(output / name for name in texts))
+    seal(output / SEALED, {**loads(json(rows)), "files": hashes})
+    names = ("table.md", "table.csv", "table.tex", SEALED, "report.html")
+    return Report(tuple(rows), table, tuple(output / name for name in names))
+
+
+def _check_own(output: Path, hashes: Mapping[str, str]) -> None:
+    """Raise ValueError for a file in the way that a report did not write, nor would write now: a user's own."""
+    own = unchanged(output / SEALED)
+    for name in (*hashes, SEALED):
+        file = output / name
+        if file.exists() and name not in own and not (file.is_file() and sha256(file) == hashes.get(name)):
+            raise ValueError(
+                f"output {output} holds {name}, which is not as a report wrote it and would be lost; move it, or name "
+                "another folder"
+            )

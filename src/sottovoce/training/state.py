@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sottovoce.files import new_folder, read_json_lines, write_text
+from sottovoce.files import read_json_lines, write_text
+from sottovoce.replacing import new_folder
 
 STATE, NUMBERS, BEST, CURVE = "state.safetensors", "state.json", "best.safetensors", "curve.jsonl"
 
@@ -67,14 +68,14 @@ class TrainingFolder:
             "groups": numbered["param_groups"],
             "schedule": {key: value for key, value in schedule.state_dict().items() if key != "lr_lambdas"},
         }
-        with new_folder(self.path / "last") as folder:
+        with new_folder(self.path / "last", lambda _: (STATE, NUMBERS)) as folder:
             write_tensors(folder / STATE, tensors)
-            (folder / NUMBERS).write_text(json.dumps(document))
+            (folder / NUMBERS).write_text(json.dumps(document), encoding="utf-8")
 
     def restore(self, parameters: Mapping[str, Tensor], optimizer: Optimizer, schedule: LRScheduler) -> Progress:
         """Put everything back as it was saved; the curve forgets what came after."""
         tensors = read_tensors(self.path / "last" / STATE)
-        document = json.loads((self.path / "last" / NUMBERS).read_text())
+        document = json.loads((self.path / "last" / NUMBERS).read_text(encoding="utf-8"))
         _fill(parameters, {name: tensors[f"parameter.{name}"] for name in parameters})
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -90,7 +91,7 @@ class TrainingFolder:
 
     def progress(self) -> Progress:
         """How far the state on disk is."""
-        return Progress(**json.loads((self.path / "last" / NUMBERS).read_text())["progress"])
+        return Progress(**json.loads((self.path / "last" / NUMBERS).read_text(encoding="utf-8"))["progress"])
 
     def save_best(self, parameters: Mapping[str, Tensor]) -> None:
         """Keep the parameters as the best so far."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from sottovoce.files import read_json_lines
+from sottovoce.files import read_json_lines, write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
 from sottovoce.recognizer import Recognizer
@@ -129,8 +129,7 @@ def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, trac
     With the end, unless the longest output cut it off: where to stop is not learned from that.
     """
     known: dict[str, dict[str, Any]] = {row["id"]: row for row in read_json_lines(file)}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in known.values()), encoding="utf-8")
+    write_text(file, "".join(json.dumps(row) + "\n" for row in known.values()))  # without a line that a kill cut
     missing = [utterance for utterance in corpus.utterances if utterance.id not in known]
     groups = [missing[i : i + batch] for i in range(0, len(missing), batch)]
     with file.open("a", encoding="utf-8") as lines, torch.no_grad():

@@ -145,7 +145,7 @@ def swept(toy, heard, tmp_path_factory):
 
 
 def test_the_table_of_scores_in_ascii_has_its_columns_below_each_other(narrow, run, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "200")
     code, written = narrow("cp1252", "rescore", run, "--normalizer", "none")
     head, *lines = written.decode("cp1252").splitlines()
     assert code == 0

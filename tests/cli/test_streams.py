@@ -151,7 +151,9 @@ def test_the_table_of_scores_in_ascii_has_its_columns_below_each_other(narrow, r
     assert code == 0
     assert "delta WER [95 %]" in head
     ends = [head.index(title) + len(title) for title in ("MB", "delta WER [95 %]", "damage", "RTFx")]
-    for line in lines[:2]:
+    rows = [line for line in lines if line.startswith(("rough", "whisper"))]  # a long interval takes further lines
+    assert len(rows) == 2
+    for line in rows:
         assert all(f"{line} "[end] == " " != line[end - 1] for end in ends)
 
 

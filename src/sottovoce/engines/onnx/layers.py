@@ -95,25 +95,25 @@ class CodedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """int8 with one scale for each output, inputs rounded to uint8 by one scale for all of them.
+    """uint8 levels with one scale for each output, inputs rounded to uint8 by one scale for all of them.
 
-    The fastest product of many vectors that ONNX Runtime has, for which blocks are no faster than floats.
+    The fastest product of many vectors that ONNX Runtime has, for which blocks are no faster than floats. Levels, and
+    not signed integers, because only products of unsigned bytes are exact on every CPU: see signed.py.
     """
 
     codes: Tensor
     scale: Tensor
-    zero: Tensor | None
+    zero: Tensor
     bias: Tensor | None
 
     def __init__(self, layer: Layer, base: Quantized, bias: Tensor | None) -> None:
         super().__init__()
         self.path = float_path(layer)
-        rows, zeros, middle = len(base.codes), base.zeros(), base.grid.middle
-        codes = kept_codes(base, layer.weight.mask).float() - middle
-        self.register_buffer("codes", codes.T.to(torch.int8).contiguous())
+        rows, zeros = len(base.codes), base.zeros()
+        zero = torch.tensor(base.grid.middle) if zeros is None else each_row(zeros, rows)[:, 0]
+        self.register_buffer("codes", kept_codes(base, layer.weight.mask).T.contiguous())
         self.register_buffer("scale", each_row(base.scales(), rows)[:, 0].clone())
-        zero = None if zeros is None else (each_row(zeros, rows)[:, 0] - middle).to(torch.int8)
-        self.register_buffer("zero", zero)
+        self.register_buffer("zero", zero.to(torch.uint8))
         self.register_buffer("bias", bias)
         self.low_rank = LowRank(layer) if layer.weight.low_rank else None
 
@@ -186,5 +186,5 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
 
 
 def whole_rows(base: Quantized) -> bool:
-    """Whether a row has one scale and a zero at a level, as an int8 product needs."""
+    """Whether a row has one scale and a zero at a level, as Int8Linear needs."""
     return not isinstance(base.grid.group_size, int) and not fractional(base)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.engines.base import OneClip
+from sottovoce.engines.onnx.signed import exact_here, signed
 from sottovoce.engines.onnx.write import DECODER, ENCODER
 
 Values = dict[str, Any]  # a graph's inputs or outputs by name, in ONNX Runtime's memory
@@ -35,9 +36,10 @@ class OnnxEngine:
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
         try:
+            encoder = signed((folder / ENCODER).read_bytes()) if exact_here() else folder / ENCODER
             self._encoder, self._decoder = (
-                onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-                for name in (ENCODER, DECODER)
+                onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+                for graph in (encoder, folder / DECODER)
             )
         except Exception as error:  # ONNX Runtime's errors have no class in common
             raise RuntimeError(str(error)) from error

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from sottovoce.engines.onnx.blocks import to_blocks
+from sottovoce.engines.onnx.graph import INT8, UINT8
 from sottovoce.engines.onnx.layers import CodedConv, CodedEmbedding, CodedLinear, Int8Linear, Table
-from sottovoce.engines.onnx.signed import exact_here, is_signed, signed
+from sottovoce.engines.onnx.signed import exact_here, turned, weights
 from sottovoce.engines.onnx.write import exported, save
 from sottovoce.input_path import InputPath, Turn
 from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
@@ -113,9 +114,11 @@ def test_the_int8_product_is_exact_at_the_ends_of_all_ranges_however_its_bytes_a
     module = Together([Int8Linear(layer, layer.weight.base, None) for layer in layers])
     assert torch.equal(told(module, x, tmp_path), wanted)
     written = (tmp_path / "graph.onnx").read_bytes()
-    assert not is_signed(written)
-    assert is_signed(signed(written))
-    assert torch.equal(computed(signed(written), x), wanted) or not exact_here()
+    signed = turned(written, INT8)
+    assert {written[kind.start] for kind, _ in weights(written)} == {UINT8}
+    assert {signed[kind.start] for kind, _ in weights(signed)} == {INT8}
+    assert torch.equal(computed(signed, x), wanted) or not exact_here()
+    assert turned(signed, UINT8) == written
 
 
 def test_only_weights_of_that_product_are_turned_and_what_is_no_graph_is_told(tmp_path):
@@ -124,16 +127,16 @@ def test_only_weights_of_that_product_are_turned_and_what_is_no_graph_is_told(tm
     layer = layer_of(Grid(8, 16))
     told(Whole(CodedLinear(Table(to_blocks(layer.weight.base)), layer, None)), whole_numbers(1, 3, COLUMNS), tmp_path)
     written = (tmp_path / "graph.onnx").read_bytes()
-    assert signed(written) == written
+    assert turned(written, INT8) == written
     layer = layer_of(Grid(8))
     told(Whole(Int8Linear(layer, layer.weight.base, None)), whole_numbers(1, 3, COLUMNS), tmp_path)
     written = (tmp_path / "graph.onnx").read_bytes()
-    before, after = (onnx.load_model_from_string(graph).graph for graph in (written, signed(written)))
+    before, after = (onnx.load_model_from_string(graph).graph for graph in (written, turned(written, INT8)))
     differing = [a for a, b in zip(before.initializer, after.initializer, strict=True) if a != b]
     assert [each.data_type for each in differing] == [onnx.TensorProto.UINT8] * 2
     assert list(before.node) == list(after.node)
     with pytest.raises(ValueError, match="no ONNX graph"):
-        signed(bytes(range(256)))
+        turned(bytes(range(256)), INT8)
 
 
 def test_what_a_layer_reads_is_turned_and_divided_first(tmp_path):

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from sottovoce.engines.onnx.blocks import to_blocks
+from sottovoce.engines.onnx.graph import INT8, UINT8
 from sottovoce.engines.onnx.layers import CodedConv, CodedEmbedding, CodedLinear, Int8Linear, Table
+from sottovoce.engines.onnx.signed import exact_here, turned, weights
 from sottovoce.engines.onnx.write import exported, save
 from sottovoce.input_path import InputPath, Turn
 from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
@@ -34,10 +36,16 @@ def whole_numbers(*shape):
 
 
 def told(module, x, tmp_path):
+    save(exported(module, (x,), {"x": {}}, ["x"], ["y"]), tmp_path / "graph.onnx")
+    return computed((tmp_path / "graph.onnx").read_bytes(), x)
+
+
+def computed(graph, x):
     import onnxruntime
 
-    save(exported(module, (x,), {"x": {}}, ["x"], ["y"]), tmp_path / "graph.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     [y] = session.run(None, {"x": x.numpy()})
     return torch.from_numpy(np.asarray(y))
 
@@ -75,6 +83,60 @@ def test_the_int8_product_is_that_of_the_dense_weight(symmetric, tmp_path):
     module = Int8Linear(layer, layer.weight.base, random(ROWS, seed=5))
     wanted = x @ layer.weight.dense().T + module.bias
     torch.testing.assert_close(told(Whole(module), x, tmp_path), wanted, rtol=1e-4, atol=1e-2)
+
+
+def ends(grid):
+    """A layer whose codes are the ends of its grid, where sums of 16 bits would saturate first."""
+    low, high = grid.lowest, grid.levels - 1
+    codes = torch.where(random(ROWS, COLUMNS, seed=7) > 0, low, high)
+    codes[0], codes[1] = low, high
+    zero = None if grid.symmetric else torch.arange(ROWS)[:, None].to(torch.uint8)
+    weight = Weight(Quantized(codes.to(torch.uint8), torch.full((ROWS, 1), 0.5), zero, grid))
+    return Layer("layer", "linear", weight, weight.dense())
+
+
+class Together(nn.Module):
+    """Layers of one input, their outputs side by side."""
+
+    def __init__(self, modules):
+        super().__init__()
+        self.inner = nn.ModuleList(modules)
+
+    def forward(self, x):
+        return torch.cat([module(x) for module in self.inner], -1)
+
+
+def test_the_int8_product_is_exact_at_the_ends_of_all_ranges_however_its_bytes_are_kept(tmp_path):
+    layers = [ends(grid) for grid in (Grid(8), Grid(8, symmetric=False), Grid(5), Grid(4, symmetric=False))]
+    x = torch.where(random(1, 6, COLUMNS, seed=3) > 0, 255.0, 0.0)
+    x[0, 0], x[0, 1] = 255, 0
+    wanted = torch.cat([x @ layer.weight.dense().T for layer in layers], -1)
+    module = Together([Int8Linear(layer, layer.weight.base, None) for layer in layers])
+    assert torch.equal(told(module, x, tmp_path), wanted)
+    written = (tmp_path / "graph.onnx").read_bytes()
+    signed = turned(written, INT8)
+    assert {written[kind.start] for kind, _ in weights(written)} == {UINT8}
+    assert {signed[kind.start] for kind, _ in weights(signed)} == {INT8}
+    assert torch.equal(computed(signed, x), wanted) or not exact_here()
+    assert turned(signed, UINT8) == written
+
+
+def test_only_weights_of_that_product_are_turned_and_what_is_no_graph_is_told(tmp_path):
+    import onnx
+
+    layer = layer_of(Grid(8, 16))
+    told(Whole(CodedLinear(Table(to_blocks(layer.weight.base)), layer, None)), whole_numbers(1, 3, COLUMNS), tmp_path)
+    written = (tmp_path / "graph.onnx").read_bytes()
+    assert turned(written, INT8) == written
+    layer = layer_of(Grid(8))
+    told(Whole(Int8Linear(layer, layer.weight.base, None)), whole_numbers(1, 3, COLUMNS), tmp_path)
+    written = (tmp_path / "graph.onnx").read_bytes()
+    before, after = (onnx.load_model_from_string(graph).graph for graph in (written, turned(written, INT8)))
+    differing = [a for a, b in zip(before.initializer, after.initializer, strict=True) if a != b]
+    assert [each.data_type for each in differing] == [onnx.TensorProto.UINT8] * 2
+    assert list(before.node) == list(after.node)
+    with pytest.raises(ValueError, match="no ONNX graph"):
+        turned(bytes(range(256)), INT8)
 
 
 def test_what_a_layer_reads_is_turned_and_divided_first(tmp_path):

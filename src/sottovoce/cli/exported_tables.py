@@ -29,18 +29,31 @@ def exported_view(exported: Exported) -> RenderableType:
 
 
 def tested_view(tested: SelfTest, heard: Sequence[Heard]) -> Iterator[RenderableType]:
-    """Each clip that was heard otherwise, then the sum."""
+    """Each clip after which another token would be chosen, the outputs where not all agree, then the sum."""
     for each in heard:
-        if each.differing:
-            yield Text(f"{each.expected.audio}: {each.expected.text!r} was expected, {each.text!r} heard")
+        if each.chosen != each.clip.chosen:
+            yield Text(f"{each.clip.audio}: {each.clip.text!r} is what the artifact writes, {each.text!r} this")
+    if tested.apart:
+        yield _outputs(tested)
     yield _told(tested)
 
 
+def _outputs(tested: SelfTest) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("output")
+    for name in ("differs by", "explained by rounding", "allowed"):
+        table.add_column(f"{name}, %", justify="right")
+    for each in tested.outputs:
+        style = None if each.agrees else "red"
+        table.add_row(each.name, *(f"{100 * v:.2f}" for v in (each.error, each.explained, each.allowed)), style=style)
+    return table
+
+
 def _told(tested: SelfTest) -> Text:
-    said = "passed" if tested.passed else "failed"
+    said, worst = "passed" if tested.passed else "failed", tested.worst
     return Text.assemble(
         "self-test ",
         (said, "bold green" if tested.passed else "bold red"),
-        f": {tested.equal} of {tested.clips} clips token for token as the artifact; {tested.differing} of "
-        f"{tested.words} words differ, {tested.allowed:g} % may",
+        f": {tested.same} of {tested.tokens} next tokens of {tested.clips} clips are the artifact's; {worst.name} "
+        f"differs by {100 * worst.error:.2g} %, and {100 * worst.allowed:.2g} % may",
     )

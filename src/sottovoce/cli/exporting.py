@@ -31,13 +31,6 @@ def export(
             help="The folder to write. An export there is replaced once this one is complete; other files stay.",
         ),
     ],
-    allowed: Annotated[
-        float | None,
-        typer.Option(
-            help="Percent of the self-test's words that may differ; by default 0 where all is float and 5 where the "
-            "runtime rounds activations."
-        ),
-    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
@@ -67,7 +60,6 @@ def export(
                 model,
                 to=to,
                 output=output,
-                allowed=allowed,
                 seconds=seconds,
                 portable=portable,
                 threads=threads,
@@ -88,23 +80,31 @@ def selftest(
     threads: _Threads = None,
     json: Json = False,
 ) -> None:
-    """Hear the self-test of an export on this machine, and hold it against what its artifact heard.
+    """Run the self-test of an export on this machine, and compare what it computes with its artifact's values.
 
-    Every file is held against its hash first. Exit code 3: more words differ than may.
+    Every file is held against its hash first. Exit code 3: they differ by more than rounding explains; what differs
+    first is named, and the cause where it is known.
 
     Example: sottovoce selftest phone/
     """
     from dataclasses import asdict
 
     from sottovoce.cli.exported_tables import tested_view
+    from sottovoce.engines import find_runtime
+    from sottovoce.exporting.causes import causes
     from sottovoce.exporting.folder import read_exported
     from sottovoce.exporting.selftest import run
 
-    tested, heard = run(read_exported(folder), threads, silent if json else track)
+    exported = read_exported(folder)
+    tested, heard = run(exported, threads, silent if json else track)
+    told = causes(tested, find_runtime(exported.runtime), folder)
     if json:
-        show_json({**asdict(tested), "passed": tested.passed, "heard": [asdict(each) for each in heard]})
+        found = {"passed": tested.passed, "causes": told, "heard": [asdict(each) for each in heard]}
+        show_json({**asdict(tested), **found})
     else:
         for part in tested_view(tested, heard):
             show(part)
     if not tested.passed:
+        for cause in told:
+            say(cause, mark="failed:", style="bold red")
         raise typer.Exit(FAILED)

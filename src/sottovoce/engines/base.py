@@ -1,7 +1,7 @@
 """What every engine does, and what a runtime is that a model can be exported to."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +65,12 @@ class Engine(Protocol):
         The cache that is given is used up.
         """
 
+    def outputs(self, memory: Any) -> Mapping[str, Tensor]:
+        """What the encoder put out for one clip, as far as the runtime tells: by name, (frames, channels) float32.
+
+        "encoder" is its last state, "cross.0.key" and "cross.0.value" what the first block of the decoder makes of it.
+        """
+
     def branch(self, memory: Any, cache: Any, parents: Tensor) -> tuple[Any, Any]:
         """Memory and cache of other rows, for the next step: row i is what row parents[i] was.
 
@@ -99,6 +105,14 @@ class WholeEngine(ABC):
     def decode(self, memory: Any, rules: DecodingRules) -> list[Decoded]:
         """The likeliest token at each step for each clip of `memory`, under the rules, until all have ended."""
 
+    @abstractmethod
+    def outputs(self, memory: Any) -> Mapping[str, Tensor]:
+        """As Engine's."""
+
+    @abstractmethod
+    def logits(self, prompt: Sequence[int], tokens: Sequence[int], memory: Any) -> Tensor:
+        """(tokens + 1, vocabulary): logits after the prompt of one clip and after each token, up to a constant each."""
+
 
 class Runtime(ABC):
     """Two halves of one format: what writes a model's files, and the engine that runs them.
@@ -111,6 +125,9 @@ class Runtime(ABC):
     options   the fields of WriteOptions that it takes
     greedy_only  whether its engine is a WholeEngine
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
+    tells     what of a model's inside a self-test can be held against its artifact's: "encoder", its last state,
+              "cross", what the decoder's blocks make of that, "blocks", what each block puts out
+    tolerance  how far an output may be off, relative to its norm, where nothing is rounded to integers
     """
 
     title: str
@@ -121,6 +138,8 @@ class Runtime(ABC):
     options: frozenset[str] = frozenset()
     greedy_only: bool = False
     rounds_activations: bool
+    tells: frozenset[str] = frozenset()
+    tolerance: float = 0.002  # float16 holds what is expected to 0.0003, and sums of float32 differ by less
 
     @abstractmethod
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
@@ -129,6 +148,14 @@ class Runtime(ABC):
     @abstractmethod
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
         """What it holds, but not as small, as fast or as exactly as the artifact."""
+
+    def rounding(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        """How it rounds the vectors (..., in) that a layer multiplies; None where it multiplies floats."""
+        return None
+
+    def stored(self, layer: Layer) -> Iterable[Sequence[bytes]]:
+        """The bytes that its files hold for a layer of integers: each part in one of the forms that it may have."""
+        return ()
 
     def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
         """The clips that an export will hear: the model's own bounds."""
@@ -146,3 +173,11 @@ class Runtime(ABC):
     @abstractmethod
     def open(self, folder: Path, threads: int | None) -> Engine | WholeEngine:
         """The engine for such a folder. threads: of one operator; as many as torch uses if None."""
+
+    def telling(self, folder: Path, threads: int | None) -> Engine | None:
+        """The engine with more outputs, those of each block, to find where two models part; None if there is none."""
+        return None
+
+    def saturates(self, folder: Path) -> bool:
+        """Whether sums of 8-bit products that it needs for such a folder saturate on this CPU, and so are wrong."""
+        return False

@@ -1,5 +1,7 @@
 """The levels, scales and zeros of a coded weight as runtimes take them: nothing shared, and a mask as zeros."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,12 @@ def kept_codes(base: Quantized, mask: Tensor | None) -> Tensor:
     zeros = base.zeros()
     there = torch.full((rows, 1), float(base.grid.middle)) if zeros is None else each_row(zeros, rows)
     return torch.where(mask, base.codes, there.repeat_interleave(columns // there.shape[1], 1).to(torch.uint8))
+
+
+def bytes_of(tensor: Tensor, *halves: torch.dtype) -> Sequence[bytes]:
+    """The bytes of a tensor, after those of it in each narrower float that holds it exactly."""
+    kept = [*(tensor.to(half) for half in halves if torch.equal(tensor.to(half).float(), tensor)), tensor]
+    return [each.contiguous().view(torch.uint8).numpy().tobytes() for each in kept]
 
 
 def each_row(values: Tensor, rows: int) -> Tensor:

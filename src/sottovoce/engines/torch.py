@@ -1,6 +1,6 @@
 """The torch engine: transformers' own modules, with the weights as the parts give them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,17 @@ class TorchEngine:
             input_ids=tokens, past_key_values=held, use_cache=True, **self.model.decoder_keywords(memory)
         )
         return module.proj_out(out.last_hidden_state[:, -1]), out.past_key_values
+
+    @torch.inference_mode()
+    def outputs(self, memory: Encoded) -> Mapping[str, Tensor]:
+        """All of one clip."""
+        blocks = [block.encoder_attn for block in self.model.module.model.decoder.layers]
+        made = {"encoder": memory.states}
+        for i, attention in enumerate(blocks):
+            made[f"cross.{i}.key"], made[f"cross.{i}.value"] = (
+                project(memory.states) for project in (attention.k_proj, attention.v_proj)
+            )
+        return {name: output[0] for name, output in made.items()}
 
     @torch.inference_mode()
     def branch(self, memory: Encoded, cache: Any, parents: Tensor) -> tuple[Encoded, Any]:

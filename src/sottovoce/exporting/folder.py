@@ -3,9 +3,10 @@
 encoder.onnx ...    what the runtime opens
 export.json         format, runtime, what it was made from, what it cannot say, its self-test's result, hashes
 config.json ...     the processor's and model's own files, so that nothing else is needed
-selftest/           some speech, and what the artifact heard in it
+selftest/           some speech, and what the artifact makes of it
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -14,13 +15,14 @@ from typing import Any, Protocol
 
 from sottovoce.artifact import Base
 from sottovoce.engines import find_runtime
-from sottovoce.engines.base import Engine, WholeEngine
+from sottovoce.engines.base import Engine, Runtime, WholeEngine
+from sottovoce.exporting.agreement import Output, SelfTest
 from sottovoce.files import sha256
 from sottovoce.models.bounds import Bounds
 from sottovoce.models.companions import check_listed
 from sottovoce.sealed import read_sealed, seal
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "export.json"
 
 
@@ -32,22 +34,6 @@ class Source:
     digest: str
     recipes: tuple[Mapping[str, Any], ...]
     fingerprints: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SelfTest:
-    """What came of a self-test: words expected, words that differ, percent that may, clips with the very tokens."""
-
-    words: int
-    differing: int
-    allowed: float
-    clips: int
-    equal: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether no more words differ than may."""
-        return 100 * self.differing <= self.allowed * self.words
 
 
 @dataclass(frozen=True)
@@ -79,9 +65,14 @@ class Exported:
         return frozenset(self.source.fingerprints)
 
     def open(self, threads: int | None = None) -> Engine | WholeEngine:
-        """The engine. Raises ValueError if the runtime is not installed in a version that was tested."""
+        """The engine, with a warning if it computes wrong sums on this CPU.
+
+        Raises ValueError if the runtime is not installed in a version that was tested.
+        """
         runtime = find_runtime(self.runtime)
         check_installed(runtime, runtime.runs_on)
+        if runtime.saturates(self.folder):
+            warnings.warn(f"{self.folder}: {saturation(runtime)}", stacklevel=2)
         try:
             return runtime.open(self.folder, threads)
         except (RuntimeError, OSError) as error:
@@ -101,6 +92,14 @@ class Exported:
         """The content of export.json without its own digest."""
         found = {name: value for name, value in asdict(self).items() if name not in ("folder", "digest")}
         return {"format": FORMAT, **found}
+
+
+def saturation(runtime: Runtime) -> str:
+    """What it means that a runtime's products saturate here."""
+    return (
+        f"{runtime.title}'s 8-bit products saturate on this CPU, which has no VNNI: it adds them in 16 bits, and large "
+        "sums come out too small; another runtime, or a CPU with VNNI, would compute what the artifact does"
+    )
 
 
 def is_exported(folder: str | Path) -> bool:
@@ -129,10 +128,18 @@ def read_exported(folder: str | Path) -> Exported:
         tuple(document["notes"]),
         document["versions"],
         document["files"],
-        None if tested is None else SelfTest(**tested),
+        _tested(tested) if document["format"] == FORMAT else None,
         None if bounds is None else Bounds(**bounds),
         document["digest"],
     )
+
+
+def _tested(document: Mapping[str, Any] | None) -> SelfTest | None:
+    """What is said of a self-test; that of format 1 compared words, and is read as none."""
+    if document is None:
+        return None
+    outputs = tuple(Output(**each) for each in document["outputs"])
+    return SelfTest(**{**document, "outputs": outputs, "missing": tuple(document["missing"])})
 
 
 class Needing(Protocol):

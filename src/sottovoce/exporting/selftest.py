@@ -1,70 +1,74 @@
-"""The self-test that ships in an export: some speech, what the artifact heard in it, and how much may differ.
+"""The self-test that ships in an export: some speech, what the artifact makes of it, and how far a runtime may differ.
 
-An export is only declared good when it hears the same. Where a runtime multiplies as torch does, the very same words;
-where it rounds activations in its own way, nearly.
+A transcript alone would be a bad test: on speech that a model does not know a rounding error changes words, and on
+speech that it knows a broken layer may change none. So the runtime is fed the very tokens that the artifact chose, and
+what its encoder puts out and its logits are held against the artifact's; a difference has to be explained by rounding.
 """
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sottovoce.documents import parse_json
-from sottovoce.exporting.folder import Exported, SelfTest
-from sottovoce.files import json_text, write_text
+from sottovoce.engines import find_runtime
+from sottovoce.engines.base import Engine, Runtime, WholeEngine
+from sottovoce.engines.rounded import rounded_inputs, rules_of
+from sottovoce.engines.torch import TorchEngine
+from sottovoce.exporting.agreement import CLEAR, SelfTest, errors, outputs_of
+from sottovoce.exporting.answers import Answers, answer, answer_whole, choices
+from sottovoce.exporting.expected import Clip, Expected, read_expected, together, write_expected
+from sottovoce.exporting.folder import Exported
 from sottovoce.models import open_layout
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
-from sottovoce.models.decoding import Decoded
 from sottovoce.progress import Track, silent
-from sottovoce.recognizer import Recognizer
+from sottovoce.speech import audio
 from sottovoce.speech.datasets import Utterance, read_corpus
-from sottovoce.speech.wer import align
+from sottovoce.speech.decode import greedy
+from sottovoce.weight import Layer
 
-FOLDER, LIST = "selftest", "expected.json"
-CLIPS = 8
-ALLOWED = 5.0  # percent of the words, where activations are rounded to integers
-
-
-@dataclass(frozen=True)
-class Expected:
-    """One clip of a self-test: the audio file's name, what the artifact said, as tokens and as text."""
-
-    audio: str
-    prompt: tuple[int, ...]
-    tokens: tuple[int, ...]
-    text: str
+FOLDER = "selftest"
+CLIPS = 3
+TOKENS = 16  # of a clip, at most
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What an engine said where `expected` was."""
+    """What a runtime would have chosen where `clip` says what the artifact did, and that as a text."""
 
-    expected: Expected
-    tokens: tuple[int, ...]
+    clip: Clip
+    chosen: tuple[int, ...]
     text: str
 
-    @property
-    def differing(self) -> int:
-        """Words."""
-        return align(self.expected.text, self.text).errors
 
+def make(
+    model: SpeechModel, layers: Mapping[str, Layer], runtime: Runtime, folder: Path, track: Track = silent
+) -> None:
+    """Write a self-test into the folder of an export: speech that comes with sottovoce, and what the model makes of it.
 
-def make(recognizer: Recognizer, folder: Path, allowed: float) -> None:
-    """Write a self-test into the folder of an export: speech that comes with sottovoce, heard by `recognizer`."""
+    The model holds `layers`. How far the runtime may be off is measured on the first clip, with inputs rounded as it
+    rounds them. Raises ValueError if the model hears none of the speech.
+    """
     into = folder / FOLDER
     into.mkdir()
-    found = []
-    for utterance in fitting_speech(recognizer.model)[:CLIPS]:
-        shutil.copyfile(utterance.audio, into / utterance.audio.name)
-        decoded, text = _said(recognizer, utterance.audio)
-        found.append(Expected(utterance.audio.name, decoded.prompt, decoded.tokens, text))
-    if not found:
+    speech = fitting_speech(model)[:CLIPS]
+    if not speech:
         raise ValueError(
-            f"{recognizer.model.checkpoint.name} hears {recognizer.model.bounds.most_seconds:g} s at most, which is "
-            "shorter than any clip of the self-test"
+            f"{model.checkpoint.name} hears {model.bounds.most_seconds:g} s at most, which is shorter than any clip of "
+            "the self-test"
         )
-    write_text(into / LIST, json_text({"allowed": allowed, "clips": [asdict(each) for each in found]}))
+    clips, answers = [], []
+    for utterance in track(speech, len(speech), "self-test of the artifact"):
+        shutil.copyfile(utterance.audio, into / utterance.audio.name)
+        clip, made = _expect(model, utterance.audio)
+        clips.append(clip)
+        answers.append(made.told(runtime.tells))
+    explained = dict.fromkeys(answers[0], 0.0)
+    if rules := rules_of(model, layers, runtime.rounding):
+        with rounded_inputs(model, layers, rules):
+            again = _answer(TorchEngine(model), model, clips[0], into)
+        explained = errors(again.told(runtime.tells), answers[0])
+    write_expected(into, clips, answers, explained)
 
 
 def fitting_speech(model: SpeechModel) -> list[Utterance]:
@@ -72,34 +76,55 @@ def fitting_speech(model: SpeechModel) -> list[Utterance]:
     return [u for u in read_corpus("builtin:test").utterances if model.bounds.hold(u.seconds)]
 
 
-def _said(recognizer: Recognizer, file: Path) -> tuple[Decoded, str]:
-    [decoded] = recognizer.decode([recognizer.model.features(recognizer.read(file))])
-    return decoded, recognizer.model.text(decoded.tokens)
-
-
 def run(exported: Exported, threads: int | None = None, track: Track = silent) -> tuple[SelfTest, list[Heard]]:
-    """Hear the self-test of an export with its own engine, here and now. Raises ValueError if it has none."""
-    place = exported.folder / FOLDER / LIST
-    try:
-        document = parse_json(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{place} cannot be read ({error}); export the model again") from None
-    clips = [Expected(c["audio"], tuple(c["prompt"]), tuple(c["tokens"]), c["text"]) for c in document["clips"]]
+    """The self-test of an export with its own engine, here and now. Raises ValueError if it has none.
+
+    Where it fails, what each block puts out is looked at as well, if the runtime can tell.
+    """
+    place, runtime = exported.folder / FOLDER, find_runtime(exported.runtime)
+    expected = read_expected(place)
     model = open_layout(Checkpoint(str(exported.folder), exported.folder, None))
     model.runtime_bounds = exported.bounds
-    recognizer = Recognizer(model, exported.open(threads), model.rules())
-    heard = list(_hear(recognizer, exported.folder / FOLDER, track(clips, len(clips), "self-test")))
-    tested = SelfTest(
-        sum(len(each.text.split()) for each in clips),
-        sum(each.differing for each in heard),
-        document["allowed"],
-        len(clips),
-        sum(each.tokens == each.expected.tokens for each in heard),
-    )
+    tested, heard = _held_against(expected, exported.open(threads), model, runtime.tolerance, place, track)
+    if not tested.passed and (telling := runtime.telling(exported.folder, threads)):
+        closer, _ = _held_against(expected, telling, model, runtime.tolerance, place, track)
+        tested = replace(tested, outputs=closer.outputs)
     return tested, heard
 
 
-def _hear(recognizer: Recognizer, folder: Path, clips: Iterator[Expected]) -> Iterator[Heard]:
-    for clip in clips:
-        decoded, text = _said(recognizer, folder / clip.audio)
-        yield Heard(clip, decoded.tokens, text)
+def _held_against(
+    expected: Expected, engine: Engine | WholeEngine, model: SpeechModel, tolerance: float, place: Path, track: Track
+) -> tuple[SelfTest, list[Heard]]:
+    heard, answers, rules = [], [], model.rules()
+    for clip in track(expected.clips, len(expected.clips), "self-test"):
+        made = _answer(engine, model, clip, place)
+        chosen, _ = choices(made.logits, rules)
+        heard.append(Heard(clip, tuple(chosen), model.text([token for token in chosen if token not in rules.end])))
+        answers.append(made.kept)
+    outputs = outputs_of(together(answers), expected.values, expected.explained, tolerance)
+    [logits] = (output for output in outputs if output.name == "logits")
+    doubtful = CLEAR * logits.allowed * float(expected.values["logits"].std())
+    pairs = [pair for each in heard for pair in zip(each.chosen, each.clip.chosen, each.clip.margins, strict=True)]
+    other = [margin for found, wanted, margin in pairs if found != wanted]
+    clear = sum(margin > doubtful for margin in other)
+    return SelfTest(outputs, len(heard), len(pairs), len(pairs) - len(other), clear), heard
+
+
+def _expect(model: SpeechModel, file: Path) -> tuple[Clip, Answers]:
+    """What the artifact chooses after a clip, and what it answers when it is fed that."""
+    engine, rules = TorchEngine(model), replace(model.rules(), most_tokens=TOKENS)
+    samples = audio.read(file, model.sampling_rate)
+    model.check_samples(len(samples), str(file))
+    features = model.features(samples)
+    [decoded] = greedy(engine, engine.encode([features]), rules)
+    frames = model.valid_positions(len(samples))["frames"]
+    made = answer_whole(engine, features, decoded.prompt, decoded.tokens, frames)
+    chosen, margins = choices(made.logits, rules)
+    text = model.text(decoded.tokens)
+    return Clip(file.name, frames, decoded.prompt, decoded.tokens, tuple(chosen), tuple(margins), text), made
+
+
+def _answer(engine: Engine | WholeEngine, model: SpeechModel, clip: Clip, place: Path) -> Answers:
+    features = model.features(audio.read(place / clip.audio, model.sampling_rate))
+    given = (features, clip.prompt, clip.tokens, clip.frames)
+    return answer_whole(engine, *given) if isinstance(engine, TorchEngine) else answer(engine, *given)

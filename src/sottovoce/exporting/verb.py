@@ -1,4 +1,4 @@
-"""The verb `export`: from an artifact to a runtime's files, which are declared good only when they hear the same."""
+"""The verb `export`: from an artifact to a runtime's files, which are declared good only when they compute the same."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,21 @@ from sottovoce.engines import find_runtime
 from sottovoce.engines.base import Runtime, WriteOptions
 from sottovoce.engines.expected import table_of
 from sottovoce.exporting import selftest
+from sottovoce.exporting.causes import causes
 from sottovoce.exporting.folder import MANIFEST, Exported, Source, check_installed
+from sottovoce.exporting.held import not_held
 from sottovoce.models.companions import companions, is_companion
 from sottovoce.models.window import shorten, shorten_files, window_frames
 from sottovoce.progress import Track, silent
-from sottovoce.recognizer import Recognizer
 from sottovoce.replacing import new_folder
 from sottovoce.sealed import check_replaceable, unchanged
-from sottovoce.table import Entry
 from sottovoce.target import Target, find_target
 
 SHORTENED = "the window is shorter than the one that the model was trained on, and it may hear otherwise: evaluate it"
 
 
 class SelfTestError(Exception):
-    """An export that hears something else than its artifact; its folder stays and says so."""
+    """An export that computes something else than its artifact; its folder stays and says so."""
 
 
 def export(
@@ -32,7 +32,6 @@ def export(
     to: str,
     output: str | Path,
     revision: str | None = None,
-    allowed: float | None = None,
     seconds: float | None = None,
     portable: Sequence[str] = (),
     threads: int | None = None,
@@ -43,20 +42,16 @@ def export(
     model    an artifact, or an uncompressed checkpoint
     to       the runtime: "executorch", "onnx", "ctranslate2" for faster-whisper, "ggml" for whisper.cpp,
              "compressed-tensors" for transformers and vLLM, or "safetensors" for all that loads transformers' folders
-    allowed  percent of the self-test's words that may differ from what the artifact hears; left out, none where all is
-             computed in float, and 5 where the runtime rounds activations
     seconds  of audio at most: the window of a model that has one, which then costs less; memory for so much where the
              model takes any length and the runtime plans its memory (ExecuTorch: 30)
     portable  products that ExecuTorch may leave to slow kernels, by name; else they are refused
     threads  of the runtime while it is tested
 
     Raises ValueError, before any weight is read, for a runtime that is unknown, not installed or of an untested
-    version, a model that it cannot hold, and an output that holds something else; SelfTestError if more words differ
-    than may: the folder is kept and says so.
+    version, a model that it cannot hold, and an output that holds something else; SelfTestError if the runtime computes
+    something else than the artifact, by more than rounding explains: the folder is kept and says so.
     """
     output, runtime = Path(output), find_runtime(to)
-    if allowed is not None and not 0 <= allowed <= 100:
-        raise ValueError(f"allowed={allowed:g}: a percentage of words, 0 to 100, would work")
     own = (MANIFEST, *runtime.files)
     check_replaceable(output, "an export", MANIFEST, lambda name: name in own or is_companion(name))
     target = find_target(model, revision)
@@ -66,14 +61,13 @@ def export(
     turns = target.artifact.turns if target.artifact else ()
     _check_held(target, runtime.title, runtime.refusals(entries, turns))
     versions = check_installed(runtime, runtime.packages)
-    if allowed is None:
-        allowed = _usually_allowed(runtime, entries)
     with new_folder(output, lambda older: unchanged(older / MANIFEST)) as folder:
         opened, layers = target.open()
         if shortened := seconds is not None and opened.most_seconds is not None:
             shorten(opened, layers, seconds)
         opened.runtime_bounds = runtime.bounds(opened, options)
-        selftest.make(Recognizer.of(opened), folder, allowed)
+        selftest.make(opened, layers, runtime, folder, track)
+        as_opened = {name: replace(layer) for name, layer in layers.items()}
         for file in companions(target.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
         if shortened:
@@ -81,21 +75,15 @@ def export(
         runtime.write(opened, layers, folder, options, track)
         notes = (*runtime.notes(entries), *([SHORTENED] if shortened else []))
         made = Exported(folder, to, target.base, _source(target), notes, versions, {}, bounds=opened.runtime_bounds)
+        missing = not_held(runtime, as_opened, folder, track)
         tested, _ = selftest.run(made, threads, track)
+        tested = replace(tested, missing=missing)
         made = replace(made, tested=tested).write()
+        cause = causes(tested, runtime, folder)
     made = replace(made, folder=output)
     if not tested.passed:
-        raise SelfTestError(
-            f"{output} is marked as failed: {tested.differing} of the {tested.words} words of its self-test differ "
-            f"from what {target.name} hears, and {tested.allowed:g} % may"
-        )
+        raise SelfTestError(f"{output} is marked as failed: {'; '.join(cause)}")
     return made
-
-
-def _usually_allowed(runtime: Runtime, entries: Sequence[Entry]) -> float:
-    """Percent of the self-test's words: none where all is computed in float."""
-    rounded = runtime.rounds_activations and any(entry.bits is not None for entry in entries)
-    return selftest.ALLOWED if rounded else 0.0
 
 
 def _options(runtime: Runtime, target: Target, seconds: float | None, portable: Sequence[str]) -> WriteOptions:

@@ -24,6 +24,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     """(rows, columns) integers below 2^bits -> (rows, ceil(columns * bits / 8)) uint8."""
     if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < 2**bits:
         raise ValueError(f"codes {int(codes.min())} to {int(codes.max())} do not fit in {bits} bits")
+    if bits == 8:
+        return codes.to(torch.uint8).cpu().clone(memory_format=torch.contiguous_format)
     rows, columns = codes.shape
     packed = np.empty((rows, packed_size(columns, bits)), np.uint8)
     places = np.arange(bits, dtype=np.uint8)
@@ -41,6 +43,8 @@ def unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
         raise ValueError(
             f"{columns} codes of {bits} bits take {packed_size(columns, bits)} bytes a row, found {packed.shape[1]}"
         )
+    if bits == 8:
+        return packed.cpu().clone(memory_format=torch.contiguous_format)
     codes = np.empty((rows, columns), np.uint8)
     weights = (1 << np.arange(bits)).astype(np.uint8)
     for part in _row_slices(rows, columns * bits):

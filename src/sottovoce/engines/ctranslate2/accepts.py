@@ -24,6 +24,9 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     told = []
     if coded:
         told.append("what a layer of integers reads is rounded to 8 bits at run time, by CTranslate2's own rule")
+        told.append(
+            "on an x86 CPU without VNNI CTranslate2's sums of 8-bit products saturate; `selftest` says if one is such"
+        )
     if tables := [entry for entry in entries if not _multiplied(entry) and entry.bits is not None]:
         now, then = sum(_FLOAT_BYTES * entry.weights for entry in tables), sum(entry.bytes for entry in tables)
         told.append(f"tables of positions are written as floats: {now / 1e6:.2f} MB, in the artifact {then / 1e6:.2f}")

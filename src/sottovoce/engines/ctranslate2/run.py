@@ -2,11 +2,12 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,16 +46,34 @@ class CTranslate2Engine(WholeEngine):
         """The likeliest token at each step; the language first where the rules leave it open."""
         prompt = [self._spoken(memory, rules) if token is None else token for token in rules.prompt]
         most = rules.most_tokens
-        [told] = self._model.generate(
-            memory.held,
-            [prompt],
-            beam_size=1,
-            # it writes no more than half of this, and no more than this less the prompt but for its last token
-            max_length=max(2 * most, most + len(prompt) - 1),
-            suppress_tokens=list(rules.suppressed),
-        )
+        told = self._write(memory, prompt, len(prompt), most, rules.suppressed)
         [tokens] = told.sequences_ids
         return [Decoded(tuple(prompt), tuple(tokens), capped=len(tokens) == most)]
+
+    def outputs(self, memory: States) -> Mapping[str, Tensor]:
+        """The encoder's last state."""
+        return {"encoder": torch.from_numpy(np.array(memory.held))[0]}
+
+    def logits(self, prompt: Sequence[int], tokens: Sequence[int], memory: States) -> Tensor:
+        """(tokens + 1, vocabulary): what follows a prompt is taken for the beginning of what is to be written."""
+        fed, asked = [*prompt, *tokens], {"suppress_blank": False, "return_logits_vocab": True}
+        told = self._write(memory, fed, len(prompt), len(tokens) + 1, [], **asked)
+        return torch.from_numpy(np.array(told.logits[0])).float()
+
+    def _write(
+        self, memory: States, fed: list[int], prompt: int, most: int, suppressed: Sequence[int], **asked: bool
+    ) -> Any:
+        """At most so many tokens after the prompt, the likeliest after those that are fed."""
+        [told] = self._model.generate(
+            memory.held,
+            [fed],
+            beam_size=1,
+            # it writes no more than half of this, and no more than this less the prompt but for its last token
+            max_length=max(2 * most, most + prompt - 1),
+            suppress_tokens=list(suppressed),
+            **asked,
+        )
+        return told
 
     def _spoken(self, memory: States, rules: DecodingRules) -> int:
         """The likeliest language's token. Raises ValueError where CTranslate2 takes the model for an English one."""

@@ -1,13 +1,20 @@
 """CTranslate2 as one of RUNTIMES."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from sottovoce.engines.base import Runtime, WholeEngine, WriteOptions
 from sottovoce.engines.ctranslate2.accepts import notes, refusals
+from sottovoce.engines.ctranslate2.places import POSITIONS
 from sottovoce.engines.ctranslate2.run import CTranslate2Engine
-from sottovoce.engines.ctranslate2.write import MODEL, VOCABULARY, write
+from sottovoce.engines.ctranslate2.saturation import exact_here
+from sottovoce.engines.ctranslate2.write import MODEL, VOCABULARY, holds_integers, integers, write
+from sottovoce.engines.levels import bytes_of
 from sottovoce.models.base import SpeechModel
+from sottovoce.numbers.grid import Quantized
+from sottovoce.numbers.rounding import Rounding
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
@@ -24,6 +31,7 @@ class CTranslate2(Runtime):
     files = (MODEL, VOCABULARY)
     greedy_only = True
     rounds_activations = True
+    tells = frozenset({"encoder"})
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """See accepts.py."""
@@ -38,6 +46,19 @@ class CTranslate2(Runtime):
     ) -> None:
         """See write.py."""
         write(model, layers, folder, track)
+
+    def rounding(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        """Each vector by itself, around zero; so nearly what a convolution multiplies, a few vectors at once."""
+        return Rounding(8, "token") if isinstance(layer.weight.base, Quantized) else None
+
+    def stored(self, layer: Layer) -> Iterator[Sequence[bytes]]:
+        """Integers and the reciprocals of their scales; tables of positions are floats there."""
+        if isinstance(layer.weight.base, Quantized) and layer.name not in POSITIONS:
+            yield from (bytes_of(part) for part in integers(layer))
+
+    def saturates(self, folder: Path) -> bool:
+        """See saturation.py; a model of floats has no such products."""
+        return holds_integers(folder) and not exact_here()
 
     def open(self, folder: Path, threads: int | None) -> WholeEngine:
         """See run.py."""

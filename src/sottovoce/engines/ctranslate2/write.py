@@ -3,6 +3,7 @@
 An int8 of CTranslate2 is a level counted from the middle; its scale is kept as the reciprocal, in float32.
 """
 
+import mmap
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import product
@@ -69,6 +70,12 @@ def integers(layer: Layer) -> tuple[Tensor, Tensor]:
     assert isinstance(base, Quantized), "refused before"
     codes = kept_codes(base, layer.weight.mask).to(torch.int16) - base.grid.middle
     return codes.to(torch.int8), 1 / each_row(base.scales(), len(codes))[:, 0]
+
+
+def holds_integers(folder: Path) -> bool:
+    """Whether a folder's model has integers: only they have scales."""
+    with (folder / MODEL).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"/weight_scale\0") >= 0
 
 
 def _fit_halves(model: SpeechModel) -> bool:

@@ -4,13 +4,13 @@ Each takes the place of a module of transformers in a model that is about to be 
 the runtime will: what a product reads is rounded to 8 bits, each vector by itself, between its least and its greatest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-from sottovoce.engines.levels import each_row, kept_codes
+from sottovoce.engines.levels import bytes_of, each_row, kept_codes
 from sottovoce.engines.placing import LowRank, bias_of, float_path, place
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.grid import Quantized
@@ -100,6 +100,16 @@ def _nibbles(codes: Tensor) -> Tensor:
     """(rows, columns) int8 in -8 .. 7 to (rows, ceil(columns / 2)) uint8, the first of a pair in the lower half."""
     levels = pad(codes + 8, (0, codes.shape[1] % 2)).to(torch.uint8)
     return (levels[:, 1::2] << 4 | levels[:, ::2]).contiguous()
+
+
+def parts_of(layer: Layer) -> Iterator[Sequence[bytes]]:
+    """The bytes of a program that hold a layer's integers and its scales, which XNNPACK may keep as bfloat16."""
+    base = layer.weight.base
+    if not isinstance(base, Quantized) or layer.kind == "conv":
+        return
+    codes = signed(base, layer.weight.mask)
+    yield bytes_of(_nibbles(codes) if base.bits <= SMALL_BITS else codes)
+    yield bytes_of(each_row(base.scales(), len(codes)).contiguous(), torch.bfloat16)
 
 
 def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:

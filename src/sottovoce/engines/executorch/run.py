@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,12 @@ class ExecuTorchEngine(ReplayEngine):
         """One clip's features (1, ...)."""
         [clip] = features
         return Cross(self._encoder.execute([clip.contiguous()]))
+
+    def outputs(self, memory: Cross) -> Mapping[str, Tensor]:
+        """Keys and values of one clip; values lie with their frames last."""
+        keys = {f"cross.{i}.key": key.transpose(0, 1).flatten(1) for i, key in enumerate(memory.values[::2])}
+        values = {f"cross.{i}.value": value.permute(2, 0, 1).flatten(1) for i, value in enumerate(memory.values[1::2])}
+        return keys | values
 
     def feed(self, tokens: Fed, place: int, memory: Cross) -> Tensor:
         """As ReplayEngine's; one after another."""

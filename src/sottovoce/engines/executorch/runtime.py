@@ -1,14 +1,19 @@
 """ExecuTorch as one of RUNTIMES."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from sottovoce.engines.base import Engine, Runtime, WriteOptions
 from sottovoce.engines.executorch.accepts import notes, refusals
+from sottovoce.engines.executorch.layers import parts_of
 from sottovoce.engines.executorch.run import ExecuTorchEngine
 from sottovoce.engines.executorch.write import PROGRAM, least_samples, write
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.bounds import Bounds
+from sottovoce.numbers.grid import Quantized
+from sottovoce.numbers.rounding import Rounding
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
@@ -28,6 +33,7 @@ class ExecuTorch(Runtime):
     grid: Mapping[str, str] = {"scale_dtype": "bfloat16"}
     options = frozenset({"seconds", "portable"})
     rounds_activations = True
+    tells = frozenset({"cross"})
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """See accepts.py; a turned stream is two small products more."""
@@ -36,6 +42,15 @@ class ExecuTorch(Runtime):
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
         """See accepts.py."""
         return notes(entries)
+
+    def rounding(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        """Each vector by itself, between its least and its greatest; convolutions multiply floats."""
+        coded = isinstance(layer.weight.base, Quantized) and layer.kind != "conv"
+        return Rounding(8, "token", symmetric=False) if coded else None
+
+    def stored(self, layer: Layer) -> Iterator[Sequence[bytes]]:
+        """See layers.py."""
+        return parts_of(layer)
 
     def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
         """The window, or as long as memory is planned for."""

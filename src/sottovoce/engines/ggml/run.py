@@ -2,7 +2,7 @@
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,10 @@ class GgmlEngine(ReplayEngine):
         self.forget()
         self._hear(heard)
         return heard
+
+    def outputs(self, memory: Heard) -> Mapping[str, Tensor]:
+        """None: whisper.cpp keeps what its encoder makes to itself."""
+        return {}
 
     def feed(self, tokens: Fed, place: int, memory: Heard) -> Tensor:
         """As ReplayEngine's; all tokens at once."""

@@ -1,13 +1,19 @@
 """ggml as one of RUNTIMES, run by whisper.cpp."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from sottovoce.engines.base import Engine, Runtime, WriteOptions
 from sottovoce.engines.ggml.accepts import notes, refusals
+from sottovoce.engines.ggml.blocks import BLOCK, BLOCK_TYPES, blocks
+from sottovoce.engines.ggml.names import POSITIONS
 from sottovoce.engines.ggml.run import GgmlEngine
 from sottovoce.engines.ggml.write import MODEL, write
+from sottovoce.engines.rounded import InBlocks
 from sottovoce.models.base import SpeechModel
+from sottovoce.numbers.grid import Quantized
 from sottovoce.path_table import TurnEntry
 from sottovoce.progress import Track
 from sottovoce.table import Entry
@@ -23,6 +29,7 @@ class Ggml(Runtime):
     runs_on = ("pywhispercpp",)
     files = (MODEL,)
     rounds_activations = True
+    tolerance = 0.01  # what convolutions and attention read is rounded to float16, and GELU is a table of it
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """See accepts.py."""
@@ -37,6 +44,18 @@ class Ggml(Runtime):
     ) -> None:
         """See write.py."""
         write(model, layers, folder, track)
+
+    def rounding(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        """In blocks as the weight is; convolutions multiply floats."""
+        coded = isinstance(layer.weight.base, Quantized) and layer.kind != "conv"
+        return InBlocks(BLOCK) if coded else None
+
+    def stored(self, layer: Layer) -> Iterator[Sequence[bytes]]:
+        """Integers and scales together, in the one type of block that the file has."""
+        base = layer.weight.base
+        if isinstance(base, Quantized) and layer.kind != "conv" and layer.name not in POSITIONS:
+            kinds = [kind for kind in BLOCK_TYPES if kind.holds(base.bits, base.zero_point is None)]
+            yield [blocks(base, layer.weight.mask, kind) for kind in kinds]
 
     def open(self, folder: Path, threads: int | None) -> Engine:
         """See run.py."""

@@ -4,18 +4,20 @@ Each takes the place of a module of transformers in a model that is about to be 
 tensors of the right shape and no values: `torch.onnx.ops.symbolic` stands for an operator that torch does not have.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d
 from torch.onnx.ops import symbolic
 
-from sottovoce.engines.levels import each_row, fractional, kept_codes
-from sottovoce.engines.onnx.blocks import Blocks, to_blocks
+from sottovoce.engines.levels import bytes_of, each_row, fractional, kept_codes
+from sottovoce.engines.onnx.blocks import Blocks, block_size, to_blocks
 from sottovoce.engines.placing import LowRank, bias_of, float_path, place, reads_many
+from sottovoce.engines.rounded import InBlocks
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.grid import Quantized
+from sottovoce.numbers.rounding import Rounding
 from sottovoce.weight import Layer
 
 INT8_PRODUCTS = 4  # accuracy_level of MatMulNBits: inputs rounded to int8, block by block
@@ -95,25 +97,25 @@ class CodedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """int8 with one scale for each output, inputs rounded to uint8 by one scale for all of them.
+    """uint8 levels with one scale for each output, inputs rounded to uint8 by one scale for all of them.
 
-    The fastest product of many vectors that ONNX Runtime has, for which blocks are no faster than floats.
+    The fastest product of many vectors that ONNX Runtime has, for which blocks are no faster than floats. Levels, and
+    not signed integers, because only products of unsigned bytes are exact on every CPU: see signed.py.
     """
 
     codes: Tensor
     scale: Tensor
-    zero: Tensor | None
+    zero: Tensor
     bias: Tensor | None
 
     def __init__(self, layer: Layer, base: Quantized, bias: Tensor | None) -> None:
         super().__init__()
         self.path = float_path(layer)
-        rows, zeros, middle = len(base.codes), base.zeros(), base.grid.middle
-        codes = kept_codes(base, layer.weight.mask).float() - middle
-        self.register_buffer("codes", codes.T.to(torch.int8).contiguous())
+        rows, zeros = len(base.codes), base.zeros()
+        zero = torch.tensor(base.grid.middle) if zeros is None else each_row(zeros, rows)[:, 0]
+        self.register_buffer("codes", kept_codes(base, layer.weight.mask).T.contiguous())
         self.register_buffer("scale", each_row(base.scales(), rows)[:, 0].clone())
-        zero = None if zeros is None else (each_row(zeros, rows)[:, 0] - middle).to(torch.int8)
-        self.register_buffer("zero", zero)
+        self.register_buffer("zero", zero.to(torch.uint8))
         self.register_buffer("bias", bias)
         self.low_rank = LowRank(layer) if layer.weight.low_rank else None
 
@@ -170,7 +172,7 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
         if not isinstance(base, Quantized):
             continue
         module = model.find(name)
-        if layer.kind == "linear" and reads_many(name) and whole_rows(base):
+        if in_rows(layer):
             place(model, name, Int8Linear(layer, base, bias_of(module)))
             continue
         table = Table(to_blocks(base, layer.weight.mask))
@@ -185,6 +187,43 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
                 model.module.proj_out = CodedLinear(table, layer, None)
 
 
+def rule_of(layer: Layer) -> Callable[[Tensor], Tensor] | None:
+    """How ONNX Runtime rounds what a layer multiplies; None where it multiplies in float."""
+    base = layer.weight.base
+    if not isinstance(base, Quantized) or layer.kind == "conv" or fractional(base):
+        return None
+    if in_rows(layer):
+        return Rounding(8, "clip", symmetric=False)
+    size = block_size(base.grid, base.codes.shape[1])
+    assert size is not None, "refused before"
+    return InBlocks(size)
+
+
+def parts_of(layer: Layer) -> Iterator[Sequence[bytes]]:
+    """The bytes that a file holds of a layer of integers; floats that float16 holds exactly are kept as that."""
+    base = layer.weight.base
+    if not isinstance(base, Quantized):
+        return
+    if in_rows(layer):
+        rows = Int8Linear(layer, base, None)
+        codes, scale, zeros = rows.codes, rows.scale, bytes_of(rows.zero)
+    else:
+        blocks = to_blocks(base, layer.weight.mask)
+        codes, scale = blocks.blob, blocks.scale
+        # torch's exporter may have unpacked the zeros of a table of which every row is read
+        zeros = [] if blocks.zero is None else [*bytes_of(blocks.zero), *bytes_of(blocks.zeros(), torch.float16)]
+    yield bytes_of(codes)
+    yield bytes_of(scale, torch.float16)
+    if zeros:
+        yield zeros
+
+
+def in_rows(layer: Layer) -> bool:
+    """Whether a layer becomes an Int8Linear."""
+    base = layer.weight.base
+    return isinstance(base, Quantized) and layer.kind == "linear" and reads_many(layer.name) and whole_rows(base)
+
+
 def whole_rows(base: Quantized) -> bool:
-    """Whether a row has one scale and a zero at a level, as an int8 product needs."""
+    """Whether a row has one scale and a zero at a level, as Int8Linear needs."""
     return not isinstance(base.grid.group_size, int) and not fractional(base)

@@ -1,10 +1,13 @@
 """ONNX Runtime as one of RUNTIMES."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from sottovoce.engines.base import Engine, Runtime, WriteOptions
 from sottovoce.engines.onnx.accepts import notes, refusals
+from sottovoce.engines.onnx.layers import parts_of, rule_of
 from sottovoce.engines.onnx.run import OnnxEngine
 from sottovoce.engines.onnx.write import DECODER, ENCODER, write
 from sottovoce.models.base import SpeechModel
@@ -23,6 +26,7 @@ class OnnxRuntime(Runtime):
     runs_on = ("onnxruntime",)
     files = (ENCODER, DECODER)
     rounds_activations = True
+    tells = frozenset({"cross", "blocks"})
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """See accepts.py; a turned stream is two small products more."""
@@ -38,6 +42,18 @@ class OnnxRuntime(Runtime):
         """See write.py."""
         write(model, layers, folder, track)
 
+    def rounding(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        """See layers.py."""
+        return rule_of(layer)
+
+    def stored(self, layer: Layer) -> Iterator[Sequence[bytes]]:
+        """See layers.py."""
+        return parts_of(layer)
+
     def open(self, folder: Path, threads: int | None) -> Engine:
         """See run.py."""
         return OnnxEngine(folder, threads)
+
+    def telling(self, folder: Path, threads: int | None) -> Engine:
+        """The same graphs, of which more is asked."""
+        return OnnxEngine(folder, threads, telling=True)

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,10 @@ def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: 
 def _write_encoder(model: SpeechModel, folder: Path) -> None:
     example = _features(model)
     length = torch.export.Dim("samples", min=model.least_samples) if model.most_seconds is None else None
-    shapes = {"features": {example.ndim - 1: length} if length else {}}
-    names = _names("cross", model)
-    save(exported(EncoderGraph(model), (example,), shapes, ["features"], names), folder / ENCODER)
+    shapes = {"given": ({example.ndim - 1: length} if length else {},)}
+    names, graph = _names("cross", model), Telling(EncoderGraph(model), model.module.model.encoder.layers)
+    made = exported(graph, (example,), shapes, ["features"], [*names, *_blocks("encoder", graph)])
+    save(made, folder / ENCODER, len(names))
 
 
 def _write_decoder(model: SpeechModel, folder: Path) -> None:
@@ -48,15 +49,36 @@ def _write_decoder(model: SpeechModel, folder: Path) -> None:
     past = [torch.zeros(1, heads, 3, width) for _ in range(count)]
     cross = [torch.zeros(1, heads, frames, width) for _ in range(count)]
     any_frames = {2: torch.export.Dim("frames")} if model.most_seconds is None else {}
-    shapes = {
-        "token": {},
-        "past": [{2: torch.export.Dim("tokens")}] * count,
-        "cross": [any_frames] * count,
-    }
+    shapes = {"given": ({}, [{2: torch.export.Dim("tokens")}] * count, [any_frames] * count)}
     inputs = ["token", *_names("past", model), *_names("cross", model)]
-    outputs = ["logits", *_names("kept", model)]
+    outputs, graph = ["logits", *_names("kept", model)], Telling(DecoderGraph(model), model.module.model.decoder.layers)
     token = torch.zeros(1, 1, dtype=torch.int64)
-    save(exported(DecoderGraph(model), (token, past, cross), shapes, inputs, outputs), folder / DECODER)
+    made = exported(graph, (token, past, cross), shapes, inputs, [*outputs, *_blocks("decoder", graph)])
+    save(made, folder / DECODER, len(outputs))
+
+
+class Telling(nn.Module):
+    """A graph that puts out, after its own outputs, what each of some blocks inside does."""
+
+    def __init__(self, graph: nn.Module, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.inner, self.count = graph, len(blocks)
+        self._told: list[Tensor] = []
+        for block in blocks:
+            block.register_forward_hook(self._tell)
+
+    def forward(self, *given: Any) -> tuple[Tensor, ...]:
+        """The graph's own, then the blocks'."""
+        self._told.clear()
+        made = self.inner(*given)
+        return (*made, *self._told)
+
+    def _tell(self, block: nn.Module, inputs: Any, output: Any) -> None:
+        self._told.append(output if isinstance(output, Tensor) else output[0])
+
+
+def _blocks(stack: str, graph: Telling) -> list[str]:
+    return [f"{stack}.layers.{i}" for i in range(graph.count)]
 
 
 def _features(model: SpeechModel) -> Tensor:
@@ -102,11 +124,17 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def save(proto: Any, path: Path) -> None:
-    """Write a graph without what a runtime does not need. Raises ValueError if it is too large for one file."""
+def save(proto: Any, path: Path, outputs: int | None = None) -> None:
+    """Write a graph without what a runtime does not need. Raises ValueError if it is too large for one file.
+
+    outputs  how many it puts out; what follows them keeps its name inside, so that it can be asked for
+    """
     import onnx
 
+    if outputs is not None:
+        del proto.graph.output[outputs:]
     _forget_origin(proto.graph)
+    _drop_unread(proto.graph)
     _share_equal(proto.graph)
     _halve_exact(proto.graph)
     if proto.ByteSize() > _MOST_BYTES:
@@ -122,6 +150,14 @@ def _forget_origin(graph: Any) -> None:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     graph.ClearField("value_info")
+
+
+def _drop_unread(graph: Any) -> None:
+    """Cross-attention's keys and values are made by the encoder's graph; their weights come along with the decoder."""
+    read = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _share_equal(graph: Any) -> None:

@@ -1,0 +1,34 @@
+"""Why a self-test failed, in sentences: what differs first, by how much, and what this CPU has to do with it."""
+
+from pathlib import Path
+
+from sottovoce.engines.base import Runtime
+from sottovoce.exporting.agreement import SelfTest
+from sottovoce.exporting.folder import saturation
+
+
+def causes(tested: SelfTest, runtime: Runtime, folder: Path) -> list[str]:
+    """A sentence for each thing that is wrong, the cause last if it is known; none if the test passed."""
+    told = []
+    if tested.missing:
+        others = f" and {len(tested.missing) - 1} other layers" if len(tested.missing) > 1 else ""
+        told.append(f"its files do not hold the integers, scales and zeros of {tested.missing[0]}{others}")
+    if apart := tested.apart:
+        told.append(
+            f"{apart.name} is the first output that differs from the artifact's: by {100 * apart.error:.2g} % of its "
+            f"norm, where {_explained(apart.explained, apart.allowed)}"
+        )
+    if tested.clear:
+        told.append(
+            f"{tested.clear} of {tested.tokens} next tokens are others than the artifact's, which preferred its own by "
+            "more than rounding explains"
+        )
+    if told and runtime.saturates(folder):
+        told.append(saturation(runtime))
+    return told
+
+
+def _explained(explained: float, allowed: float) -> str:
+    if not explained:
+        return f"{100 * allowed:.2g} % may, since nothing is rounded"
+    return f"rounding inputs to 8 bits explains {100 * explained:.2g} %"

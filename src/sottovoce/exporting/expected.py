@@ -1,0 +1,89 @@
+"""The files of a self-test beside its audio: what the artifact chose, as JSON, and a sample of what it computed.
+
+Values are kept as float16, unless they are beyond its range.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sottovoce.documents import parse_json
+from sottovoce.files import json_text, write_text
+
+LIST, VALUES = "expected.json", "expected.safetensors"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a self-test.
+
+    audio    the file's name
+    frames   of the encoder's, that are speech
+    prompt   that it was decoded with
+    tokens   that the artifact wrote after it, without the end
+    chosen   what it preferred after the prompt, and after each token
+    margins  by how much the logit of each was above that of the next best
+    text     of the tokens
+    """
+
+    audio: str
+    frames: int
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    chosen: tuple[int, ...]
+    margins: tuple[float, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an artifact makes of some clips.
+
+    values     by name, (rows of all clips, channels) float32, in the order in which they are computed
+    explained  the error of each where inputs are rounded as the runtime rounds them
+    """
+
+    clips: tuple[Clip, ...]
+    values: Mapping[str, Tensor]
+    explained: Mapping[str, float]
+
+
+def write_expected(
+    folder: Path, clips: Sequence[Clip], answers: Sequence[Mapping[str, Tensor]], explained: Mapping[str, float]
+) -> None:
+    """Write both files; `answers` are those of each clip."""
+    from safetensors.torch import save_file
+
+    save_file({name: _narrow(value) for name, value in together(answers).items()}, folder / VALUES)
+    write_text(folder / LIST, json_text({"clips": [asdict(clip) for clip in clips], "explained": explained}))
+
+
+def read_expected(folder: Path) -> Expected:
+    """Read them again. Raises ValueError if they are not there, or of an older sottovoce."""
+    from safetensors.torch import load_file
+
+    try:
+        document = parse_json((folder / LIST).read_text(encoding="utf-8"))
+        explained = document["explained"]
+        values = load_file(folder / VALUES)
+        clips = [{key: tuple(v) if isinstance(v, list) else v for key, v in c.items()} for c in document["clips"]]
+        return Expected(
+            tuple(Clip(**clip) for clip in clips), {name: values[name].float() for name in explained}, explained
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder} is no self-test that this sottovoce can run ({error}); export the model again"
+        ) from None
+
+
+def together(answers: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The rows of all clips, output by output."""
+    return {name: torch.cat([each[name] for each in answers]).float().cpu() for name in answers[0]}
+
+
+def _narrow(value: Tensor) -> Tensor:
+    half = value.half()
+    return (half if torch.isfinite(half).all() else value).contiguous()

@@ -57,6 +57,16 @@ class Target:
         made = self.exported or self.artifact
         return made.fitted_fingerprints if made else frozenset()
 
+    @property
+    def engine(self) -> str:
+        """What transcribes with it here, as "torch 2.13.0 in 2 threads" or "ONNX Runtime 1.32.0 in 2 threads"."""
+        threads = torch.get_num_threads()
+        told = f"{threads} thread" if threads == 1 else f"{threads} threads"
+        if not self.exported:
+            return f"torch {torch.__version__.partition('+')[0]} in {told}"
+        runtime = find_runtime(self.exported.runtime)
+        return f"{runtime.title} {self.exported.versions[runtime.runs_on[0]]} in {told}"
+
     def check_open(self, verb: str) -> None:
         """Raise ValueError if it is an export, whose weights lie as a runtime wants them."""
         if self.exported:

@@ -4,7 +4,7 @@ Only what is on disk is heard: an artifact or a checkpoint. A run that was stopp
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,7 +35,7 @@ class Evaluation:
     """Scores of targets on data sets, and the transcripts that they were made from.
 
     search  how the tokens were found: "greedy" or "beam 5"
-    notes   where the prompt of a target comes from, if not all from its generation config
+    notes   what transcribed, and where the prompt of a target comes from, if not all from its generation config
     """
 
     scores: tuple[Score, ...]
@@ -184,8 +184,19 @@ def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], choice: Normali
         run.write_score(target, data, score)
         scores.append(score)
         utterances += transcripts
-    notes = dict.fromkeys(note for target, _ in pairs for note in target.notes)
+    targets = dict.fromkeys(target for target, _ in pairs)
+    notes = dict.fromkeys([*_engine_notes(targets), *(note for target in targets for note in target.notes)])
     return Evaluation(tuple(scores), tuple(utterances), run.settings.get("search", "greedy"), tuple(notes))
+
+
+def _engine_notes(targets: Iterable[RunTarget]) -> Iterator[str]:
+    """What transcribed: once where it was one engine, else for each target."""
+    by_engine: dict[str, list[str]] = {}
+    for target in targets:
+        if target.engine:  # which older runs do not know
+            by_engine.setdefault(target.engine, []).append(target.name)
+    for engine, names in by_engine.items():
+        yield f"transcribed by {engine}" + (f": {', '.join(names)}" if len(by_engine) > 1 else "")
 
 
 @contextmanager

@@ -28,18 +28,24 @@ _LONGEST = 120  # characters of a name; a file system takes 255 with what is add
 
 @dataclass(frozen=True)
 class RunTarget:
-    """A target as a run remembers it; notes say where its prompt comes from, if not all from its generation config."""
+    """A target as a run remembers it.
+
+    notes   say where its prompt comes from, if not all from its generation config
+    engine  what transcribed with it when the run began; "" in older runs
+    """
 
     name: str
     digest: str
     base_digest: str
     bytes: int
     notes: tuple[str, ...] = ()
+    engine: str = ""
 
     @staticmethod
     def of(target: Target) -> "RunTarget":
         """What a run keeps of a target."""
-        return RunTarget(target.name, target.digest, target.base_digest, target.bytes, target.layout().prompt_notes)
+        notes = target.layout().prompt_notes
+        return RunTarget(target.name, target.digest, target.base_digest, target.bytes, notes, target.engine)
 
     @property
     def folder(self) -> str:

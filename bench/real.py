@@ -44,7 +44,11 @@ def _line(row: Row) -> str:
 
 
 def _quantization(row: Row) -> str:
-    return _joined(row.quantization, row.activations)
+    """The table's words, and whether groups are symmetric, which they do not tell."""
+    options = [options for step in row.recipe_document.get("steps", ()) for options in step.values()]
+    grouped = {o["symmetric"] for o in options if isinstance(o.get("group_size"), int) and "symmetric" in o}
+    zeros = {frozenset({True}): " symmetric", frozenset({False}): " asymmetric"}.get(frozenset(grouped), "")
+    return _joined(f"{row.quantization}{zeros}", row.activations)
 
 
 def _sparsity(row: Row) -> str:

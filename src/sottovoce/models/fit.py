@@ -18,6 +18,8 @@ def blamed_on_config(checkpoint: Checkpoint) -> Iterator[None]:
     except (MemoryError, OSError):
         raise
     except Exception as error:  # of many kinds: validation, division by heads, shapes
+        if "memory" in str(error):
+            raise
         told = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{checkpoint.folder / 'config.json'} describes no model that can be built ({told}); correct it, or copy "

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test slow check bench docs clean
+.PHONY: setup demo test slow isa check bench docs clean
 
 setup: $(READY)
 
@@ -23,6 +23,9 @@ test: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+isa: setup
+	$(BIN)/python -m pytest -n 0 -m isa
 
 check: setup
 	$(BIN)/ruff check --no-cache src tests bench builtin

@@ -90,8 +90,10 @@ def ends(grid):
     low, high = grid.lowest, grid.levels - 1
     codes = torch.where(random(ROWS, COLUMNS, seed=7) > 0, low, high)
     codes[0], codes[1] = low, high
-    zero = None if grid.symmetric else torch.arange(ROWS)[:, None].to(torch.uint8)
-    weight = Weight(Quantized(codes.to(torch.uint8), torch.full((ROWS, 1), 0.5), zero, grid))
+    groups = COLUMNS // grid.group_size if isinstance(grid.group_size, int) else 1
+    zero = (torch.arange(ROWS * groups) % grid.levels).view(ROWS, groups).to(torch.uint8)
+    scale = torch.full((ROWS, groups), 0.5, dtype=grid.scale_dtype)
+    weight = Weight(Quantized(codes.to(torch.uint8), scale, None if grid.symmetric else zero, grid))
     return Layer("layer", "linear", weight, weight.dense())
 
 

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sottovoce.engines import find_runtime
-from sottovoce.exporting.folder import Exported, SelfTest
+from sottovoce.exporting.agreement import SelfTest
+from sottovoce.exporting.folder import Exported
 from sottovoce.exporting.selftest import Heard
 
 

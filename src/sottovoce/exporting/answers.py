@@ -90,7 +90,7 @@ def answer_whole(
             **model.decoder_keywords(memory),
         ).last_hidden_state
         logits = model.module.proj_out(hidden)[0, last:].float()
-    of_frames = {name: output[places] for name, output in (encoder_blocks | engine.outputs(memory)).items()}
+    of_frames = {name: output[places] for name, output in {**encoder_blocks, **engine.outputs(memory)}.items()}
     return Answers(of_frames | {name: output[last:] for name, output in decoder_blocks.items()}, logits)
 
 

@@ -6,6 +6,7 @@ Values are kept as float16, unless they are beyond its range.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Clip:
     tokens   that the artifact wrote after it, without the end
     chosen   what it preferred after the prompt, and after each token
     margins  by how much the logit of each was above that of the next best
-    text     of the tokens
+    text     of what it preferred, without the end
     """
 
     audio: str
@@ -52,12 +53,12 @@ class Expected:
 
 
 def write_expected(
-    folder: Path, clips: Sequence[Clip], answers: Sequence[Mapping[str, Tensor]], explained: Mapping[str, float]
+    folder: Path, clips: Sequence[Clip], values: Mapping[str, Tensor], explained: Mapping[str, float]
 ) -> None:
-    """Write both files; `answers` are those of each clip."""
+    """Write both files; see Expected."""
     from safetensors.torch import save_file
 
-    save_file({name: _narrow(value) for name, value in together(answers).items()}, folder / VALUES)
+    save_file({name: _narrow(value) for name, value in values.items()}, folder / VALUES)
     write_text(folder / LIST, json_text({"clips": [asdict(clip) for clip in clips], "explained": explained}))
 
 
@@ -69,14 +70,16 @@ def read_expected(folder: Path) -> Expected:
         document = parse_json((folder / LIST).read_text(encoding="utf-8"))
         explained = document["explained"]
         values = load_file(folder / VALUES)
-        clips = [{key: tuple(v) if isinstance(v, list) else v for key, v in c.items()} for c in document["clips"]]
-        return Expected(
-            tuple(Clip(**clip) for clip in clips), {name: values[name].float() for name in explained}, explained
-        )
+        clips = tuple(_clip(clip) for clip in document["clips"])
+        return Expected(clips, {name: values[name].float() for name in explained}, explained)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder} is no self-test that this sottovoce can run ({error}); export the model again"
         ) from None
+
+
+def _clip(document: Mapping[str, Any]) -> Clip:
+    return Clip(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
 
 
 def together(answers: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ what its encoder puts out and its logits are held against the artifact's; a diff
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def make(
 ) -> None:
     """Write a self-test into the folder of an export: speech that comes with sottovoce, and what the model makes of it.
 
-    The model holds `layers`. How far the runtime may be off is measured on the first clip, with inputs rounded as it
-    rounds them. Raises ValueError if the model hears none of the speech.
+    The model holds `layers`. How far the runtime may be off is measured with inputs rounded as it rounds them. Raises
+    ValueError if the model hears none of the speech.
     """
     into = folder / FOLDER
     into.mkdir()
@@ -57,18 +57,18 @@ def make(
             f"{model.checkpoint.name} hears {model.bounds.most_seconds:g} s at most, which is shorter than any clip of "
             "the self-test"
         )
-    clips, answers = [], []
+    clips, answers, rounded = [], [], []
+    rules = rules_of(model, layers, runtime.rounding)
     for utterance in track(speech, len(speech), "self-test of the artifact"):
         shutil.copyfile(utterance.audio, into / utterance.audio.name)
         clip, made = _expect(model, utterance.audio)
         clips.append(clip)
         answers.append(made.told(runtime.tells))
-    explained = dict.fromkeys(answers[0], 0.0)
-    if rules := rules_of(model, layers, runtime.rounding):
-        with rounded_inputs(model, layers, rules):
-            again = _answer(TorchEngine(model), model, clips[0], into)
-        explained = errors(again.told(runtime.tells), answers[0])
-    write_expected(into, clips, answers, explained)
+        if rules:
+            with rounded_inputs(model, layers, rules):
+                rounded.append(_answer(TorchEngine(model), model, clip, into).told(runtime.tells))
+    wanted = together(answers)
+    write_expected(into, clips, wanted, errors(together(rounded or answers), wanted))
 
 
 def fitting_speech(model: SpeechModel) -> list[Utterance]:
@@ -99,7 +99,7 @@ def _held_against(
     for clip in track(expected.clips, len(expected.clips), "self-test"):
         made = _answer(engine, model, clip, place)
         chosen, _ = choices(made.logits, rules)
-        heard.append(Heard(clip, tuple(chosen), model.text([token for token in chosen if token not in rules.end])))
+        heard.append(Heard(clip, tuple(chosen), _text(model, chosen)))
         answers.append(made.kept)
     outputs = outputs_of(together(answers), expected.values, expected.explained, tolerance)
     [logits] = (output for output in outputs if output.name == "logits")
@@ -120,8 +120,12 @@ def _expect(model: SpeechModel, file: Path) -> tuple[Clip, Answers]:
     frames = model.valid_positions(len(samples))["frames"]
     made = answer_whole(engine, features, decoded.prompt, decoded.tokens, frames)
     chosen, margins = choices(made.logits, rules)
-    text = model.text(decoded.tokens)
-    return Clip(file.name, frames, decoded.prompt, decoded.tokens, tuple(chosen), tuple(margins), text), made
+    told = (tuple(chosen), tuple(margins), _text(model, chosen))
+    return Clip(file.name, frames, decoded.prompt, decoded.tokens, *told), made
+
+
+def _text(model: SpeechModel, chosen: Sequence[int]) -> str:
+    return model.text([token for token in chosen if token not in model.end_tokens()])
 
 
 def _answer(engine: Engine | WholeEngine, model: SpeechModel, clip: Clip, place: Path) -> Answers:

@@ -39,9 +39,10 @@ def _encoder(library: Any) -> Any:
     weight[::2, ::2] = 0
     zeros, eye = np.zeros((3 * WIDTH, WIDTH), np.float32), np.eye(WIDTH, dtype=np.float32)
     attention, forward = layer.self_attention, layer.ffn
-    linears = (*attention.linear, forward.linear_0, forward.linear_1)
-    for linear, values in zip(linears, (zeros, zeros[:WIDTH], weight, eye), strict=True):
-        linear.weight, linear.bias = values, zeros[: len(values), 0]
+    linears: list[Any] = [*attention.linear, forward.linear_0, forward.linear_1]
+    values: list[np.ndarray] = [zeros, zeros[:WIDTH], weight, eye]
+    for linear, value in zip(linears, values, strict=True):
+        linear.weight, linear.bias = value, np.zeros(len(value), np.float32)
     forward.linear_0.weight_scale = np.ones(WIDTH, np.float32)
     for norm, scale, shift in ((attention.layer_norm, 0, 0), (forward.layer_norm, 0, 1), (layers.layer_norm, 1, 0)):
         norm.gamma, norm.beta = np.full(WIDTH, scale, np.float32), np.full(WIDTH, shift, np.float32)

@@ -206,16 +206,12 @@ def parts_of(layer: Layer) -> Iterator[Sequence[bytes]]:
         return
     if in_rows(layer):
         rows = Int8Linear(layer, base, None)
-        codes, scale, zeros = rows.codes, rows.scale, bytes_of(rows.zero)
+        found = (rows.codes, rows.scale, rows.zero)
     else:
         blocks = to_blocks(base, layer.weight.mask)
-        codes, scale = blocks.blob, blocks.scale
-        # torch's exporter may have unpacked the zeros of a table of which every row is read
-        zeros = [] if blocks.zero is None else [*bytes_of(blocks.zero), *bytes_of(blocks.zeros(), torch.float16)]
-    yield bytes_of(codes)
-    yield bytes_of(scale, torch.float16)
-    if zeros:
-        yield zeros
+        found = (blocks.blob, blocks.scale, *(() if blocks.zero is None else (blocks.zero,)))
+    for tensor in found:
+        yield bytes_of(tensor, *((torch.float16,) if tensor.is_floating_point() else ()))
 
 
 def in_rows(layer: Layer) -> bool:

@@ -47,13 +47,12 @@ class OnnxEngine:
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
         try:
-            encoder: bytes | Path = fit_for_here((folder / ENCODER).read_bytes())
-            decoder: bytes | Path = folder / DECODER
+            encoder = fit_for_here((folder / ENCODER).read_bytes())
+            graphs: tuple[bytes | Path, bytes | Path] = (encoder, folder / DECODER)
             if telling:
-                encoder, decoder = telling_blocks(encoder), telling_blocks(decoder.read_bytes())
+                graphs = (telling_blocks(encoder), telling_blocks((folder / DECODER).read_bytes()))
             self._encoder, self._decoder = (
-                onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-                for graph in (encoder, decoder)
+                onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]) for graph in graphs
             )
         except Exception as error:  # ONNX Runtime's errors have no class in common
             raise RuntimeError(str(error)) from error

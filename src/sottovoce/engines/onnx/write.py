@@ -37,7 +37,7 @@ def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: 
 def _write_encoder(model: SpeechModel, folder: Path) -> None:
     example = _features(model)
     length = torch.export.Dim("samples", min=model.least_samples) if model.most_seconds is None else None
-    shapes = {"given": ({example.ndim - 1: length} if length else {},)}
+    shapes: dict[str, Any] = {"given": ({example.ndim - 1: length} if length else {},)}
     names, graph = _names("cross", model), Telling(EncoderGraph(model), model.module.model.encoder.layers)
     made = exported(graph, (example,), shapes, ["features"], [*names, *_blocks("encoder", graph)])
     save(made, folder / ENCODER, len(names))
@@ -95,6 +95,8 @@ def exported(
     graph: nn.Module, example: tuple[Any, ...], shapes: dict[str, Any], inputs: list[str], outputs: list[str]
 ) -> Any:
     """The onnx.ModelProto of a graph, as torch's exporter makes it of one example."""
+    from onnxscript.optimizer import optimize_ir
+
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph.eval(),
@@ -104,10 +106,18 @@ def exported(
             dynamic_shapes=shapes,
             input_names=inputs,
             output_names=outputs,
+            optimize=False,
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        optimize_ir(program.model, should_fold=_may_fold)
     return program.model_proto
+
+
+def _may_fold(node: Any) -> bool | None:
+    """Not what integers become in a table of which every row is read: floats in their place would be larger."""
+    kinds = [value.dtype for value in node.inputs if value is not None]
+    return False if any(kind is not None and kind.name == "UINT8" for kind in kinds) else None
 
 
 @contextmanager

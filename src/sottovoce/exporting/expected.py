@@ -79,7 +79,8 @@ def read_expected(folder: Path) -> Expected:
 
 
 def _clip(document: Mapping[str, Any]) -> Clip:
-    return Clip(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+    made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+    return Clip(**made)
 
 
 def together(answers: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

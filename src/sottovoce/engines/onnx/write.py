@@ -49,7 +49,7 @@ def _write_decoder(model: SpeechModel, folder: Path) -> None:
     past = [torch.zeros(1, heads, 3, width) for _ in range(count)]
     cross = [torch.zeros(1, heads, frames, width) for _ in range(count)]
     any_frames = {2: torch.export.Dim("frames")} if model.most_seconds is None else {}
-    shapes = {"given": ({}, [{2: torch.export.Dim("tokens")}] * count, [any_frames] * count)}
+    shapes: dict[str, Any] = {"given": ({}, [{2: torch.export.Dim("tokens")}] * count, [any_frames] * count)}
     inputs = ["token", *_names("past", model), *_names("cross", model)]
     outputs, graph = ["logits", *_names("kept", model)], Telling(DecoderGraph(model), model.module.model.decoder.layers)
     token = torch.zeros(1, 1, dtype=torch.int64)

@@ -121,6 +121,6 @@ def test_an_export_passes_its_self_test(told):
 
 def test_what_saturates_is_known(told):
     cpu, found = told
-    assert bool(found["onnx signed"]) == (cpu != "Haswell")
+    assert bool(found["onnx signed"]) == (cpu != "Haswell")  # with SSE alone ONNX Runtime adds in 32 bits
     if "ctranslate2" in found:
-        assert bool(found["ctranslate2"]) == (cpu != "Haswell")
+        assert not found["ctranslate2"]

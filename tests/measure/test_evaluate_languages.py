@@ -7,7 +7,7 @@ import pytest
 
 import sottovoce
 from sottovoce.measure.row import read_rows
-from sottovoce.target import Target
+from sottovoce.target import Target, find_target
 from tests import toys
 from tests.measure.manifests import rows_at_home, rows_of, write_rows
 
@@ -259,7 +259,8 @@ def test_what_a_prompt_is_read_from_is_said_and_kept_in_the_run(heard, tmp_path)
     path = folder / "generation_config.json"
     path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "lang_to_id"}))
     result = sottovoce.evaluate(folder, data=heard, limit=2, output=tmp_path / "run")
-    [note] = result.notes
+    engine, note = result.notes
+    assert engine == f"transcribed by {find_target(folder).engine}"
     assert "lacks lang_to_id; what is missing comes from its tokenizer" in note
     assert sottovoce.rescore(tmp_path / "run").notes == result.notes
     assert json.loads((tmp_path / "run" / "run.json").read_text())["targets"][0]["notes"] == [note]

@@ -210,7 +210,7 @@ def test_a_checkpoint_that_another_tool_has_quantized_is_refused(name, content, 
 def test_our_own_export_to_compressed_tensors_is_an_export_and_no_checkpoint(toy, tmp_path):
     pytest.importorskip("compressed_tensors")
     sottovoce.compress(toy("whisper"), recipe={"grid": {"group_size": 32}, "steps": ["rtn"]}, output=tmp_path / "a")
-    sottovoce.export(tmp_path / "a", to="compressed-tensors", output=tmp_path / "packed", allowed=100)
+    sottovoce.export(tmp_path / "a", to="compressed-tensors", output=tmp_path / "packed")
     assert find_target(tmp_path / "packed").exported
     (tmp_path / "packed" / "export.json").unlink()
     with pytest.raises(ValueError, match=r"is quantized already \(compressed-tensors\)"):

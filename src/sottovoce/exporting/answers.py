@@ -17,7 +17,7 @@ from sottovoce.engines.torch import TorchEngine
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import DecodingRules
 
-FRAMES = 4  # of a clip
+FRAMES = 4  # of a clip; and tokens
 LOGITS = 256  # of a token
 
 
@@ -26,7 +26,7 @@ class Answers:
     """Of one clip.
 
     outputs  by name, what the encoder puts out at FRAMES of its frames, (FRAMES, channels) float32, and what the
-             decoder's blocks put out where logits are, where an engine tells
+             decoder's blocks put out at as many of its tokens, where an engine tells
     logits   (tokens + 1, vocabulary) float32, of what follows the prompt, and each token
     """
 
@@ -50,9 +50,9 @@ def kind_of(name: str) -> str:
     return "blocks" if ".layers." in name else name.partition(".")[0]
 
 
-def sampled(frames: int) -> Tensor:
-    """(FRAMES,) int64: places in the first `frames` frames, from the first to the last of them."""
-    return torch.linspace(0, frames - 1, FRAMES).round().long()
+def sampled(count: int) -> Tensor:
+    """(FRAMES,) int64: places among the first `count` frames or tokens, from the first to the last of them."""
+    return torch.linspace(0, count - 1, FRAMES).round().long()
 
 
 @torch.inference_mode()
@@ -69,9 +69,9 @@ def answer(
             row, cache = engine.step(torch.tensor([[token]], device=memory.device), memory, cache)
             rows.append(row[0].float().cpu())
         logits = torch.stack(rows[last:])
-    told = engine.outputs(memory)
-    outputs = {name: value[last:] if name.startswith("decoder.") else value[places] for name, value in told.items()}
-    return Answers(outputs, logits)
+    after = last + sampled(len(logits))
+    told = engine.outputs(memory).items()
+    return Answers({name: value[after if name.startswith("decoder.") else places] for name, value in told}, logits)
 
 
 @torch.inference_mode()
@@ -91,7 +91,8 @@ def answer_whole(
         ).last_hidden_state
         logits = model.module.proj_out(hidden)[0, last:].float()
     of_frames = {name: output[places] for name, output in {**encoder_blocks, **engine.outputs(memory)}.items()}
-    return Answers(of_frames | {name: output[last:] for name, output in decoder_blocks.items()}, logits)
+    after = last + sampled(len(logits))
+    return Answers(of_frames | {name: output[after] for name, output in decoder_blocks.items()}, logits)
 
 
 @contextmanager

@@ -417,7 +417,7 @@ def test_a_disk_that_is_full_for_folders_leaves_what_was_saved_before(whole, tmp
     with pytest.raises(Killed):
         fit(tmp_path, stopping_at(5))
 
-    def full(path):
+    def full(path, *_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:

@@ -177,6 +177,13 @@ def test_a_token_beyond_the_vocabulary_is_named_and_no_index_error(name, key, va
     refused(whisper, rf"{name}: {key} names token (60000|-1), and the model of config\.json has the tokens 0 to \d+;")
 
 
+@pytest.mark.parametrize("value", ["", [], None])
+def test_a_setting_that_a_trainer_emptied_is_none(value, whisper):
+    document = json.loads((whisper / "generation_config.json").read_text())
+    (whisper / "generation_config.json").write_text(json.dumps(document | {"suppress_tokens": value}))
+    assert sottovoce.open_model(whisper).rules("en", "transcribe").suppressed == ()
+
+
 def test_a_feature_extractor_of_another_models_is_refused(whisper, refused):
     name = "preprocessor_config.json" if (whisper / "preprocessor_config.json").is_file() else "processor_config.json"
     extractor = {"feature_size": 128}

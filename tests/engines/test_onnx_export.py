@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from sottovoce.engines.onnx.accepts import notes, refusals
+from sottovoce.engines.onnx.graph import INT8, UINT8
 from sottovoce.engines.onnx.run import OnnxEngine
+from sottovoce.engines.onnx.signed import weights
 from sottovoce.engines.onnx.write import write
 from sottovoce.engines.torch import TorchEngine
 from sottovoce.loop import compress_layers
@@ -74,6 +76,22 @@ def test_a_compressed_model_computes_what_its_parts_say(name, toy, clips, tmp_pa
     write(model, layers, tmp_path)
     found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
     assert (found - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_engine_multiplies_by_signed_bytes_where_they_are_exact(exact, toy, clips, tmp_path, monkeypatch):
+    import onnxruntime
+
+    model, layers = compressed(toy, clips, "whisper", [{"rtn": {"where": "encoder", "bits": 8}}])
+    write(model, layers, tmp_path)
+    opened, made = [], onnxruntime.InferenceSession
+    monkeypatch.setattr("sottovoce.engines.onnx.signed.exact_here", lambda: exact)
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda graph, *a, **k: opened.append(graph) or made(graph, *a, **k)
+    )
+    OnnxEngine(tmp_path, threads=1)
+    encoder = opened[0]
+    assert {encoder[kind.start] for kind, _ in weights(encoder)} == {INT8 if exact else UINT8}
 
 
 def test_turned_streams_go_along(toy, clips, tmp_path):

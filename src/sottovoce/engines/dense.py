@@ -31,7 +31,7 @@ class DenseSafetensors(Runtime):
     runs_on = ("transformers",)
     files = (WEIGHTS,)
     rounds_activations = False
-    tells = frozenset({"encoder"})
+    tells = frozenset({"blocks", "encoder"})
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """What happens at run time has no place in a weight."""

@@ -30,7 +30,7 @@ class CompressedTensors(Runtime):
     runs_on = ("compressed-tensors", "transformers")
     files = (WEIGHTS,)
     rounds_activations = False
-    tells = frozenset({"encoder"})
+    tells = frozenset({"blocks", "encoder"})
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """See accepts.py."""

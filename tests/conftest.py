@@ -1,8 +1,10 @@
+import gc
 import json
 from functools import cache
 
 import pytest
 import torch
+from filelock import FileLock
 
 import sottovoce
 from sottovoce.calibration import calibrate
@@ -19,6 +21,29 @@ WRITERS = {
     "moonshine untied": (toys.write_moonshine, {"tied": False}),
 }
 TOYS = tuple(WRITERS)
+
+
+def pytest_collection_finish():
+    """What was imported stays: the collector need not walk millions of its objects again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory, worker_id):
+    """What takes long to make: once(name, make) is a folder, made once for all processes of this run of the tests."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
+    def folder(name, make):
+        made, done = shared / name, shared / f"{name}.done"
+        with FileLock(f"{made}.lock"):
+            if not done.exists():
+                make(made)
+                done.touch()
+        return made
+
+    return folder
 
 
 @pytest.fixture(scope="session")

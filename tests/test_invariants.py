@@ -284,10 +284,18 @@ class Watched:
 
 
 ONE_OF_EACH = ("whisper untied", "moonshine")  # where tied or not says nothing new of a combination
-CASES = [(name, recipe) for recipe in RECIPES for name in (TOYS if recipe in METHODS else ONE_OF_EACH)]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=": ".join)
+def cases():
+    """A method with every toy, a combination with two; the fast tier takes half, each in its turn."""
+    pairs = (("whisper", "moonshine untied"), ("whisper untied", "moonshine"))
+    for i, recipe in enumerate(RECIPES):
+        every, fast = (TOYS, pairs[i % 2]) if recipe in METHODS else (ONE_OF_EACH, (ONE_OF_EACH[i % 2],))
+        for name in every:
+            yield pytest.param((name, recipe), marks=[] if name in fast else [pytest.mark.slow])
+
+
+@pytest.fixture(scope="module", params=list(cases()), ids=": ".join)
 def watched(request, toy, clips, lessons, tmp_path_factory):
     """Each toy with each recipe, compressed once for all that is asked of it."""
     name, recipe = request.param

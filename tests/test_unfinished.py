@@ -16,6 +16,7 @@ from sottovoce.target import find_target
 from sottovoce.unfinished import Unfinished
 from tests import toys
 from tests.measure.manifests import rows_at_home, write_rows
+from tests.tiers import in_turn
 
 LESSONS = {"batch": 2, "precision": "fp32", "held_out": 0.25, "checks": 1, "learning_rate": 0.02, "epochs": 2}
 BLOCKS = "*.layers.*"
@@ -88,11 +89,9 @@ def whole(toy, speech, lessons, tmp_path_factory):
 # --- killed and asked again -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("training", "step"), [(0, 0), (0, 4), (1, 0), (1, 5)])
-@pytest.mark.parametrize("name", ["whisper", "moonshine"])
-def test_a_compression_that_died_and_is_asked_for_again_is_the_same_artifact(
-    name, training, step, compress, whole, tmp_path
-):
+@pytest.mark.parametrize(("death", "name"), in_turn([(0, 0), (0, 4), (1, 5), (1, 0)], ["whisper", "moonshine"]))
+def test_a_compression_that_died_and_is_asked_for_again_is_the_same_artifact(death, name, compress, whole, tmp_path):
+    training, step = death
     with pytest.raises(Killed):
         compress("a", name, track=dying(training, step))
     assert not (tmp_path / "a").exists()

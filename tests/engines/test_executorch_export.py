@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from filelock import FileLock
 
 from sottovoce.engines.executorch.accepts import notes, refusals
 from sottovoce.engines.executorch.layers import signed
@@ -44,19 +43,18 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def programs(small, clips, tmp_path_factory):
-    """(model, layers, folder) of a family; the program is lowered once for all processes."""
+def programs(small, clips, once):
+    """(model, layers, folder) of a family, lowered."""
 
     def made(name):
+        def lower(folder):
+            folder.mkdir()
+            spent, parts = compressed(small, clips, name, STEPS[name])
+            write(spent, parts, folder, Bounds(least_samples(spent), spent.most_seconds or SECONDS))
+
         model, layers = compressed(small, clips, name, STEPS[name])
         assert not refusals(entries(model, layers))
-        folder = tmp_path_factory.getbasetemp().parent / f"program-{name}"
-        with FileLock(f"{folder}.lock"):
-            if not (folder / PROGRAM).exists():
-                folder.mkdir(exist_ok=True)
-                spent, parts = compressed(small, clips, name, STEPS[name])
-                write(spent, parts, folder, Bounds(least_samples(spent), spent.most_seconds or SECONDS))
-        return model, layers, folder
+        return model, layers, once(f"program-{name}", lower)
 
     return made
 

@@ -18,18 +18,6 @@ from sottovoce.weight import Weight
 CLIPS = 6
 
 
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    """The built-in Whisper at 8 bits, which needs no audio."""
-    folder = tmp_path_factory.mktemp("artifact") / "eight"
-    return sottovoce.compress("builtin:whisper", recipe="rtn-w8", output=folder).folder
-
-
-@pytest.fixture(scope="module")
-def exported(artifact, tmp_path_factory):
-    return sottovoce.export(artifact, to="onnx", output=tmp_path_factory.mktemp("export") / "phone", threads=1)
-
-
 @pytest.fixture
 def copied(tmp_path):
     """A folder that looks like an export and that no runtime could open."""

@@ -9,6 +9,7 @@ from tests.methods.samples import layer_of, seen, some_inputs, some_weights
 from tests.methods.samples import output_error as layer_error
 from tests.methods.test_smoothquant import AFTER_NORM, AFTER_VALUE, Toy, X, assign, block_of, same_statistics
 from tests.reference import clipping as slow
+from tests.tiers import in_turn
 
 INPUTS = 24
 
@@ -93,8 +94,9 @@ def test_where_nothing_helps_nothing_is_scaled():
     assert torch.equal(s, torch.ones(INPUTS))
 
 
-@pytest.mark.parametrize("name", ["whisper", "moonshine"])
-@pytest.mark.parametrize("grid", [{"bits": 3}, {"bits": 2, "group_size": 32}], ids=["3 bits", "2 bits"])
+@pytest.mark.parametrize(
+    ("name", "grid"), in_turn(["whisper", "moonshine"], [{"bits": 3}, {"bits": 2, "group_size": 32}])
+)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_planted_outliers_cost_less_at_three_bits_and_two_than_without_it(name, grid, seed):
     planted = Planted(name, calibration=8, test=8)  # a Gram matrix of four clips misleads the search at 2 bits

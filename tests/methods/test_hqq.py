@@ -51,16 +51,23 @@ def test_zeros_are_those_of_the_slow_iteration(bits, size, masked, beta, kappa):
         assert zero.flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
+# What `Quantizer.quantize(w, nbits=bits, group_size=32, axis=1)` of hqq 0.2.8.post1 leaves of heavy_tailed(24, 96, s),
+# by s: the means of |error|^0.7 and of |error|. `python -m bench.peers` runs the package itself; installed here,
+# transformers would import it, and torch's compiler with it, into every process.
+OFFICIAL = {
+    2: ((0.076820, 0.027971), (0.078298, 0.028768), (0.076986, 0.028246), (0.081941, 0.030473)),
+    3: ((0.043829, 0.012712), (0.045275, 0.013145), (0.045165, 0.013180), (0.045945, 0.013414)),
+    4: ((0.026049, 0.006003), (0.026507, 0.006144), (0.026320, 0.006081), (0.026610, 0.006153)),
+}
+
+
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("bits", OFFICIAL)
 def test_the_error_is_at_most_that_of_its_authors_package(bits, seed):
-    quantize = pytest.importorskip("hqq.core.quantize").Quantizer.quantize
     w = heavy_tailed(24, 96, seed)
-    codes, meta = quantize(w, nbits=bits, group_size=32, axis=1, bitpack=False, device="cpu")
-    theirs = w - ((codes.float() - meta["zero"]) * meta["scale"]).reshape(w.shape)
-    ours = w - fitted(w, Grid(bits, 32, symmetric=False, scale_dtype=torch.float32)).dense()
-    for norm in (0.7, 1.0):
-        assert ours.abs().pow(norm).mean() <= 1.01 * theirs.abs().pow(norm).mean()
+    error = (w - fitted(w, Grid(bits, 32, symmetric=False, scale_dtype=torch.float32)).dense()).abs()
+    for norm, theirs in zip((0.7, 1.0), OFFICIAL[bits][seed], strict=True):
+        assert error.pow(norm).mean() <= 1.01 * theirs
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])

@@ -17,6 +17,7 @@ from sottovoce.speech.datasets import read_corpus
 from sottovoce.target import find_target
 from tests import toys
 from tests.hub import serve
+from tests.tiers import in_turn
 
 VARIANTS = {
     "whisper": (toys.write_whisper, {}),
@@ -81,8 +82,7 @@ def test_greedy_search_is_transformers_generate_token_for_token(variant, folder,
     assert decoded(made, audio) == generated(made, audio)
 
 
-@pytest.mark.parametrize("beam", [2, 4])
-@every_variant
+@pytest.mark.parametrize(("variant", "beam"), in_turn(list(VARIANTS), [2, 4]))
 def test_beam_search_is_transformers_generate_token_for_token(variant, beam, folder, audio):
     made = folder(variant)
     rows = decoded(made, audio, beam=beam)

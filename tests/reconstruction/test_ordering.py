@@ -24,6 +24,7 @@ def trained():
     return target, model, clips[:6], clips[6:]
 
 
+@pytest.mark.slow
 def test_what_learns_from_a_units_output_is_nearer_than_rounding_to_nearest_at_two_bits(trained):
     target, reference, learned, judged = trained
     found = {}

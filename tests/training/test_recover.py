@@ -18,6 +18,7 @@ from sottovoce.training.state import TrainingFolder
 from sottovoce.weight import Weight
 from tests import toys
 from tests.measure.manifests import rows_at_home, write_rows
+from tests.tiers import in_turn
 from tests.training.samples import assert_same_parts, parts_of
 
 FAMILIES = ["whisper", "moonshine"]
@@ -207,18 +208,17 @@ def test_norms_stay_where_lora_is_told_to_leave_them(name, toy, lessons_for):
 LONG = {**QUICK, "epochs": 30, "learning_rate": 0.003, "augment": False, "warmup": 0.0}
 
 
-@pytest.mark.parametrize(
-    ("method", "options", "share"),
-    [
-        ("finetune", {"label_smoothing": 0.0}, 0.5),
-        ("distill", {"labels": 0.5, "hidden": 1.0}, 0.6),
-        ("lora", {"rank": 4, "learning_rate": 0.01}, 0.8),
-        ("lora", {"rank": 4, "learning_rate": 0.01, "merge": True}, 0.8),
-    ],
-    ids=["finetune", "distill", "lora", "merged"],
-)
-@every_family
-def test_the_loss_of_a_batch_falls_when_it_is_seen_again_and_again(name, method, options, share, toy, lessons_for):
+LEARNERS = [
+    ("finetune", {"label_smoothing": 0.0}, 0.5),
+    ("distill", {"labels": 0.5, "hidden": 1.0}, 0.6),
+    ("lora", {"rank": 4, "learning_rate": 0.01}, 0.8),
+    ("lora", {"rank": 4, "learning_rate": 0.01, "merge": True}, 0.8),
+]
+
+
+@pytest.mark.parametrize(("learner", "name"), in_turn(LEARNERS, FAMILIES))
+def test_the_loss_of_a_batch_falls_when_it_is_seen_again_and_again(learner, name, toy, lessons_for):
+    method, options, share = learner
     steps = [{"wanda": {"where": BLOCKS}}, {method: {**LONG, **options, "where": BLOCKS}}]
     losses = [row["loss"] for row in Trained(toy(name), steps, lessons_for(name, 2)).curve]
     assert len(losses) == 30

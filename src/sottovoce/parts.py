@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sottovoce.methods.options import grid_as_options, grid_of
 from sottovoce.numbers.coded import Coded
 from sottovoce.numbers.grid import Quantized
+from sottovoce.numbers.grid_options import grid_as_options, grid_of
 from sottovoce.numbers.packing import is_two_of_four, pack, pack_two_of_four, unpack, unpack_two_of_four
 from sottovoce.numbers.palette import Palettized
 from sottovoce.numbers.rounding import Rounding

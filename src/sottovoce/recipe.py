@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Any, get_args
 from sottovoce.documents import parse_yaml, read_yaml, set_path
 from sottovoce.engines import find_runtime
 from sottovoce.methods import TRAINING_NEEDS, Method, find
-from sottovoce.methods.options import GRID_OPTIONS, frontend_options, grid_of
+from sottovoce.methods.options import GRID_OPTIONS, frontend_options
 from sottovoce.models.structure import WIDER, Component
 from sottovoce.nearest import unknown
+from sottovoce.numbers.grid_options import grid_of
 
 if TYPE_CHECKING:
     from sottovoce.models.base import SpeechModel

@@ -6,9 +6,10 @@ import torch
 from pydantic import Field
 
 from sottovoce.methods import METHODS, find
-from sottovoce.methods.options import GRID_OPTIONS, OptionTable, Sparsity, dtype_of, grid_as_options, grid_of
+from sottovoce.methods.options import GRID_OPTIONS, OptionTable, Sparsity, dtype_of
 from sottovoce.nearest import unknown
 from sottovoce.numbers.grid import Grid
+from sottovoce.numbers.grid_options import grid_as_options, grid_of
 from tests.methods.samples import layer_of, seen, some_inputs, some_weights
 
 

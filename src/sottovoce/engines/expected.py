@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sottovoce.engines import find_runtime
-from sottovoce.methods.options import grid_of
+from sottovoce.numbers.grid_options import grid_of
 from sottovoce.recipe import Selection, Step
 from sottovoce.table import DTYPE_NAMES, Entry
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sottovoce.nearest import unknown
 from sottovoce.numbers.grid import SCALE_DTYPES, Grid
+from sottovoce.numbers.grid_options import grid_of
 from sottovoce.reconstruction.settings import Learning
 from sottovoce.training.losses import Losses
 from sottovoce.training.settings import Training
@@ -84,7 +85,7 @@ def _whole(schema: type[BaseModel]) -> Group:
 
 
 GROUPS: dict[Any, Group] = {
-    Grid: Group(GridOptions, lambda options: grid_of(options)),
+    Grid: Group(GridOptions, grid_of),
     Training: _whole(Training),
     Losses: _whole(Losses),
     Learning: _whole(Learning),
@@ -177,28 +178,12 @@ def _defaults(schema: type[BaseModel], given: BaseModel | None = None) -> dict[s
     return changed
 
 
-def grid_of(options: Mapping[str, Any]) -> Grid:
-    """The Grid that filled options describe."""
-    return Grid(options["bits"], options["group_size"], options["symmetric"], SCALE_DTYPES[options["scale_dtype"]])
-
-
 def frontend_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Filled options as they hold for a frontend: what hears first has few weights, and coarse ones cost most."""
     if options["frontend_bits"] is None:
         return dict(options)
     groups = "channel" if isinstance(options["group_size"], int) else options["group_size"]
     return {**options, "bits": max(options["bits"], options["frontend_bits"]), "group_size": groups}
-
-
-def grid_as_options(grid: Grid) -> dict[str, Any]:
-    """The inverse of `grid_of`: JSON-able options."""
-    dtype = {value: name for name, value in SCALE_DTYPES.items()}[grid.scale_dtype]
-    return {
-        "bits": grid.bits,
-        "group_size": grid.group_size,
-        "symmetric": grid.symmetric,
-        "scale_dtype": dtype,
-    }
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -28,8 +28,8 @@ isa: setup
 	$(BIN)/python -m pytest -n 0 -m isa
 
 check: setup
-	$(BIN)/ruff check --no-cache src tests bench builtin
-	$(BIN)/ruff format --check src tests bench builtin
+	$(BIN)/ruff check --no-cache src tests bench builtin tools
+	$(BIN)/ruff format --check src tests bench builtin tools
 	$(BIN)/mypy
 
 bench: setup
@@ -37,7 +37,8 @@ bench: setup
 	$(BIN)/python -m bench.methods
 
 docs: setup
-	$(BIN)/python -m sottovoce.manual > docs/methods.md
+	$(BIN)/python -m sottovoce.recipes.manual > docs/methods.md
+	$(BIN)/python -m tools.architecture > docs/architecture.md
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,7 +14,7 @@ from bench.sizes import SIZES, WHISPER, write
 from sottovoce.cli.bench_table import bench_view
 from sottovoce.cli.console import show, track
 from sottovoce.exporting.verb import SelfTestError
-from sottovoce.measure.bench import bench
+from sottovoce.timing.bench import bench
 
 HERE = Path("build/edge")
 SMALL = {"bits": 4, "group_size": 32}

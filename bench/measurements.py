@@ -14,11 +14,11 @@ import torch
 
 from bench.methods import recipe_of
 from bench.training import training
-from sottovoce.compression import compress
+from sottovoce.compressing.compress import compress
 from sottovoce.models import open_layout, open_model
 from sottovoce.models.checkpoint import resolve
-from sottovoce.recipe import Recipe
-from sottovoce.recognizer import Recognizer
+from sottovoce.recipes.recipe import Recipe
+from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import read_corpus
 

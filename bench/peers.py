@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.calibration import calibrate
-from sottovoce.compression import draw_calibration
+from sottovoce.calibration.clips import calibrate
+from sottovoce.calibration.statistics import InputStats
+from sottovoce.compressing.compress import draw_calibration
 from sottovoce.methods import METHODS, find
 from sottovoce.methods.awq import best_scale
 from sottovoce.numbers.grid import Grid, round_to_grid
-from sottovoce.stats import InputStats
-from sottovoce.target import find_target
-from sottovoce.weight import Layer, Weight
+from sottovoce.recognition.target import find_target
+from sottovoce.weights.weight import Layer, Weight
 
 CLIPS = 16
 MOST = 1.01
@@ -151,7 +151,7 @@ def ours(method: str, case: Case, grid: Grid, **options: Any) -> Tensor:
 
 def output_of(x: Tensor, weight: Weight, path: Any) -> Tensor:
     """(n, out): what a linear with that weight puts out when its input x (n, in) takes that path."""
-    from sottovoce.input_path import InputPaths
+    from sottovoce.weights.input_path import InputPaths
 
     dense = weight.dense()
     linear = nn.Linear(dense.shape[1], dense.shape[0], bias=False)
@@ -301,7 +301,7 @@ def smoothquant_beside_llmcompressor(cases: Cases) -> Iterator[Line]:
 
 def _our_smoothing(case: Case, absmax: Tensor) -> Tensor:
     """The s that smoothquant asks a block for."""
-    from sottovoce.basis import Block
+    from sottovoce.blocks.basis import Block
     from sottovoce.models.structure import Site
 
     asked: list[Tensor] = []
@@ -363,7 +363,7 @@ def autoround_beside_its_authors(cases: Cases) -> Iterator[Line]:
     from auto_round.algorithms.quantization.sign_round.sign_sgd import SignSGD
     from auto_round.data_type.int import quant_tensor_asym
 
-    from sottovoce.reconstruction.settings import Learning
+    from sottovoce.blocks.settings import Learning
 
     steps, some = 200, cases[::4]
     for number in (2, 3, 4):

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sottovoce.measure.row import Row, read_rows
 from sottovoce.measure.score import Score
+from sottovoce.sweeping.row import Row, read_rows
 
 COLUMNS = ("Quantization", "Sparsity", "MB", "Calibration", "WER", "delta [95 %]", "empty, looping, cut off")
 HEAD = "<!-- Written by `python -m bench.real` from sweeps/real.yaml's rows and docs/results-notes.md; do not edit. -->"

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sottovoce.measure.row import Row, read_rows
 from sottovoce.methods import find
+from sottovoce.sweeping.row import Row, read_rows
 
 WIDTHS = ("W8A16", "W4A16", "W3A16", "W2A16", "W8A8", "W4A8", "W3A8", "W4A4")
 FLOAT = 16

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sottovoce.models import open_model
-from sottovoce.recognizer import Recognizer
+from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.training.attention import training_attention

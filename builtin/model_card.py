@@ -8,8 +8,8 @@ from pathlib import Path
 import sottovoce
 from builtin.architectures import DECODER_LAYERS, ENCODER_LAYERS, FAMILIES, HEADS, WIDTH
 from sottovoce.built_in import built_in_model
+from sottovoce.measure.wer import WordErrors, align
 from sottovoce.speech.text import normalizer
-from sottovoce.speech.wer import WordErrors, align
 
 CARD = """---
 license: apache-2.0

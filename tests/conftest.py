@@ -7,9 +7,9 @@ import torch
 from filelock import FileLock
 
 import sottovoce
-from sottovoce.calibration import calibrate
+from sottovoce.calibration.clips import calibrate
+from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.target import find_target
 from tests import toys
 
 torch.set_num_threads(1)

@@ -9,9 +9,9 @@ from collections import defaultdict
 
 import torch
 
-from sottovoce.basis import Block
-from sottovoce.stats import InputStats
-from sottovoce.weight import Weight
+from sottovoce.blocks.basis import Block
+from sottovoce.calibration.statistics import InputStats
+from sottovoce.weights.weight import Weight
 
 
 @torch.no_grad()

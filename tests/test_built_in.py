@@ -8,10 +8,10 @@ import pytest
 import sottovoce
 from sottovoce import built_in
 from sottovoce.built_in import MODELS, SETS, built_in_model, built_in_set
+from sottovoce.measure.wer import WordErrors, align
 from sottovoce.models.checkpoint import resolve
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.speech.wer import WordErrors, align
 
 MB = 10**6
 

@@ -24,24 +24,24 @@ import sottovoce
 import sottovoce.methods
 import tests.methods
 import tests.reference
-from sottovoce.artifact import save
-from sottovoce.calibration import CalibrationRecord
-from sottovoce.measure.row import Row
+from sottovoce.artifact.folder import save
+from sottovoce.calibration.clips import CalibrationRecord
 from sottovoce.measure.run import Run
 from sottovoce.measure.score import Score
-from sottovoce.measure.sweep_file import _PARTS, read_sweep
 from sottovoce.measure.transcripts import Transcript
 from sottovoce.methods import METHODS, find
 from sottovoce.models import FAMILIES, open_layout
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import IDENTITY, resolve
 from sottovoce.numbers.packing import pack, pack_two_of_four, unpack_two_of_four
-from sottovoce.path_table import FactorEntry, InputEntry, RoundingEntry
-from sottovoce.recipe import read_recipe
-from sottovoce.table import Entry, TensorSpec
-from sottovoce.target import find_target
+from sottovoce.recipes.recipe import read_recipe
+from sottovoce.recognition.target import find_target
+from sottovoce.sweeping.row import Row
+from sottovoce.sweeping.sweep_file import _PARTS, read_sweep
+from sottovoce.weights.path_table import FactorEntry, InputEntry, RoundingEntry
+from sottovoce.weights.table import Entry, TensorSpec
 from tests import toys
-from tests.test_input_path import with_paths
+from tests.weights.test_input_path import with_paths
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("adding-a-method", "adding-a-model", "formats")

@@ -12,29 +12,29 @@ from torch.nn.functional import unfold
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
 import sottovoce
-from sottovoce.arithmetic import fast_products
-from sottovoce.artifact import load_layers, read_artifact, save
-from sottovoce.calibration import calibrate
-from sottovoce.collect import State, run
-from sottovoce.input_path import InputPath
-from sottovoce.loop import compress_layers
+from sottovoce.artifact.folder import load_layers, read_artifact, save
+from sottovoce.calibration.clips import calibrate
+from sottovoce.calibration.collect import State, run
+from sottovoce.calibration.statistics import InputStats
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods import METHODS
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip
+from sottovoce.numbers.fast_products import fast_products
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.palette import Palettized
 from sottovoce.numbers.scales import RoundedScales
-from sottovoce.recipe import Recipe, read_recipe, select
-from sottovoce.recognizer import Recognizer
+from sottovoce.recipes.recipe import Recipe, read_recipe, select
+from sottovoce.recognition.recognizer import Recognizer
+from sottovoce.recognition.target import find_target
 from sottovoce.speech.audio import read as read_audio
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.stats import InputStats
-from sottovoce.target import find_target
 from sottovoce.training.data import Material, TrainingData
+from sottovoce.weights.input_path import InputPath
 from tests.conftest import TOYS
-from tests.test_input_path import same as same_path
 from tests.units import through_units
+from tests.weights.test_input_path import same as same_path
 
 # What a method needs before it, and options without which it refuses; one that needs neither is not named.
 BLOCKS = "*.layers.*"
@@ -640,8 +640,8 @@ class Watch:
             self.adds[id(stats)] += 1
             return plain_add(stats, x, needs, received)
 
-        monkeypatch.setattr("sottovoce.loop.run", counted_run)
-        monkeypatch.setattr("sottovoce.collect.run", counted_run)
+        monkeypatch.setattr("sottovoce.compressing.loop.run", counted_run)
+        monkeypatch.setattr("sottovoce.calibration.collect.run", counted_run)
         monkeypatch.setattr(InputStats, "add", counted_add)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sottovoce.measure.divergence import next_tokens
-from sottovoce.target import find_target
+from sottovoce.recognition.target import find_target
 from tests.conftest import TOYS
 from tests.methods.divergent import Planted
 from tests.planted import plant

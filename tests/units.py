@@ -1,6 +1,6 @@
 """A model run as the sweep runs it."""
 
-from sottovoce.collect import State
+from sottovoce.calibration.collect import State
 
 
 def through_units(model, clip):

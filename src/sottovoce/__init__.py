@@ -8,33 +8,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sottovoce.artifact import read_artifact
-    from sottovoce.compression import compress
+    from sottovoce.artifact.folder import read_artifact
+    from sottovoce.compressing.compress import compress
     from sottovoce.exporting.verb import export
-    from sottovoce.measure.bench import bench
     from sottovoce.measure.compare import compare
     from sottovoce.measure.evaluate import evaluate, rescore
     from sottovoce.measure.inspect import inspect
-    from sottovoce.measure.sweep import sweep
     from sottovoce.models import open_model
+    from sottovoce.recognition.target import load
     from sottovoce.reporting.report import report
-    from sottovoce.target import load
+    from sottovoce.sweeping.sweep import sweep
+    from sottovoce.timing.bench import bench
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bench": "sottovoce.measure.bench",
+    "bench": "sottovoce.timing.bench",
     "compare": "sottovoce.measure.compare",
-    "compress": "sottovoce.compression",
+    "compress": "sottovoce.compressing.compress",
     "evaluate": "sottovoce.measure.evaluate",
     "export": "sottovoce.exporting.verb",
     "inspect": "sottovoce.measure.inspect",
-    "load": "sottovoce.target",
+    "load": "sottovoce.recognition.target",
     "open_model": "sottovoce.models",
-    "read_artifact": "sottovoce.artifact",
+    "read_artifact": "sottovoce.artifact.folder",
     "report": "sottovoce.reporting.report",
     "rescore": "sottovoce.measure.evaluate",
-    "sweep": "sottovoce.measure.sweep",
+    "sweep": "sottovoce.sweeping.sweep",
 }
 __all__ = [
     "__version__",

@@ -14,9 +14,9 @@ import pytest
 import safetensors.torch
 import soundfile
 
-from sottovoce.artifact import FORMAT
+from sottovoce.artifact.folder import FORMAT
+from sottovoce.recognition.target import Target
 from sottovoce.speech import audio
-from sottovoce.target import Target
 from tests import toys
 from tests.forgery import rewrite
 from tests.measure.manifests import rows_at_home, write_rows

@@ -5,7 +5,7 @@ import pytest
 
 import sottovoce
 from sottovoce.cli.app import app
-from sottovoce.measure import sweep as sweep_module
+from sottovoce.sweeping import sweep as sweep_module
 
 COMMANDS = [command.name for command in app.registered_commands]
 FIELDS = {
@@ -212,7 +212,7 @@ def test_ctrl_c_in_compress_says_that_nothing_was_written(command, toy, tmp_path
     def stopped(*words, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sottovoce.compression.compress_layers", stopped)
+    monkeypatch.setattr("sottovoce.compressing.compress.compress_layers", stopped)
     told = command("compress", toy("whisper"), "-r", "rtn-w8", "-o", tmp_path / "out")
     assert told.code == 130
     assert "stopped: an artifact is written when it is complete, so nothing was" in told.err

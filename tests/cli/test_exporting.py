@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sottovoce.files import sha256
+from sottovoce.files.atomic import sha256
 from tests.cli.test_bad_input import content
 from tests.forgery import rewrite
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import sottovoce
-from sottovoce.artifact import read_artifact
+from sottovoce.artifact.folder import read_artifact
 from tests import toys
 
 RECIPE = "grid: {bits: 4, group_size: channel, symmetric: false}\nsteps: [gptq]\n"

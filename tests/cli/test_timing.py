@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from sottovoce.measure.bench import Bench, Speed
-from sottovoce.measure.peaks import Peak, Peaks
-from sottovoce.measure.roofline import Closeness, Roofline
+from sottovoce.timing.bench import Bench, Speed
+from sottovoce.timing.peaks import Peak, Peaks
+from sottovoce.timing.roofline import Closeness, Roofline
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def asked(monkeypatch):
         ]
         return Bench(5, 64, 3, tuple(speeds))
 
-    monkeypatch.setattr("sottovoce.measure.bench.bench", bench)
+    monkeypatch.setattr("sottovoce.timing.bench.bench", bench)
     return calls
 
 
@@ -76,7 +76,7 @@ def measured(monkeypatch):
         close = Closeness("out/phone", 1, {"int8": 24_900_000_000}, 100, 62, 47_300_000, 64_000_000, 4, 1)
         return Roofline(5, 64, 3, (peaks,), (close,) if targets else ())
 
-    monkeypatch.setattr("sottovoce.measure.roofline.roofline", roofline)
+    monkeypatch.setattr("sottovoce.timing.roofline.roofline", roofline)
     return calls
 
 

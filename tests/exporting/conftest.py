@@ -1,7 +1,7 @@
 import pytest
 
 import sottovoce
-from sottovoce.exporting.folder import read_exported
+from sottovoce.targets.exported import read_exported
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import sottovoce
-from sottovoce.artifact import companions
-from sottovoce.engines.onnx.runtime import OnnxRuntime
-from sottovoce.exporting.agreement import SelfTest
-from sottovoce.exporting.folder import MANIFEST, Exported, Source, read_exported
+from sottovoce.artifact.folder import companions
 from sottovoce.exporting.verb import SelfTestError
+from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.target import find_target
-from sottovoce.weight import Weight
+from sottovoce.targets.agreement import SelfTest
+from sottovoce.targets.exported import MANIFEST, Exported, Source, read_exported
+from sottovoce.targets.onnx.runtime import OnnxRuntime
+from sottovoce.weights.weight import Weight
 
 CLIPS = 6
 
@@ -178,7 +178,7 @@ def test_what_a_runtime_cannot_open_is_told_in_one_sentence(copied):
 
 
 def test_a_runtime_of_another_version_is_refused_by_name(copied, monkeypatch):
-    monkeypatch.setattr("sottovoce.exporting.folder.version", lambda name: "1.29.0")
+    monkeypatch.setattr("sottovoce.targets.exported.version", lambda name: "1.29.0")
     with pytest.raises(
         ValueError, match=r'tested with onnxruntime 1.32 and finds 1.29.0; pip install "onnxruntime==1.32'
     ):

@@ -10,20 +10,20 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from sottovoce.engines.onnx.runtime import OnnxRuntime
-from sottovoce.engines.onnx.write import DECODER, ENCODER, write
-from sottovoce.engines.torch import TorchEngine
-from sottovoce.exporting.agreement import FACTOR
 from sottovoce.exporting.answers import answer, answer_whole, choices
 from sottovoce.exporting.causes import causes
 from sottovoce.exporting.expected import VALUES
-from sottovoce.exporting.folder import MANIFEST, read_exported
 from sottovoce.exporting.held import not_held
 from sottovoce.exporting.selftest import run
 from sottovoce.progress import silent
-from sottovoce.target import find_target
-from tests.engines.test_onnx_export import compressed
+from sottovoce.recognition.target import find_target
+from sottovoce.targets.agreement import FACTOR
+from sottovoce.targets.exported import MANIFEST, read_exported
+from sottovoce.targets.onnx.runtime import OnnxRuntime
+from sottovoce.targets.onnx.write import DECODER, ENCODER, write
+from sottovoce.targets.torch import TorchEngine
 from tests.forgery import rewrite
+from tests.targets.test_onnx_export import compressed
 
 
 @pytest.fixture

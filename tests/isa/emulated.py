@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sottovoce.engines.onnx.signed import exact_here, fit_for_here
-from sottovoce.exporting.folder import read_exported
 from sottovoce.exporting.selftest import run
+from sottovoce.targets.exported import read_exported
+from sottovoce.targets.onnx.signed import exact_here, fit_for_here
 
 
 def onnx_product(graph, x):
@@ -44,7 +44,7 @@ def main(folder):
         if file.suffix in PRODUCTS:
             told[file.stem] = PRODUCTS[file.suffix](file, np.load(file.with_suffix(".npy")))
     if (folder / "ctranslate2").exists():
-        from sottovoce.engines.ctranslate2.saturation import exact_here as exact
+        from sottovoce.targets.ctranslate2.saturation import exact_here as exact
 
         told["ctranslate2"] = np.array(exact())
     for exported in sorted(folder.glob("exported-*")):

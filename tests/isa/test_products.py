@@ -16,13 +16,13 @@ import pytest
 import torch
 
 import sottovoce
-from sottovoce.engines.executorch.layers import IntegerLinear
-from sottovoce.engines.executorch.lower import lower
-from sottovoce.engines.onnx.blocks import to_blocks
-from sottovoce.engines.onnx.layers import CodedLinear, Int8Linear, Table
-from sottovoce.engines.onnx.write import exported, save
 from sottovoce.numbers.grid import Grid
-from tests.engines.test_onnx_layers import COLUMNS, Together, ends, random, whole_numbers
+from sottovoce.targets.executorch.layers import IntegerLinear
+from sottovoce.targets.executorch.lower import lower
+from sottovoce.targets.onnx.blocks import to_blocks
+from sottovoce.targets.onnx.layers import CodedLinear, Int8Linear, Table
+from sottovoce.targets.onnx.write import exported, save
+from tests.targets.test_onnx_layers import COLUMNS, Together, ends, random, whole_numbers
 
 QEMU = shutil.which("qemu-x86_64")
 CPUS = ("Haswell", "Nehalem")

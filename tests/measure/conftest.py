@@ -1,7 +1,7 @@
 import pytest
 
 import sottovoce
-from sottovoce.recognizer import Recognizer
+from sottovoce.recognition.recognizer import Recognizer
 from tests import toys
 from tests.measure.manifests import rows_of, write_rows
 

@@ -2,7 +2,7 @@
 
 import os
 
-from sottovoce.measure.contender import Times
+from sottovoce.timing.contenders.contender import Times
 
 
 class Stub:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sottovoce.measure.divergence import divergence, next_tokens
-from sottovoce.target import find_target
+from sottovoce.recognition.target import find_target
 
 
 @pytest.fixture(params=["whisper", "moonshine"])

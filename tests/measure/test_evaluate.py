@@ -9,10 +9,10 @@ import soundfile
 
 import sottovoce
 from sottovoce.measure.evaluate import Evaluation
+from sottovoce.recognition.target import Target
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.speech.text import NORMALIZERS, normalizer
-from sottovoce.target import Target
 from tests import toys
 from tests.measure.manifests import rows_at_home, rows_of, write_rows
 

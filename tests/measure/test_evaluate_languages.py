@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 import sottovoce
-from sottovoce.measure.row import read_rows
-from sottovoce.target import Target, find_target
+from sottovoce.recognition.target import Target, find_target
+from sottovoce.sweeping.row import read_rows
 from tests import toys
 from tests.measure.manifests import rows_at_home, rows_of, write_rows
 

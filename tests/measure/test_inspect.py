@@ -8,8 +8,8 @@ import pytest
 
 import sottovoce
 from sottovoce.cli.tables import inspection_view
-from sottovoce.cost import Workload
 from sottovoce.models import open_model
+from sottovoce.weights.cost import Workload
 
 SLIM = {
     "grid": {"bits": 4, "group_size": 16, "symmetric": False},

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 import sottovoce
-from sottovoce.files import alone_in
+from sottovoce.files.atomic import alone_in
 from tests.measure.manifests import rows_of
 
 KILLED = """
@@ -78,7 +78,7 @@ def test_a_run_stopped_at_its_second_target_does_not_hear_the_first_again(rough,
 
 
 def test_a_finished_run_opens_no_model(rough, toy, heard, run, monkeypatch):
-    monkeypatch.setattr("sottovoce.target.Target.open", lambda self: pytest.fail(f"{self.name} was opened"))
+    monkeypatch.setattr("sottovoce.recognition.target.Target.open", lambda self: pytest.fail(f"{self.name} was opened"))
     again = sottovoce.evaluate([rough, toy("whisper")], data=heard, output=run)
     assert content(again) == content(sottovoce.rescore(run))
 

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 import sottovoce
-from sottovoce.measure.row import read_rows
 from sottovoce.measure.run import read_run
+from sottovoce.recognition.target import Target
 from sottovoce.reporting.table import make_table
-from sottovoce.target import Target
+from sottovoce.sweeping.row import read_rows
 from tests import toys
 from tests.measure.manifests import rows_at_home, rows_of, write_rows
 from tests.measure.test_resume import StoppedError, content, kept, stop_after

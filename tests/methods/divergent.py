@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from sottovoce.calibration import calibrate
-from sottovoce.loop import compress_layers
+from sottovoce.calibration.clips import calibrate
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import divergence
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipe import read_recipe, select
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.target import find_target
 from sottovoce.training.data import Material
 from tests.planted import plant
 

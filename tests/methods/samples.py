@@ -2,10 +2,10 @@
 
 import torch
 
-from sottovoce.basis import Block
+from sottovoce.blocks.basis import Block
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods.rtn import rtn
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, Weight
+from sottovoce.weights.weight import Layer, Weight
 
 
 def noise(*shape, seed=0):

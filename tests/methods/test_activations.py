@@ -2,8 +2,8 @@ import pytest
 import torch
 
 import sottovoce
-from sottovoce.collect import input_vectors
-from sottovoce.input_path import InputPath, InputPaths, Turn
+from sottovoce.calibration.collect import input_vectors
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.activations import activations
 from sottovoce.models import open_layout
@@ -11,9 +11,9 @@ from sottovoce.models.checkpoint import resolve
 from sottovoce.numbers.activation_range import SHARES
 from sottovoce.numbers.hadamard import random_hadamard
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipe import read_recipe, select
-from sottovoce.stats import InputStats
-from sottovoce.target import find_target
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
+from sottovoce.weights.input_path import InputPath, InputPaths, Turn
 from tests.methods.samples import layer_of, noise, some_inputs, some_weights
 from tests.reference import rounding as slow
 

@@ -3,14 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sottovoce.blocks.layers import Share
+from sottovoce.blocks.learn import SignDescent, learn
+from sottovoce.blocks.objective import LayerObjective
+from sottovoce.blocks.settings import Learning
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods.autoround import Offsets, autoround
 from sottovoce.methods.rtn import rtn
 from sottovoce.numbers.grid import Grid
-from sottovoce.reconstruction.layers import Share
-from sottovoce.reconstruction.learn import SignDescent, learn
-from sottovoce.reconstruction.objective import LayerObjective
-from sottovoce.reconstruction.settings import Learning
-from sottovoce.stats import InputStats
 from tests.methods.degenerate import MASK, assert_finite_and_near, every_case
 from tests.methods.samples import block_of, layer_of, noise, output_error, some_inputs, some_weights
 from tests.reference import autoround as slow
@@ -107,7 +107,7 @@ def test_a_table_of_many_rows_learns_in_pieces_that_do_not_touch_each_other(monk
     w, x = some_weights(12, 24), some_inputs(100, 24)
     whole, pieces = layer_of(w), layer_of(w)
     autoround(block_of(whole, x=x), grid=Grid(3, 8), learning=Learning(iterations=20, patience=20))
-    monkeypatch.setattr("sottovoce.reconstruction.layers._ROWS", 4)
+    monkeypatch.setattr("sottovoce.blocks.layers._ROWS", 4)
     autoround(block_of(pieces, x=x), grid=Grid(3, 8), learning=Learning(iterations=20, patience=20))
     # each piece keeps its own best state
     assert output_error(pieces, x) <= output_error(whole, x)

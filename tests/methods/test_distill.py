@@ -3,7 +3,7 @@
 import pytest
 
 from sottovoce.methods import find
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 
 SHAPE = LayerShape("decoder.layers.0.fc1", "linear", 32, 8)
 

@@ -4,14 +4,14 @@ from itertools import product
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.gptq import gptq, round_by_columns
 from sottovoce.methods.magnitude import magnitude
 from sottovoce.methods.rtn import rtn
 from sottovoce.numbers.grid import Grid
 from sottovoce.numbers.sparsity import keep_fraction, keep_n_of_m
-from sottovoce.stats import InputStats
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 from tests.methods.samples import layer_of, noise, output_error, seen, some_inputs, some_weights
 from tests.reference import gptq as slow
 

@@ -3,13 +3,13 @@ from itertools import product
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.hqq import fit_zero, hqq
 from sottovoce.methods.rtn import rtn
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale, to_codes
 from sottovoce.numbers.sparsity import keep_fraction
-from sottovoce.stats import InputStats
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 from tests.methods.samples import layer_of, noise
 from tests.reference import hqq as slow
 

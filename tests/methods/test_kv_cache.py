@@ -1,13 +1,13 @@
 import pytest
 
 import sottovoce
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods.kv_cache import kv_cache
 from sottovoce.models import open_layout
 from sottovoce.models.checkpoint import resolve
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipe import read_recipe, select
-from sottovoce.stats import InputStats
-from sottovoce.target import find_target
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
 from tests.methods.samples import layer_of, some_inputs, some_weights
 from tests.reference import rounding as slow
 

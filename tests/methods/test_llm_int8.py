@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.llm_int8 import llm_int8
 from sottovoce.methods.rtn import rtn
 from sottovoce.models import open_layout
 from sottovoce.models.checkpoint import resolve
 from sottovoce.numbers.grid import Grid
-from sottovoce.recipe import read_recipe, select
-from sottovoce.stats import InputStats
+from sottovoce.recipes.recipe import read_recipe, select
 from tests.methods.samples import layer_of, noise, some_inputs, some_weights
 from tests.reference import llm_int8 as slow
 

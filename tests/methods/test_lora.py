@@ -3,7 +3,7 @@
 import pytest
 
 from sottovoce.methods import find
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 
 
 @pytest.mark.parametrize(("rank", "refused"), [(1, False), (7, False), (8, True), (32, True), (99, True)])

@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.low_rank import low_rank, resolved_rank
 from sottovoce.methods.magnitude import magnitude
 from sottovoce.methods.rtn import rtn
 from sottovoce.numbers.grid import Grid
-from sottovoce.stats import InputStats
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 from tests.methods.samples import layer_of, output_error, seen, some_inputs, some_weights
 from tests.reference import low_rank as slow
 

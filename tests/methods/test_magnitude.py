@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods.magnitude import global_magnitude, magnitude
-from sottovoce.stats import InputStats
-from sottovoce.weight import Weight
+from sottovoce.weights.weight import Weight
 from tests.methods.samples import layer_of, noise, some_weights
 from tests.reference import wanda as slow
 

@@ -1,23 +1,23 @@
 import pytest
 import torch
 
-from sottovoce.basis import Block
-from sottovoce.input_path import InputPath
-from sottovoce.loop import compress_layers
+from sottovoce.blocks.basis import Block
+from sottovoce.blocks.layers import Share
+from sottovoce.blocks.learn import learn
+from sottovoce.blocks.objective import LayerObjective
+from sottovoce.blocks.settings import Learning
+from sottovoce.calibration.statistics import InputStats
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import divergence
 from sottovoce.methods.omniquant import Clipped, Transformed, omniquant
 from sottovoce.methods.rtn import rtn
 from sottovoce.numbers.grid import Grid
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipe import read_recipe, select
-from sottovoce.reconstruction.layers import Share
-from sottovoce.reconstruction.learn import learn
-from sottovoce.reconstruction.objective import LayerObjective
-from sottovoce.reconstruction.settings import Learning
-from sottovoce.stats import InputStats
-from sottovoce.target import find_target
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
-from sottovoce.weight import Weight
+from sottovoce.weights.input_path import InputPath
+from sottovoce.weights.weight import Weight
 from tests.methods.degenerate import MASK, assert_finite_and_near, every_case
 from tests.methods.samples import errors_beside_rtn, layer_of, noise, some_inputs, some_weights
 from tests.methods.test_autoround import GRIDS, Forgetful

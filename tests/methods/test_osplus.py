@@ -2,16 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from sottovoce.basis import Block
-from sottovoce.loop import compress_layers
+from sottovoce.blocks.basis import Block
+from sottovoce.calibration.statistics import InputStats
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods.osplus import best_scale, osplus, rounded
 from sottovoce.models.structure import Site
 from sottovoce.numbers.grid import Grid, round_to_grid
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipe import read_recipe, select
-from sottovoce.stats import InputStats
-from sottovoce.target import find_target
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests.conftest import TOYS
 from tests.methods.divergent import BLOCKS, SEEDS, Planted, rtn

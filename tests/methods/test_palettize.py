@@ -3,12 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.palettize import beyond, palettize
 from sottovoce.methods.rtn import rtn
 from sottovoce.numbers.grid import Grid
 from sottovoce.numbers.palette import k_means
-from sottovoce.stats import InputStats
 from tests.methods.samples import layer_of, noise, output_error, seen, some_inputs, some_weights
 from tests.reference import palette as slow
 

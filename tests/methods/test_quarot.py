@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from sottovoce.loop import compress_layers
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods.quarot import random_orthogonal
-from sottovoce.recipe import read_recipe, select
-from sottovoce.target import find_target
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests import toys
 from tests.conftest import TOYS

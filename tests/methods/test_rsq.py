@@ -1,12 +1,12 @@
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.gptq import gptq
 from sottovoce.methods.rsq import rsq, weighted_gram
 from sottovoce.numbers.grid import Grid
-from sottovoce.stats import InputStats
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 from tests.methods.samples import layer_of, noise, some_inputs, some_weights
 from tests.reference import gptq as slow_gptq
 from tests.reference import rsq as slow

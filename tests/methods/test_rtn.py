@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.gptq import gptq
 from sottovoce.methods.rtn import rtn
 from sottovoce.numbers.grid import Grid
-from sottovoce.stats import InputStats
 from tests.methods.samples import layer_of, output_error, seen, some_inputs, some_weights
 
 

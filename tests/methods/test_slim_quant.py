@@ -1,12 +1,12 @@
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.rtn import rtn
 from sottovoce.methods.slim_quant import best_cap, slim_quant
 from sottovoce.numbers.grid import Grid
-from sottovoce.stats import InputStats
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 from tests.methods.samples import layer_of, noise
 from tests.reference import clipping as slow
 

@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from sottovoce.basis import Block
-from sottovoce.loop import compress_layers
+from sottovoce.blocks.basis import Block
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import divergence
 from sottovoce.methods.smoothquant import smoothquant
 from sottovoce.models.structure import Site
-from sottovoce.recipe import read_recipe, select
-from sottovoce.target import find_target
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests.conftest import TOYS
 from tests.methods.samples import layer_of, noise, seen

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from sottovoce.loop import compress_layers
+from sottovoce.blocks.rotation import folded, keeping_ones, places
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods.quarot import random_orthogonal, random_turns
 from sottovoce.methods.spinquant import LearnedRounding, Student, cayley_step, descend, said
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipe import read_recipe, select
-from sottovoce.rotation import folded, keeping_ones, places
-from sottovoce.target import find_target
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests.conftest import TOYS
 from tests.methods.divergent import Planted, rtn

@@ -17,7 +17,7 @@ from sottovoce.methods.spqr import (
 )
 from sottovoce.numbers.grid import Grid
 from sottovoce.numbers.sparsity import keep_fraction
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 from tests.methods.samples import layer_of, noise, output_error, seen, some_inputs, some_weights
 from tests.reference import spqr as slow
 from tests.reference.gptq import damped

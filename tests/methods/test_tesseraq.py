@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from sottovoce.blocks.layers import Share
+from sottovoce.blocks.settings import Learning
 from sottovoce.methods.tesseraq import SOFT, Soft, soften, tesseraq, upper
 from sottovoce.numbers.grid import Grid, fit_scale
-from sottovoce.reconstruction.layers import Share
-from sottovoce.reconstruction.settings import Learning
 from tests.methods.degenerate import MASK, assert_finite_and_near, every_case
 from tests.methods.samples import errors_beside_rtn, noise, some_weights
 from tests.methods.test_autoround import GRIDS

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.rtn import rtn
 from sottovoce.methods.wanda import wanda, wanda_score
 from sottovoce.numbers.grid import Grid
-from sottovoce.stats import InputStats
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 from tests.methods.samples import layer_of, output_error, seen, some_inputs, some_weights
 from tests.reference import wanda as slow
 

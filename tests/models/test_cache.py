@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from sottovoce.engines.torch import TorchEngine
 from sottovoce.measure.divergence import divergence, next_tokens
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.target import find_target
+from sottovoce.recognition.target import find_target
+from sottovoce.targets.torch import TorchEngine
 from sottovoce.training.batch import Batch
 from sottovoce.training.forward import forward
 from tests.units import through_units

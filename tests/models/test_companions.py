@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import sottovoce
 from sottovoce.models.checkpoint import resolve
 from sottovoce.models.companions import companions
-from sottovoce.target import find_target
+from sottovoce.recognition.target import find_target
 
 
 @pytest.fixture(params=["whisper", "moonshine"])

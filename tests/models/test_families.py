@@ -12,9 +12,9 @@ import sottovoce
 from sottovoce.models import open_layout, open_model
 from sottovoce.models.checkpoint import resolve
 from sottovoce.models.moonshine import stem_lengths
+from sottovoce.recognition.target import find_target
 from sottovoce.speech.audio import read as read_audio
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.target import find_target
 from tests import toys
 from tests.hub import serve
 from tests.tiers import in_turn

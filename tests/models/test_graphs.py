@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from sottovoce.engines.executorch.attention import MANY, ONE, set_attention
-from sottovoce.engines.torch import TorchEngine
 from sottovoce.models.graphs import DecoderGraph, EncoderGraph, StaticDecoderGraph
-from sottovoce.target import find_target
+from sottovoce.recognition.target import find_target
+from sottovoce.targets.executorch.attention import MANY, ONE, set_attention
+from sottovoce.targets.torch import TorchEngine
 from tests.conftest import TOYS
 
 STEPS = 5

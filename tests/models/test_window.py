@@ -6,8 +6,8 @@ import torch
 import sottovoce
 from sottovoce.models.window import shorten
 from sottovoce.numbers.grid import Grid, round_to_grid
-from sottovoce.target import find_target
-from sottovoce.weight import Weight
+from sottovoce.recognition.target import find_target
+from sottovoce.weights.weight import Weight
 
 
 def opened(toy, name="whisper"):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sottovoce.engines.torch import TorchEngine
+from sottovoce.targets.torch import TorchEngine
 
 
 @dataclass

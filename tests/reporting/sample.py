@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
+from sottovoce.sweeping.row import Row
 
 NASTY = "org/a_b&50%<script>"
 ERROR = "RuntimeError: the recipe asks for 2:4 on conv1, whose 3 columns 4 does not divide;\n  leave conv1 out | _docs_"

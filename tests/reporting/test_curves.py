@@ -3,10 +3,10 @@
 import math
 import re
 
-from sottovoce.measure.row import CURVE_POINTS, thinned
 from sottovoce.reporting.curves import curves
 from sottovoce.reporting.html import html
 from sottovoce.reporting.table import make_table, model_names
+from sottovoce.sweeping.row import CURVE_POINTS, thinned
 
 from .sample import make_row
 

@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from sottovoce.measure.by_language import LanguageScore
-from sottovoce.measure.row import Row
 from sottovoce.reporting.csv import csv
 from sottovoce.reporting.html import html
 from sottovoce.reporting.json import json
@@ -20,6 +19,7 @@ from sottovoce.reporting.narrow import narrow
 from sottovoce.reporting.pareto import on_front
 from sottovoce.reporting.table import arrange, make_table
 from sottovoce.reporting.terminal import terminal
+from sottovoce.sweeping.row import Row
 from tests.reporting.sample import NASTY, by_characters, make_row, make_score, nasty, sweep
 
 SWEEPS = {

@@ -4,9 +4,9 @@ from functools import cache
 
 import pytest
 
-from sottovoce.recognizer import Recognizer
+from sottovoce.recognition.recognizer import Recognizer
+from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.target import find_target
 from sottovoce.training.settings import Training
 from sottovoce.training.utterances import UtteranceBatches, transcript_tokens
 

@@ -6,7 +6,7 @@ from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
 from sottovoce.numbers.palette import Palettized, k_means, nearest_entry
 from sottovoce.numbers.scales import RoundedScales, round_scales
 from sottovoce.numbers.sparse import Sparse
-from sottovoce.weight import Layer, Weight
+from sottovoce.weights.weight import Layer, Weight
 from tests.methods.samples import noise, some_weights
 
 ROWS, COLUMNS = 5, 24

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
 from sottovoce.numbers.palette import Palettized
 from sottovoce.training.latent import AdapterLatent, MergedLatent, PartsLatent
-from sottovoce.weight import Layer, Weight
+from sottovoce.weights.weight import Layer, Weight
 from tests.methods.samples import noise
 from tests.reference import latent as slow
 from tests.training.samples import BASES, COLUMNS, GRIDS, ROWS, SECOND, assert_same_parts, parts_of, some_layer

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sottovoce.target import find_target
+from sottovoce.recognition.target import find_target
 from sottovoce.training.batch import IGNORED, Batch
 from sottovoce.training.losses import Losses, Objective, blocks, divergence, relative_error
 from tests import toys

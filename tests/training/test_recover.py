@@ -8,14 +8,14 @@ import torch
 from transformers import PreTrainedModel
 
 import sottovoce
-from sottovoce.loop import compress_layers
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.models.base import full_name
-from sottovoce.recipe import read_recipe, select
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.target import find_target
 from sottovoce.training.data import Material, TrainingData
 from sottovoce.training.state import TrainingFolder
-from sottovoce.weight import Weight
+from sottovoce.weights.weight import Weight
 from tests import toys
 from tests.measure.manifests import rows_at_home, write_rows
 from tests.tiers import in_turn

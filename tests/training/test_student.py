@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sottovoce.models.base import full_name
-from sottovoce.target import find_target
+from sottovoce.recognition.target import find_target
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses, Objective
 from sottovoce.training.student import ModelStudent

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sottovoce.progress import silent
-from sottovoce.recognizer import Recognizer
+from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.training.batch import IGNORED
 from sottovoce.training.utterances import check_transcripts, own_tokens, transcript_tokens

@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sottovoce.measure.bench import Bench
+from sottovoce.timing.bench import Bench
 
 
 def bench_view(found: Bench) -> RenderableType:

@@ -53,7 +53,7 @@ def compress(
 
     Example: sottovoce compress openai/whisper-tiny --recipe gptq-w4 --data calib.jsonl --output out/
     """
-    from sottovoce.compression import compress as run
+    from sottovoce.compressing.compress import compress as run
     from sottovoce.nearest import unknown
 
     if tokens not in ("own", "transcript"):

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from sottovoce.cli.streams import escaped_json, writable
-from sottovoce.files import json_text
+from sottovoce.files.atomic import json_text
 from sottovoce.progress import What, words
 
 LINE_SECONDS = 60.0

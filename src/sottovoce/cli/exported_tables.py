@@ -7,10 +7,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sottovoce.engines import find_runtime
-from sottovoce.exporting.agreement import SelfTest
-from sottovoce.exporting.folder import Exported
 from sottovoce.exporting.selftest import Heard
+from sottovoce.targets import find_runtime
+from sottovoce.targets.agreement import SelfTest
+from sottovoce.targets.exported import Exported
 
 
 def exported_view(exported: Exported) -> RenderableType:

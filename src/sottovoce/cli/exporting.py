@@ -90,10 +90,10 @@ def selftest(
     from dataclasses import asdict
 
     from sottovoce.cli.exported_tables import tested_view
-    from sottovoce.engines import find_runtime
     from sottovoce.exporting.causes import causes
-    from sottovoce.exporting.folder import read_exported
     from sottovoce.exporting.selftest import run
+    from sottovoce.targets import find_runtime
+    from sottovoce.targets.exported import read_exported
 
     exported = read_exported(folder)
     tested, heard = run(exported, threads, silent if json else track)

@@ -27,7 +27,7 @@ def inspect(
 
     from sottovoce.cli.tables import inspection_view
     from sottovoce.measure.inspect import default_workload, inspect_target
-    from sottovoce.target import find_target
+    from sottovoce.recognition.target import find_target
 
     found = find_target(target)
     workload = replace(default_workload(found.layout()), tokens=tokens, beam=beam)
@@ -49,8 +49,8 @@ def methods(
 
     Example: sottovoce methods gptq
     """
-    from sottovoce.catalogue import catalogue, describe
     from sottovoce.cli.tables import catalogue_view, description_view
+    from sottovoce.recipes.catalogue import catalogue, describe
 
     if name is None:
         listed = catalogue()

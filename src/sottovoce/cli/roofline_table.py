@@ -5,8 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sottovoce.measure.peaks import Peak, Peaks
-from sottovoce.measure.roofline import Roofline
+from sottovoce.timing.peaks import Peak, Peaks
+from sottovoce.timing.roofline import Roofline
 
 
 def roofline_view(found: Roofline) -> RenderableType:

@@ -30,7 +30,7 @@ def sweep(
     """
     from dataclasses import asdict
 
-    from sottovoce.measure.sweep import sweep as run
+    from sottovoce.sweeping.sweep import sweep as run
 
     with stoppable(GOES_ON):
         rows = run(

@@ -57,7 +57,7 @@ def bench(
 
 def _bench(targets: list[str], peers: list[str], options: dict[str, Any]) -> tuple[Any, RenderableType]:
     from sottovoce.cli.bench_table import bench_view
-    from sottovoce.measure.bench import bench as run
+    from sottovoce.timing.bench import bench as run
 
     found = run(targets, peers=peers, **options)
     return found.as_document(), bench_view(found)
@@ -65,7 +65,7 @@ def _bench(targets: list[str], peers: list[str], options: dict[str, Any]) -> tup
 
 def _roofline(targets: list[str], peers: list[str], options: dict[str, Any]) -> tuple[Any, RenderableType]:
     from sottovoce.cli.roofline_table import roofline_view
-    from sottovoce.measure.roofline import roofline as run
+    from sottovoce.timing.roofline import roofline as run
 
     if peers:
         raise ValueError(f"--roofline is of targets, whose products are counted here; leave --peer {peers[0]} out")

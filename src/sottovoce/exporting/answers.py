@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.engines.base import Engine, WholeEngine
-from sottovoce.engines.torch import TorchEngine
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import DecodingRules
+from sottovoce.targets.base import Engine, WholeEngine
+from sottovoce.targets.torch import TorchEngine
 
 FRAMES = 4  # of a clip; and tokens
 LOGITS = 256  # of a token

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from sottovoce.engines.base import Runtime
-from sottovoce.exporting.agreement import SelfTest
-from sottovoce.exporting.folder import saturation
+from sottovoce.targets.agreement import SelfTest
+from sottovoce.targets.base import Runtime
+from sottovoce.targets.exported import saturation
 
 
 def causes(tested: SelfTest, runtime: Runtime, folder: Path) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sottovoce.documents import parse_json
-from sottovoce.files import json_text, write_text
+from sottovoce.files.atomic import json_text, write_text
+from sottovoce.files.documents import parse_json
 
 LIST, VALUES = "expected.json", "expected.safetensors"
 

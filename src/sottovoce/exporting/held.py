@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from sottovoce.engines.base import Runtime
 from sottovoce.progress import Track
-from sottovoce.weight import Layer
+from sottovoce.targets.base import Runtime
+from sottovoce.weights.weight import Layer
 
 
 def not_held(runtime: Runtime, layers: Mapping[str, Layer], folder: Path, track: Track) -> tuple[str, ...]:

@@ -10,22 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sottovoce.engines import find_runtime
-from sottovoce.engines.base import Engine, Runtime, WholeEngine
-from sottovoce.engines.rounded import rounded_inputs, rules_of
-from sottovoce.engines.torch import TorchEngine
-from sottovoce.exporting.agreement import CLEAR, SelfTest, errors, outputs_of
 from sottovoce.exporting.answers import Answers, answer, answer_whole, choices
 from sottovoce.exporting.expected import Clip, Expected, read_expected, together, write_expected
-from sottovoce.exporting.folder import Exported
 from sottovoce.models import open_layout
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.progress import Track, silent
+from sottovoce.recognition.greedy import greedy
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import Utterance, read_corpus
-from sottovoce.speech.decode import greedy
-from sottovoce.weight import Layer
+from sottovoce.targets import find_runtime
+from sottovoce.targets.agreement import CLEAR, SelfTest, errors, outputs_of
+from sottovoce.targets.base import Engine, Runtime, WholeEngine
+from sottovoce.targets.exported import Exported
+from sottovoce.targets.rounded import rounded_inputs, rules_of
+from sottovoce.targets.torch import TorchEngine
+from sottovoce.weights.weight import Layer
 
 FOLDER = "selftest"
 CLIPS = 3

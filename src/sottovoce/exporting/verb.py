@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sottovoce.engines import find_runtime
-from sottovoce.engines.base import Runtime, WriteOptions
-from sottovoce.engines.expected import table_of
 from sottovoce.exporting import selftest
 from sottovoce.exporting.causes import causes
-from sottovoce.exporting.folder import MANIFEST, Exported, Source, check_installed
 from sottovoce.exporting.held import not_held
+from sottovoce.files.replacing import new_folder
+from sottovoce.files.sealed import check_replaceable, unchanged
 from sottovoce.models.companions import companions, is_companion
 from sottovoce.models.window import shorten, shorten_files, window_frames
 from sottovoce.progress import Track, silent
-from sottovoce.replacing import new_folder
-from sottovoce.sealed import check_replaceable, unchanged
-from sottovoce.target import Target, find_target
+from sottovoce.recipes.target import table_of
+from sottovoce.recognition.target import Target, find_target
+from sottovoce.targets import find_runtime
+from sottovoce.targets.base import Runtime, WriteOptions
+from sottovoce.targets.exported import MANIFEST, Exported, Source, check_installed
 
 SHORTENED = "the window is shorter than the one that the model was trained on, and it may hear otherwise: evaluate it"
 

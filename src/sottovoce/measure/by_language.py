@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sottovoce.measure.transcripts import Transcript
+from sottovoce.measure.wer import WordErrors
 from sottovoce.speech.text import AUTO, Normalizer, NormalizerChoice, is_english
 from sottovoce.speech.units import RATES, Unit, unit_of_all
-from sottovoce.speech.wer import WordErrors
 
 _SHOWN = 8
 

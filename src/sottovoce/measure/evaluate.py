@@ -12,7 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sottovoce.files import alone_in
+from sottovoce.files.atomic import alone_in
+from sottovoce.files.writable import check_folder
 from sottovoce.measure.hear import TestSet, hear
 from sottovoce.measure.run import Run, RunData, RunTarget, check_output, open_run, read_run
 from sottovoce.measure.same_clips import usable_in_run
@@ -20,12 +21,11 @@ from sottovoce.measure.score import Score, make_score
 from sottovoce.measure.transcripts import Transcript
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
+from sottovoce.recognition.spoken import Spoken
+from sottovoce.recognition.target import find_target
+from sottovoce.recognition.usable import usable
 from sottovoce.speech.datasets import Corpus, read_corpus
 from sottovoce.speech.text import AUTO, NormalizerChoice
-from sottovoce.spoken import Spoken
-from sottovoce.target import find_target
-from sottovoce.usable import usable
-from sottovoce.writable import check_folder
 
 DEFAULT_NORMALIZER = AUTO
 

@@ -8,11 +8,11 @@ from sottovoce.measure.run import Run, RunData, RunTarget
 from sottovoce.measure.transcripts import Transcript, append_transcripts
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
-from sottovoce.recognizer import Recognizer
+from sottovoce.recognition.recognizer import Recognizer
+from sottovoce.recognition.spoken import Spoken
+from sottovoce.recognition.target import Target
+from sottovoce.recognition.usable import faults, refuse
 from sottovoce.speech.datasets import Corpus, Utterance
-from sottovoce.spoken import Spoken
-from sottovoce.target import Target
-from sottovoce.usable import faults, refuse
 
 
 @dataclass(frozen=True)

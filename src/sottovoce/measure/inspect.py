@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sottovoce.cost import Cost, Workload, bits_per_weight, cost
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.products import turn_products
-from sottovoce.table import Entry, turn_as_cost
-from sottovoce.target import Target, find_target
+from sottovoce.recognition.target import Target, find_target
+from sottovoce.weights.cost import Cost, Workload, bits_per_weight, cost
+from sottovoce.weights.table import Entry, turn_as_cost
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sottovoce.documents import parse_json
-from sottovoce.files import json_text, write_text
+from sottovoce.files.atomic import json_text, write_text
+from sottovoce.files.documents import parse_json
+from sottovoce.files.writable import check_folder
 from sottovoce.measure.score import Score
 from sottovoce.measure.transcripts import Transcript, read_transcripts
+from sottovoce.recognition.spoken import Spoken
+from sottovoce.recognition.target import Target
 from sottovoce.speech.datasets import Corpus, LeftOut
-from sottovoce.spoken import Spoken
-from sottovoce.target import Target
 from sottovoce.versions import versions
-from sottovoce.writable import check_folder
 
 FORMAT = 1
 _LONGEST = 120  # characters of a name; a file system takes 255 with what is added

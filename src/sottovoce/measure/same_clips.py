@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sottovoce.measure.run import read_run
 from sottovoce.models.base import SpeechModel
+from sottovoce.recognition.usable import faults, leave_out, usable
 from sottovoce.speech.datasets import Corpus
 from sottovoce.speech.problems import listed
-from sottovoce.usable import faults, leave_out, usable
 
 
 def usable_in_run(corpus: Corpus, layouts: Sequence[SpeechModel], folder: Path | None) -> Corpus:

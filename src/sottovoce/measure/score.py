@@ -7,9 +7,9 @@ from typing import Any
 
 from sottovoce.measure.by_language import LanguageScore, by_language, normalizer_words, notes
 from sottovoce.measure.transcripts import Transcript
+from sottovoce.measure.wer import SCORER, Damage, Interval, WordErrors, align, damage, paired_interval
 from sottovoce.speech.text import Normalizer, NormalizerChoice
 from sottovoce.speech.units import Unit, unit_of, unit_of_all
-from sottovoce.speech.wer import SCORER, Damage, Interval, WordErrors, align, damage, paired_interval
 
 
 @dataclass(frozen=True)

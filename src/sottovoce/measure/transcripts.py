@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sottovoce.documents import parse_json
+from sottovoce.files.documents import parse_json
 
 
 @dataclass(frozen=True)

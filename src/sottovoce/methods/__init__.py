@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sottovoce.methods.options import OptionTable
 from sottovoce.nearest import unknown
-from sottovoce.weight import LayerShape
+from sottovoce.weights.weight import LayerShape
 
 METHODS = {
     "activations": "sottovoce.methods.activations:activations",

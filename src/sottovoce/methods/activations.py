@@ -18,12 +18,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.input_path import InputPath
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.numbers.activation_range import least_squares_range, percentile_range
 from sottovoce.numbers.rounding import Rounding, found_scale
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape
+from sottovoce.weights.input_path import InputPath
+from sottovoce.weights.weight import Layer, LayerShape
 
 _PERCENTILE = 99.99
 

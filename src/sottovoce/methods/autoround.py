@@ -15,14 +15,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.basis import Block
+from sottovoce.blocks.basis import Block
+from sottovoce.blocks.layers import LearnedBase, Share, reconstruct
+from sottovoce.blocks.learn import SignDescent, learn
+from sottovoce.blocks.objective import Objective
+from sottovoce.blocks.settings import Learning
 from sottovoce.methods import method
 from sottovoce.numbers.grid import Grid, Quantized
 from sottovoce.numbers.straight_through import levels_of, rounded, scale_of_range
-from sottovoce.reconstruction.layers import LearnedBase, Share, reconstruct
-from sottovoce.reconstruction.learn import SignDescent, learn
-from sottovoce.reconstruction.objective import Objective
-from sottovoce.reconstruction.settings import Learning
 
 
 @method(scope="block", owns="base", needs=frozenset({"data", "head"}))

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.basis import Block
+from sottovoce.blocks.basis import Block
 from sottovoce.methods import method
 from sottovoce.numbers.grid import Grid, round_to_grid
 

@@ -19,7 +19,7 @@ from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses
 from sottovoce.training.recover import recover
 from sottovoce.training.settings import Training
-from sottovoce.weight import Layer
+from sottovoce.weights.weight import Layer
 
 DecoderTokens = Annotated[
     Literal["own", "transcript"],

@@ -17,7 +17,7 @@ from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses
 from sottovoce.training.recover import recover
 from sottovoce.training.settings import Training
-from sottovoce.weight import Layer
+from sottovoce.weights.weight import Layer
 
 LearnedScales = Annotated[bool, Field(description="train the scales of a quantized base with its weights")]
 Augment = Annotated[bool, Field(description="hide bands and times of what the model hears (SpecAugment)")]

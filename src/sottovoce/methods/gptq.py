@@ -14,13 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.numbers.clipping import Fit, fit_by_weights
 from sottovoce.numbers.columns import settle_columns
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale
 from sottovoce.numbers.linalg import inverse_factor
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape, Weight
+from sottovoce.weights.weight import Layer, LayerShape, Weight
 
 # the look-up weighs as much as the head: with 0.1, 2 bits of a tied embedding cost 5 points of WER more (LOG.md)
 _TIED_DAMP = 1.0

@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale, to_codes
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape, Weight
+from sottovoce.weights.weight import Layer, LayerShape, Weight
 
 
 def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape
+from sottovoce.weights.weight import Layer, LayerShape
 
 
 def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:

@@ -16,13 +16,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from sottovoce.input_path import InputPath
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import FactorDtype, dtype_of
 from sottovoce.numbers.grid import Grid, round_to_grid
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape, Weight
+from sottovoce.weights.input_path import InputPath
+from sottovoce.weights.weight import Layer, LayerShape, Weight
 
 _BITS = 8
 

@@ -22,7 +22,7 @@ from sottovoce.training.latent import AdapterLatent, Latent, MergedLatent
 from sottovoce.training.losses import Losses
 from sottovoce.training.recover import recover
 from sottovoce.training.settings import Training
-from sottovoce.weight import Layer, LayerShape
+from sottovoce.weights.weight import Layer, LayerShape
 
 
 def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import FactorDtype, dtype_of
 from sottovoce.numbers.linalg import truncated_svd
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape, Weight
+from sottovoce.weights.weight import Layer, LayerShape, Weight
 
 _NEEDS = {"gram": frozenset({"gram"}), "diagonal": frozenset({"square"}), "plain": frozenset[str]()}
 

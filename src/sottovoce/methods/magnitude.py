@@ -13,11 +13,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import Sparsity
 from sottovoce.numbers.sparsity import keep_fraction, keep_n_of_m
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape, Weight
+from sottovoce.weights.weight import Layer, LayerShape, Weight
 
 
 def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:

@@ -16,14 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.basis import Block
-from sottovoce.methods import method
-from sottovoce.methods.osplus import Shift, refuse_shift
-from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Site
-from sottovoce.numbers.grid import Grid, Quantized
-from sottovoce.numbers.straight_through import levels_of, rounded, scale_of_range
-from sottovoce.reconstruction.layers import (
+from sottovoce.blocks.basis import Block
+from sottovoce.blocks.layers import (
     LearnedBase,
     Share,
     reconstruct,
@@ -31,9 +25,15 @@ from sottovoce.reconstruction.layers import (
     shown_layers,
     store,
 )
-from sottovoce.reconstruction.learn import Learned, learn
-from sottovoce.reconstruction.objective import Objective, judged_by_unit
-from sottovoce.reconstruction.settings import Learning
+from sottovoce.blocks.learn import Learned, learn
+from sottovoce.blocks.objective import Objective, judged_by_unit
+from sottovoce.blocks.settings import Learning
+from sottovoce.methods import method
+from sottovoce.methods.osplus import Shift, refuse_shift
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.structure import Site
+from sottovoce.numbers.grid import Grid, Quantized
+from sottovoce.numbers.straight_through import levels_of, rounded, scale_of_range
 
 BEGIN = 4.0
 

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, get_args
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from sottovoce.blocks.settings import Learning
 from sottovoce.nearest import unknown
 from sottovoce.numbers.grid import SCALE_DTYPES, Grid
 from sottovoce.numbers.grid_options import grid_of
-from sottovoce.reconstruction.settings import Learning
 from sottovoce.training.losses import Losses
 from sottovoce.training.settings import Training
 

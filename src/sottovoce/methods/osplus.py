@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.basis import Block, biases_missing
+from sottovoce.blocks.basis import Block, biases_missing
 from sottovoce.methods import method
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import indifferent_layers

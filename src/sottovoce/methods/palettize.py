@@ -13,12 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import FactorDtype, dtype_of
 from sottovoce.numbers.palette import Palettized, k_means, nearest_entry
 from sottovoce.numbers.sparse import Sparse, stored_values
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, Weight
+from sottovoce.weights.weight import Layer, Weight
 
 
 @method(

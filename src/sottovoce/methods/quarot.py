@@ -16,12 +16,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.input_path import Turn
+from sottovoce.blocks.rotation import (
+    Turns,
+    attentions,
+    factors_of,
+    folded,
+    inner_readers,
+    keeping_ones,
+    places,
+    turn_model,
+)
 from sottovoce.methods import method
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.hadamard import hadamard, hadamard_keeping_ones, has_hadamard
-from sottovoce.rotation import Turns, attentions, factors_of, folded, inner_readers, keeping_ones, places, turn_model
-from sottovoce.weight import Layer
+from sottovoce.weights.input_path import Turn
+from sottovoce.weights.weight import Layer
 
 Kind = Annotated[
     Literal["hadamard", "random"],

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.numbers.clipping import Fit, fit_by_output, fit_by_weights
 from sottovoce.numbers.grid import Grid, fit_scale, round_to_grid
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, Weight
+from sottovoce.weights.weight import Layer, Weight
 
 Clip = Annotated[
     Literal["none", "mse", "output"],

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import GridOptions
 from sottovoce.numbers.grid import Grid, Quantized, stored_scale, to_codes
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape, Weight
+from sottovoce.weights.weight import Layer, LayerShape, Weight
 
 FEWEST_BINS, MOST_BINS, WEIGHTS_A_BIN = 4096, 20_000, 1000  # at 8 bits 512 are too coarse
 COARSE = 64  # ranges tried before the fine search

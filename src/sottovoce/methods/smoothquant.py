@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from sottovoce.basis import Block
+from sottovoce.blocks.basis import Block
 from sottovoce.methods import method
 
 

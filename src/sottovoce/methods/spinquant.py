@@ -23,13 +23,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
 
-from sottovoce.input_path import InputPath, Turn
-from sottovoce.methods import method
-from sottovoce.methods.quarot import Heads, Keys, Kind, Online, Seed, random_turns, refuse_widths
-from sottovoce.models.base import SpeechModel, full_name
-from sottovoce.models.structure import Clip
-from sottovoce.numbers.rounding import Rounding, found_scale
-from sottovoce.rotation import (
+from sottovoce.blocks.rotation import (
     Folded,
     Place,
     Turns,
@@ -42,8 +36,14 @@ from sottovoce.rotation import (
     turned,
     turned_bias,
 )
+from sottovoce.methods import method
+from sottovoce.methods.quarot import Heads, Keys, Kind, Online, Seed, random_turns, refuse_widths
+from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.structure import Clip
+from sottovoce.numbers.rounding import Rounding, found_scale
 from sottovoce.training.data import Material
-from sottovoce.weight import Layer
+from sottovoce.weights.input_path import InputPath, Turn
+from sottovoce.weights.weight import Layer
 
 _JUDGES = 8  # the most clips that are held out
 _CHECKS = 4  # how often what was learned is judged

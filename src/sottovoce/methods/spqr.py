@@ -20,6 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import FactorDtype, GridOptions, dtype_of
 from sottovoce.numbers.columns import settle_columns
@@ -27,8 +28,7 @@ from sottovoce.numbers.grid import Grid, Quantized, stored_scale
 from sottovoce.numbers.linalg import inverse_factor
 from sottovoce.numbers.scales import RoundedScales, Scales, as_floats, round_scales
 from sottovoce.numbers.sparse import Sparse
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, LayerShape, Weight
+from sottovoce.weights.weight import Layer, LayerShape, Weight
 
 SecondBits = Annotated[int, Field(ge=1, le=8)] | Literal["none"]
 

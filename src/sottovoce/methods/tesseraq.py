@@ -16,15 +16,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sottovoce.basis import Block
+from sottovoce.blocks.basis import Block
+from sottovoce.blocks.layers import LearnedBase, Share, reconstruct
+from sottovoce.blocks.learn import judged, learn, restore, state_of
+from sottovoce.blocks.objective import Objective
+from sottovoce.blocks.settings import Learning
 from sottovoce.methods import method
 from sottovoce.numbers.clipping import fit_by_weights
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale, stored_scale
 from sottovoce.numbers.straight_through import straight
-from sottovoce.reconstruction.layers import LearnedBase, Share, reconstruct
-from sottovoce.reconstruction.learn import judged, learn, restore, state_of
-from sottovoce.reconstruction.objective import Objective
-from sottovoce.reconstruction.settings import Learning
 
 SOFT = (0.75, 0.5, 0.375, 0.25, 0.125, 0.09, 0.06, 0.04, 0.02, 0.005)  # what stays soft in each stage
 LOWEST, HIGHEST = -0.1, 1.1

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.magnitude import keep, refuse_n_of_m
 from sottovoce.methods.options import Sparsity
-from sottovoce.stats import InputStats
-from sottovoce.weight import Layer, Weight
+from sottovoce.weights.weight import Layer, Weight
 
 
 def wanda_score(w: Tensor, square: Tensor) -> Tensor:

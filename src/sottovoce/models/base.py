@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sottovoce.cost import Product, Workload
-from sottovoce.input_path import InputPath, InputPaths, Turn
 from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import Checkpoint, read_json
 from sottovoce.models.companions import open_processor
@@ -23,7 +21,9 @@ from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.weight import Kind, Layer, LayerShape, Weight
+from sottovoce.weights.cost import Product, Workload
+from sottovoce.weights.input_path import InputPath, InputPaths, Turn
+from sottovoce.weights.weight import Kind, Layer, LayerShape, Weight
 
 
 class SpeechModel(ABC):

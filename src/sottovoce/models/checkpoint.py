@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.built_in import built_in_model
-from sottovoce.documents import parse_json
-from sottovoce.files import sha256
+from sottovoce.files.atomic import sha256
+from sottovoce.files.documents import parse_json
 
 FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 # The same weights again: "model.fp32-00001-of-00002.safetensors", and subfolders for other runtimes.

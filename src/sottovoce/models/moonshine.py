@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn.functional import gelu, pad, tanh
 from torch.nn.utils.rnn import pad_sequence
 
-from sottovoce.cost import Product, Workload
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
+from sottovoce.weights.cost import Product, Workload
 
 
 class Moonshine(SpeechModel):

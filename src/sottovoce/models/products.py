@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sottovoce.cost import Product, Workload, attention
-from sottovoce.path_table import TurnEntry
-from sottovoce.weight import LayerShape
+from sottovoce.weights.cost import Product, Workload, attention
+from sottovoce.weights.path_table import TurnEntry
+from sottovoce.weights.weight import LayerShape
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from sottovoce.cost import Product, Workload
-from sottovoce.languages import language_code
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint, read_json
 from sottovoce.models.decoding import DecodingRules
@@ -22,6 +20,8 @@ from sottovoce.models.prompt import Sources, complete
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
 from sottovoce.nearest import unknown
+from sottovoce.speech.languages import language_code
+from sottovoce.weights.cost import Product, Workload
 
 _HOP = 160  # samples a mel frame
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sottovoce.files import json_text, write_text
+from sottovoce.files.atomic import json_text, write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.grid import Quantized
-from sottovoce.weight import Layer, Weight
+from sottovoce.weights.weight import Layer, Weight
 
 POSITIONS = "encoder.embed_positions"
 

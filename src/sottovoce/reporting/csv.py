@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
 from sottovoce.reporting.pareto import on_front
 from sottovoce.reporting.sets import average_wer, data_sets, score_on
+from sottovoce.sweeping.row import Row
 
 
 def csv(rows: Sequence[Row]) -> str:

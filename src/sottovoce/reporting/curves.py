@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from sottovoce.measure.row import Row
 from sottovoce.reporting.axis import Axis, fit_axis
 from sottovoce.reporting.frame import Frame
 from sottovoce.reporting.plot import colour_of
 from sottovoce.reporting.table import NOTHING
+from sottovoce.sweeping.row import Row
 
 _WIDTH, _HEIGHT = 360, 220
 _EDGES = (52, 348, 12, 178)  # left, right, top, bottom

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from html import escape
 
-from sottovoce.measure.row import Row
 from sottovoce.reporting.curves import curves
 from sottovoce.reporting.plot import marker, plot
 from sottovoce.reporting.sets import data_sets, rate_on
 from sottovoce.reporting.style import STYLE
 from sottovoce.reporting.table import Cell, Column, Table, model_names
+from sottovoce.sweeping.row import Row
 
 _RATES = {"WER": "word error rate", "CER": "character error rate", "WER/CER": "error rate"}
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sottovoce.files import json_text
-from sottovoce.measure.row import Row
+from sottovoce.files.atomic import json_text
 from sottovoce.reporting.pareto import on_front
+from sottovoce.sweeping.row import Row
 
 
 def json(rows: Sequence[Row]) -> str:

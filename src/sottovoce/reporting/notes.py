@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
 from sottovoce.speech.units import RATES
+from sottovoce.sweeping.row import Row
 
 RESAMPLES = 10_000  # the default of measure.score.difference, which scores are made with
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
-from sottovoce.measure.row import Row
 from sottovoce.reporting.sets import average_wer, data_sets
+from sottovoce.sweeping.row import Row
 
 
 def front(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:

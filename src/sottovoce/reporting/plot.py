@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from sottovoce.measure.row import Row
 from sottovoce.reporting.axis import Axis, fit_axis
 from sottovoce.reporting.frame import Frame
 from sottovoce.reporting.pareto import on_front
 from sottovoce.reporting.sets import average_wer, data_sets, rate_on
 from sottovoce.reporting.table import MEGA, NOTHING
+from sottovoce.sweeping.row import Row
 
 COLOURS = 6  # classes c0 to c5, which the page gives their colours
 SHAPES = (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from json import loads
 from pathlib import Path
 
-from sottovoce.files import sha256, write_text
-from sottovoce.measure.row import Row, read_rows
+from sottovoce.files.atomic import sha256, write_text
+from sottovoce.files.sealed import seal, unchanged
 from sottovoce.measure.run import check_output
 from sottovoce.reporting.csv import csv
 from sottovoce.reporting.html import html
@@ -15,7 +15,7 @@ from sottovoce.reporting.json import json
 from sottovoce.reporting.latex import latex
 from sottovoce.reporting.markdown import markdown
 from sottovoce.reporting.table import Table, arrange, make_table
-from sottovoce.sealed import seal, unchanged
+from sottovoce.sweeping.row import Row, read_rows
 
 SEALED = "table.json"  # lists the others with their hashes, so that a later report knows them
 

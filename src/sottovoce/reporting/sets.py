@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
 from sottovoce.speech.units import RATES, unit_of_all
+from sottovoce.sweeping.row import Row
 
 
 def data_sets(rows: Sequence[Row]) -> tuple[str, ...]:

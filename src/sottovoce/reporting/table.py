@@ -7,11 +7,11 @@ from itertools import count
 from pathlib import PurePath
 from typing import Literal
 
-from sottovoce.measure.row import Row
 from sottovoce.measure.score import Score
 from sottovoce.reporting.notes import failure_notes, notes
 from sottovoce.reporting.pareto import on_front
 from sottovoce.reporting.sets import average_wer, data_sets, rate_on, score_on
+from sottovoce.sweeping.row import Row
 
 NOTHING = "-"
 STAR = "★"

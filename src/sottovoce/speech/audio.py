@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from sottovoce.files import sha256
+from sottovoce.files.atomic import sha256
 from sottovoce.speech import ffmpeg, libsndfile
 from sottovoce.speech.decoded import AudioError, Decoded, NotForLibsndfileError
 

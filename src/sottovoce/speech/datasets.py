@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.built_in import built_in_set
-from sottovoce.documents import parse_json
-from sottovoce.languages import checked_code
+from sottovoce.files.documents import parse_json
 from sottovoce.speech import audio
 from sottovoce.speech.decoded import AudioError
+from sottovoce.speech.languages import checked_code
 from sottovoce.speech.problems import listed
 
 MANIFEST = "manifest.jsonl"

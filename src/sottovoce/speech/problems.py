@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sottovoce.files import write_text
+from sottovoce.files.atomic import write_text
 
 SHOWN = 10
 

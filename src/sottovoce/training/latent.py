@@ -16,7 +16,7 @@ from torch.nn import Parameter
 
 from sottovoce.numbers.coded import Coded
 from sottovoce.numbers.grid import Quantized, stored_scale
-from sottovoce.weight import Layer, Weight
+from sottovoce.weights.weight import Layer, Weight
 
 
 class Latent(Protocol):

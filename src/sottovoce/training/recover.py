@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sottovoce.recognizer import Recognizer
+from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.training.attention import training_attention
 from sottovoce.training.batch import Batch
 from sottovoce.training.data import TrainingData
@@ -21,7 +21,7 @@ from sottovoce.training.utterances import (
     own_tokens,
     transcript_tokens,
 )
-from sottovoce.weight import Layer
+from sottovoce.weights.weight import Layer
 
 if TYPE_CHECKING:
     from sottovoce.models.base import SpeechModel

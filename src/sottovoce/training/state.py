@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sottovoce.files import read_json_lines, write_text
-from sottovoce.replacing import new_folder
+from sottovoce.files.atomic import read_json_lines, write_text
+from sottovoce.files.replacing import new_folder
 
 STATE, NUMBERS, BEST, CURVE = "state.safetensors", "state.json", "best.safetensors", "curve.jsonl"
 

@@ -8,7 +8,7 @@ from torch.nn import Parameter
 
 from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.training.latent import Latent
-from sottovoce.weight import Layer
+from sottovoce.weights.weight import Layer
 
 
 class ModelStudent:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 
-from sottovoce.files import read_json_lines, write_text
+from sottovoce.files.atomic import read_json_lines, write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
-from sottovoce.recognizer import Recognizer
+from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.training.augment import spec_augment
 from sottovoce.training.batch import Batch, teacher_forced

@@ -1,0 +1,1 @@
+"""The folder that a compression writes: layers, base checkpoint, model card."""

@@ -1,0 +1,1 @@
+"""Clips, and what is summed over them: statistics of what each layer reads."""

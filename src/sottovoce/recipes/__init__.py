@@ -1,0 +1,1 @@
+"""Recipes: read, checked against a model, explained; the built-in ones."""

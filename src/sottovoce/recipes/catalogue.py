@@ -1,0 +1,47 @@
+"""What there is to choose from: methods with their options, and built-in recipes, as plain data."""
+
+from typing import Any
+
+from sottovoce.methods import METHODS, find
+from sottovoce.nearest import unknown
+from sottovoce.recipes.recipe import built_in_recipes, read_recipe
+
+
+def catalogue() -> dict[str, Any]:
+    """Every method and every built-in recipe, a line each."""
+    return {
+        "methods": [
+            {
+                "name": name,
+                "scope": method.scope,
+                "owns": list(method.parts),
+                "summary": method.summary,
+                "paper": method.paper,
+                "options": method.options.headings(),
+            }
+            for name, method in ((name, find(name)) for name in METHODS)
+        ],
+        "recipes": [{"name": name, "summary": text} for name, text in built_in_recipes().items()],
+    }
+
+
+def describe(name: str) -> dict[str, Any]:
+    """One method with its text and options, or one recipe with its steps. Raises ValueError for another name."""
+    if name in METHODS:
+        method = find(name)
+        defaults = method.options.fill(name, {})
+        return {
+            "name": name,
+            "kind": "method",
+            "scope": method.scope,
+            "owns": list(method.parts),
+            "paper": method.paper,
+            "needs": sorted(method.needs(defaults)),
+            "needs_follow_options": callable(method.needs_of),
+            "text": method.text,
+            "options": method.options.rows(),
+            "where": list(method.where),
+        }
+    if name in built_in_recipes():
+        return {"name": name, "kind": "recipe", "text": built_in_recipes()[name], **read_recipe(name).as_document()}
+    raise unknown("method or recipe", name, [*METHODS, *built_in_recipes()])

@@ -1,0 +1,105 @@
+"""Beam search under a family's rules, for any engine: the tokens of transformers' `generate(num_beams=...)`.
+
+Of each clip the likeliest beginnings are kept and fed on. What has ended is scored by the mean log-probability of its
+tokens, the end included (length_penalty=1.0). A clip is done when as many have ended as there are beams, and the
+likeliest beginning has no better mean than the worst of them (early_stopping=False), or at the longest output.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from sottovoce.models.decoding import Decoded, DecodingRules
+from sottovoce.recognition.greedy import greedy, prompts
+from sottovoce.targets.base import Engine, Memory
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A beginning, by its place among those of its clip, with one more token; the log-probability of both."""
+
+    total: float
+    beginning: int
+    token: int
+
+
+@dataclass
+class _Search:
+    """The search for one clip: beginnings that go on, none when it is done; the best that ended, with their means."""
+
+    prompt: tuple[int, ...]
+    beginnings: list[tuple[int, ...]] = field(default_factory=lambda: [()])
+    ended: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
+
+    def advance(
+        self, candidates: Sequence[_Candidate], width: int, ends: Sequence[int], last: bool
+    ) -> list[_Candidate]:
+        """Take one step; those of the candidates, best first, that go on."""
+        length = len(self.beginnings[0]) + 1
+        for one in candidates[:width]:  # the others are there so that enough can go on
+            if last or one.token in ends:
+                self.ended.append((one.total / length, (*self.beginnings[one.beginning], one.token)))
+        self.ended = sorted(self.ended, key=lambda pair: -pair[0])[:width]
+        going = [] if last else [one for one in candidates if one.token not in ends][:width]
+        if going and len(self.ended) == width and going[0].total / length <= self.ended[-1][0]:
+            going = []
+        self.beginnings = [(*self.beginnings[one.beginning], one.token) for one in going]
+        return going
+
+    def decoded(self, ends: Sequence[int]) -> Decoded:
+        """The best that ended."""
+        _, tokens = self.ended[0]
+        capped = tokens[-1] not in ends
+        return Decoded(self.prompt, tokens if capped else tokens[:-1], capped)
+
+
+def check_width(width: int, rules: DecodingRules, vocabulary: int) -> None:
+    """Raise ValueError for a number of beams below 1, or above what the first step's tokens can fill."""
+    tokens = vocabulary - len({*rules.suppressed, *rules.suppressed_first})
+    most = max(1, tokens // (1 + len(rules.end)))
+    if not 1 <= width <= most:
+        raise ValueError(f"beam={width}: the model chooses among {tokens} tokens, so 1 to {most} would work")
+
+
+@torch.inference_mode()
+def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> list[Decoded]:
+    """The best of `width` beams, for each clip of `memory`; with one, what `greedy` gives.
+
+    Suppressed tokens lose their probability to nobody, as in transformers. Raises ValueError for a width that
+    `check_width` refuses.
+    """
+    if width == 1:
+        return greedy(engine, memory, rules)
+    feed, cache = prompts(engine, memory, rules), None
+    device = feed.device
+    searches = [_Search(tuple(prompt)) for prompt in feed.tolist()]
+    live, rows = searches, 1
+    totals = torch.zeros(len(live), 1, device=device)
+    forbidden = list(rules.suppressed)
+    forbidden_first = sorted({*rules.suppressed, *rules.suppressed_first})
+    for length in range(1, rules.most_tokens + 1):
+        logits, cache = engine.step(feed, memory, cache)
+        vocabulary = logits.shape[-1]
+        if length == 1:
+            check_width(width, rules, vocabulary)
+        logs = logits.float().log_softmax(-1)
+        logs[:, forbidden if length > 1 else forbidden_first] = -torch.inf
+        # so many that enough go on even if every beam ends in every way
+        best = (totals + logs).view(len(live), -1).topk(width * (1 + len(rules.end)))
+        going = []
+        for place, (search, scores, found) in enumerate(
+            zip(live, best.values.tolist(), best.indices.tolist(), strict=True)
+        ):
+            pairs = zip(scores, found, strict=True)
+            candidates = [_Candidate(score, *divmod(index, vocabulary)) for score, index in pairs]
+            chosen = search.advance(candidates, width, rules.end, last=length == rules.most_tokens)
+            going += [(place * rows + one.beginning, one) for one in chosen]
+        live, rows = [search for search in live if search.beginnings], width
+        if not live:
+            break
+        parents = torch.tensor([parent for parent, _ in going], device=device)
+        memory, cache = engine.branch(memory, cache, parents)
+        feed = torch.tensor([[one.token] for _, one in going], device=device)
+        totals = torch.tensor([[one.total] for _, one in going], device=device)
+    return [search.decoded(rules.end) for search in searches]

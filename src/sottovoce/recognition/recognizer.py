@@ -1,0 +1,101 @@
+"""Audio in, text out: a model's features and text around an engine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.decoding import Decoded, DecodingRules
+from sottovoce.recognition.beam import beam
+from sottovoce.recognition.greedy import prompts
+from sottovoce.speech import audio
+from sottovoce.targets.base import Engine, WholeEngine
+from sottovoce.targets.threads import search_threads
+from sottovoce.targets.torch import TorchEngine
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """What `load` returns: transcribes files and arrays.
+
+    rules  hold the prompt (language and task) and the longest output
+    beam   beams of the search; 1 is greedy search
+    """
+
+    model: SpeechModel
+    engine: Engine | WholeEngine
+    rules: DecodingRules
+    beam: int = 1
+
+    @staticmethod
+    def of(model: SpeechModel, language: str | None = None, task: str | None = None, beam: int = 1) -> "Recognizer":
+        """A recognizer on the torch engine."""
+        return Recognizer(model, TorchEngine(model), model.rules(language, task), beam)
+
+    def transcribe(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
+        """The text of a file or of samples (float32, at the model's rate); a list of them gives a list.
+
+        Raises ValueError for audio that cannot be read, is not finite, or is longer than the model hears.
+        """
+        if isinstance(speech, (str, Path, np.ndarray)):
+            return self._texts([speech])[0]
+        return self._texts(list(speech))
+
+    def _texts(self, speech: Sequence[str | Path | np.ndarray]) -> list[str]:
+        clips = [self._samples(item, i) for i, item in enumerate(speech)]
+        features = [self.model.features(clip) for clip in clips]
+        return [self.model.text(decoded.tokens) for decoded in self.decode(features)] if clips else []
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """The samples of a file at the model's rate. Raises ValueError if it cannot be heard whole."""
+        samples = audio.read(path, self.model.sampling_rate)
+        self.model.check_samples(len(samples), str(path))
+        return samples
+
+    def _samples(self, item: str | Path | np.ndarray, place: int) -> np.ndarray:
+        if not isinstance(item, np.ndarray):
+            return self.read(item)
+        name = f"clip {place}"
+        if item.dtype.kind != "f":
+            raise ValueError(f"{name}: found {item.dtype}; float samples, whose full scale is 1, would work")
+        samples = item.astype(np.float32)
+        if samples.ndim != 1 or not np.isfinite(samples).all():
+            raise ValueError(
+                f"{name}: found shape {samples.shape}; a finite one-dimensional array at "
+                f"{self.model.sampling_rate} Hz would work"
+            )
+        self.model.check_samples(len(samples), name)
+        return samples
+
+    def decode(self, features: Sequence[Tensor]) -> list[Decoded]:
+        """One batch of features, each (1, ...), to the tokens chosen for each clip."""
+        with search_threads(self.engine):
+            return self._decode(features)
+
+    def _decode(self, features: Sequence[Tensor]) -> list[Decoded]:
+        engine = self.engine
+        if isinstance(engine, WholeEngine):
+            whole = self._batches(features, max(1, len(features)))
+            return [row for each in whole for row in engine.decode(engine.encode(each), self.rules)]
+        together = max(1, len(features) // self.beam)  # a beam takes the room of a clip
+        batches = self._batches(features, together)
+        return [row for each in batches for row in beam(engine, engine.encode(each), self.rules, self.beam)]
+
+    def prompts(self, features: Sequence[Tensor]) -> list[tuple[int, ...]]:
+        """The prompt of each clip; the encoder runs only if a language has to be detected."""
+        known = tuple(token for token in self.rules.prompt if token is not None)
+        if len(known) == len(self.rules.prompt):
+            return [known] * len(features)
+        engine = self.engine
+        assert not isinstance(engine, WholeEngine), "prompts are asked of a model that is open, and not of an export"
+        batches = self._batches(features, max(1, len(features)))
+        asked = (prompts(engine, engine.encode(batch), self.rules).tolist() for batch in batches)
+        return [tuple(prompt) for batch in asked for prompt in batch]
+
+    def _batches(self, features: Sequence[Tensor], most: int) -> Iterator[Sequence[Tensor]]:
+        """At most so many clips together, and no more than the engine takes."""
+        size = min(most, self.engine.together or most)
+        return (features[start : start + size] for start in range(0, len(features), size))

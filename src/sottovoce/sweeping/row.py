@@ -1,0 +1,145 @@
+"""One row of the table: a model under a recipe, with its scores and its cost, or with its error."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sottovoce.files.atomic import json_text, write_text
+from sottovoce.files.documents import parse_json
+from sottovoce.measure.score import Score
+from sottovoce.recipes.recipe import Recipe, Step
+
+FORMAT = 3
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as a sweep writes it and a report reads it.
+
+    quantization, activations, sparsity, low_rank, recovery, calibration, trained_on are the table's words, "-" where
+    there is nothing. Sizes are in bytes, costs are of one utterance of `workload`; scores has one item a data set;
+    curve has points of what was trained. An error leaves the measured fields empty.
+    """
+
+    key: str
+    model: str
+    recipe: str
+    quantization: str
+    sparsity: str
+    low_rank: str
+    calibration: str
+    compressed: bool
+    recovery: str = "-"
+    trained_on: str = "-"
+    activations: str = "-"
+    bytes: int | None = None
+    bits_per_weight: float | None = None
+    nonzeros: int | None = None
+    macs: int | None = None
+    bit_operations: int | None = None
+    memory_bytes: int | None = None
+    workload: Mapping[str, Any] | None = None
+    scores: tuple[Score, ...] = ()
+    curve: Sequence[Mapping[str, Any]] = ()
+    compress_seconds: float | None = None
+    artifact: str | None = None
+    error: str | None = None
+    recipe_document: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def wer(self) -> float | None:
+        """The macro average of the WER over data sets, in percent."""
+        return sum(score.wer for score in self.scores) / len(self.scores) if self.scores else None
+
+    @staticmethod
+    def of_document(document: Mapping[str, Any]) -> "Row":
+        """The row of a JSON document without its format. Raises TypeError or KeyError if it is none."""
+        scores = tuple(Score.of_document(score) for score in document["scores"])
+        return Row(**{**document, "curve": tuple(document.get("curve", ())), "scores": scores})
+
+    def write(self, folder: Path) -> None:
+        """Keep the row in a sweep's folder, whole or not at all."""
+        write_text(folder / "rows" / f"{self.key}.json", json_text({"format": FORMAT, **asdict(self)}))
+
+
+def read_row(path: Path) -> Row:
+    """The row in a file. Raises ValueError if it is damaged or of a newer format."""
+    try:
+        document = parse_json(path.read_text(encoding="utf-8"))
+        found = document.pop("format")
+        if found > FORMAT:
+            raise ValueError(f"format {found} is newer than {FORMAT}")
+        return Row.of_document(document)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is no row of a sweep ({error}); remove it and run the sweep again") from None
+
+
+def read_rows(folder: str | Path) -> list[Row]:
+    """The rows of the latest sweep in a folder, in its file's order. Raises ValueError if there are none."""
+    folder = Path(folder)
+    order = folder / "order.json"
+    paths = sorted((folder / "rows").glob("*.json"))
+    if order.is_file():
+        keys = parse_json(order.read_text(encoding="utf-8"))
+        paths = [path for key in keys if (path := folder / "rows" / f"{key}.json").is_file()]
+    if not paths:
+        raise ValueError(f"{folder} holds no rows; give the output folder of a sweep")
+    return [read_row(path) for path in paths]
+
+
+def thinned(curve: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """At most some CURVE_POINTS points of a training curve: every check, and steps between them."""
+    stride = -(-len(curve) // CURVE_POINTS)
+    kept = [line for i, line in enumerate(curve) if not i % max(1, stride) or "held_out" in line]
+    names = ("training", "step", "loss", "held_out")
+    return tuple({name: line[name] for name in names if name in line} for line in kept)
+
+
+def recipe_words(recipe: Recipe) -> dict[str, str]:
+    """The table's words for a recipe: its steps by the part that they own."""
+    parts = ("quantization", "activations", "sparsity", "low_rank", "recovery")
+    words: dict[str, list[str]] = {part: [] for part in parts}
+    for step in recipe.steps:
+        options = step.options
+        if step.method.owns == "base" and "bits" in options:
+            size = options.get("group_size", "")
+            spread = f"g{size}" if isinstance(size, int) else size
+            words["quantization"].append(f"{step.method.name} {options['bits']}-bit {spread}".strip())
+        elif step.method.owns in ("base", "basis"):
+            words["quantization"].append(step.method.name)
+        elif step.method.owns == "mask":
+            amount = options.get("sparsity")
+            shown = amount if isinstance(amount, str) else f"{100 * float(amount):g} %" if amount is not None else ""
+            words["sparsity"].append(f"{step.method.name} {shown}".strip())
+        elif step.method.owns == "low_rank":
+            words["low_rank"].append(f"{options.get('metric', step.method.name)} r={options['rank']:g}")
+        elif step.method.owns == "values":
+            words["recovery"].append(_recovery_words(step))
+        words["activations"] += _activation_words(step)
+    return {part: " + ".join(dict.fromkeys(said)) or "-" for part, said in words.items()}
+
+
+def _recovery_words(step: Step) -> str:
+    """What was learned, how long and how fast: "distill encoder+0.5 logits 2 ep lr 0.001"."""
+    options = step.options
+    weights = {name: options.get(name, 0.0) for name in ("labels", "encoder", "logits", "hidden")}
+    learned = "+".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items() if weight)
+    kept = f"r={options['rank']}" if "rank" in options else ""
+    pace = f"{options['epochs']:g} ep lr {options['learning_rate']:g}"
+    return " ".join(filter(None, (step.method.name, kept, learned, pace)))
+
+
+def _activation_words(step: Step) -> list[str]:
+    """How a step rounds what layers read and what the cache holds: "int8 per tensor mse", "kv int4"."""
+    options, parts = step.options, step.method.parts
+    if "output" in parts:
+        return [f"kv int{options['bits']}"]
+    if "input" not in parts:
+        return []
+    if step.method.owns == "base":  # llm_int8
+        return [f"int8 per token, from {options['threshold']:g} float"]
+    grid = "" if options["symmetric"] else "asymmetric"
+    found = "" if options["range"] == "absmax" else options["range"]
+    return [" ".join(filter(None, (f"int{options['bits']} per {options['per']}", grid, found)))]

@@ -1,0 +1,40 @@
+"""Which artifacts ONNX Runtime can hold as they are; told from the table, before any weight is read."""
+
+from collections.abc import Iterable
+
+from sottovoce.numbers.grid import Grid
+from sottovoce.targets.onnx.blocks import block_size
+from sottovoce.targets.run_time import kept_otherwise, without_operator
+from sottovoce.weights.table import Entry
+
+
+def refusals(entries: Iterable[Entry]) -> dict[str, str]:
+    """The layers that cannot be held, each with the reason."""
+    return {entry.name: reason for entry in entries if (reason := _reason(entry))}
+
+
+def notes(entries: Iterable[Entry]) -> list[str]:
+    """What is held, but not as small or as fast as in the artifact, or computed otherwise."""
+    found = list(entries)
+    coded = [entry for entry in found if entry.bits is not None]
+    told = []
+    if coded:
+        told.append("what a layer of integers reads is rounded to 8 bits at run time, by ONNX Runtime's own rule")
+    told += kept_otherwise(found, coded, (2, 4, 8))
+    if any(entry.zero == "fractional" for entry in coded):
+        told.append("zeros between levels take ONNX Runtime's slow path, which multiplies in float")
+    return told
+
+
+def _reason(entry: Entry) -> str | None:
+    if reason := without_operator(entry):
+        return reason
+    if entry.bits is None:
+        return None
+    if entry.mask is not None and (entry.zero == "fractional" or entry.zero_bits is not None):
+        return "a mask on a grid whose zero lies between levels"
+    assert entry.group_size is not None
+    grid = Grid(entry.bits, entry.group_size)
+    if block_size(grid, entry.columns) is None:
+        return f"groups of {entry.group_size}: a multiple of 16, or channel, would work"
+    return None

@@ -1,0 +1,1 @@
+"""What is timed: our own models and other programs, behind one face."""

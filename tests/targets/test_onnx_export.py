@@ -1,0 +1,141 @@
+"""Whole toys as ONNX, held against the torch engine."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sottovoce.compressing.loop import compress_layers
+from sottovoce.models.base import full_name
+from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recognition.recognizer import Recognizer
+from sottovoce.recognition.target import find_target
+from sottovoce.targets.onnx.accepts import notes, refusals
+from sottovoce.targets.onnx.graph import INT8, UINT8
+from sottovoce.targets.onnx.run import OnnxEngine
+from sottovoce.targets.onnx.signed import weights
+from sottovoce.targets.onnx.write import write
+from sottovoce.targets.torch import TorchEngine
+from sottovoce.training.data import Material
+from sottovoce.weights.parts import entry_of
+
+EVERYTHING = [  # a basis, a mask, group and whole-row grids, a correction, integer activations
+    "smoothquant",
+    {"wanda": {"where": "*.fc1", "sparsity": 0.5}},
+    {"rtn": {"where": "encoder", "bits": 8, "group_size": "channel", "symmetric": False}},
+    {"rtn": {"where": "decoder", "bits": 4, "group_size": 16}},
+    {"low_rank": {"where": "*.fc1", "rank": 2}},
+    {"activations": {"bits": 8, "where": "blocks"}},
+]
+
+
+def compressed(toy, clips, name, steps):
+    target = find_target(toy(name))
+    model, layers = target.open()
+    recipe = read_recipe({"steps": steps})
+    compress_layers(model, layers, select(recipe, target.layout()), Material(clips(name)))
+    return model, layers
+
+
+def entries(model, layers):
+    shapes = {name: tuple(model.find(name).weight.shape) for name in layers}
+    return [entry_of(layer, f"{full_name(name)}.weight", shapes[name]) for name, layer in layers.items()]
+
+
+def logits(engine, features, tokens):
+    memory, cache, found = engine.encode([features]), None, []
+    for token in tokens[0, :6]:
+        told, cache = engine.step(token[None, None], memory, cache)
+        found.append(told[0])
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("name", ["whisper untied", pytest.param("moonshine", marks=pytest.mark.slow)])
+def test_a_float_model_says_the_same_token_for_token(name, toy, clips, tmp_path):
+    target = find_target(toy(name))
+    model, layers = target.open()
+    reference, _ = target.open()
+    write(model, layers, tmp_path)
+    engine = OnnxEngine(tmp_path, threads=1)
+    features = [clip.features for clip in clips(name)]  # of different lengths
+    ours = Recognizer(model, engine, reference.rules())
+    theirs = Recognizer(reference, TorchEngine(reference), reference.rules())
+    assert ours.decode(features) == theirs.decode(features)
+    ours, theirs = (replace(recognizer, beam=3) for recognizer in (ours, theirs))
+    assert ours.decode(features) == theirs.decode(features)
+
+
+@pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine untied", marks=pytest.mark.slow)])
+def test_a_compressed_model_computes_what_its_parts_say(name, toy, clips, tmp_path):
+    model, layers = compressed(toy, clips, name, EVERYTHING)
+    held = entries(model, layers)
+    assert not refusals(held)
+    assert len(notes(held)) == 2  # masks, activations
+    clip = clips(name)[0]
+    wanted = logits(TorchEngine(model), clip.features, clip.tokens)
+    write(model, layers, tmp_path)
+    found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
+    assert (found - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.fixture
+def eight_bits(toy, clips, once):
+    """A Whisper whose encoder and table have 8 bits, as ONNX."""
+
+    def make(folder):
+        folder.mkdir()
+        model, layers = compressed(toy, clips, "whisper", [{"rtn": {"where": ["encoder", "embeddings"], "bits": 8}}])
+        write(model, layers, folder)
+
+    return once("eight-bits", make)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_engine_multiplies_by_signed_bytes_where_they_are_exact(exact, eight_bits, monkeypatch):
+    import onnxruntime
+
+    opened, made = [], onnxruntime.InferenceSession
+    monkeypatch.setattr("sottovoce.targets.onnx.signed.exact_here", lambda: exact)
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda graph, *a, **k: opened.append(graph) or made(graph, *a, **k)
+    )
+    OnnxEngine(eight_bits, threads=1)
+    encoder = opened[0]
+    assert {encoder[kind.start] for kind, _ in weights(encoder)} == {INT8 if exact else UINT8}
+
+
+def test_a_tied_table_lies_in_the_file_once(eight_bits, toy):
+    import onnx
+
+    codes = find_target(toy("whisper")).layout().module.proj_out.weight.numel()
+    constants = onnx.load(eight_bits / "decoder.onnx").graph.initializer
+    assert sum(len(each.raw_data) == codes for each in constants) == 1
+
+
+def test_turned_streams_go_along(toy, clips, tmp_path):
+    model, layers = compressed(toy, clips, "whisper", ["quarot", {"rtn": {"where": "blocks", "bits": 8}}])
+    assert model.turns
+    clip = clips("whisper")[0]
+    wanted = logits(TorchEngine(model), clip.features, clip.tokens)
+    write(model, layers, tmp_path)
+    found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
+    assert (found - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        (["palettize"], "palettize"),
+        ([{"spqr": {"group_size": 16, "where": "encoder.layers.*", "bits": 3, "symmetric": False}}], "outliers"),
+        (["rtn", {"kv_cache": {"bits": 8}}], "the cache is kept in float"),
+        (["llm_int8"], "columns that stay float"),
+        (["rtn", {"activations": {"bits": 4, "where": "blocks"}}], "not as int4 per token"),
+        (["rtn", {"activations": {"per": "tensor", "where": "blocks"}}], "not as int8 per tensor"),
+        ([{"rtn": {"group_size": 8, "where": "blocks"}}], "groups of 8: a multiple of 16"),
+    ],
+)
+def test_what_the_runtime_cannot_hold_is_told_layer_by_layer(steps, reason, toy, clips):
+    model, layers = compressed(toy, clips, "whisper", steps)
+    refused = refusals(entries(model, layers))
+    assert any(reason in told for told in refused.values()), refused
+    assert set(refused) <= set(layers)

@@ -60,6 +60,7 @@ def test_a_batch_and_single_clips_give_one_transcript(exported):
     assert model.transcribe(paths) == [model.transcribe(path) for path in paths]
 
 
+@pytest.mark.slow
 def test_an_uncompressed_model_is_exported_and_computes_the_same(tmp_path):
     made = sottovoce.export("builtin:whisper", to="onnx", output=tmp_path / "out", threads=1)
     assert made.tested.passed

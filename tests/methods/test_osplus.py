@@ -168,7 +168,7 @@ def test_a_shift_everywhere_is_refused_before_the_model_opens_where_a_bias_is_mi
     select(recipe, whisper)
 
 
-@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+@pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_planted_outliers_cost_scaled_activations_a_fraction(name, seed):
     planted = Planted(name)

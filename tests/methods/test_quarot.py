@@ -130,7 +130,7 @@ def test_a_recipe_that_cannot_work_is_refused_before_the_model_opens(steps, mess
         select(read_recipe({"steps": steps}), find_target(toy("whisper")).layout())
 
 
-@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+@pytest.mark.parametrize("name", [pytest.param("whisper", marks=pytest.mark.slow), "moonshine"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_planted_outliers_cost_a_turned_model_a_fraction_at_four_bits(name, seed):
     planted = Planted(name)

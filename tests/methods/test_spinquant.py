@@ -150,7 +150,8 @@ def test_one_clip_is_enough(name, toy, clips):
     assert all(torch.isfinite(layer.target).all() for layer in layers.values())
 
 
-@pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
 def test_planted_outliers_cost_a_learned_turn_less_than_the_random_one_that_it_began_with(name):
     planted = Planted(name, calibration=8)
     options = {"steps": 8, "batch": 2, "kind": "random", "learning_rate": 1.5}

@@ -112,6 +112,7 @@ def test_a_tied_table_lies_in_the_file_once(eight_bits, toy):
     assert sum(len(each.raw_data) == codes for each in constants) == 1
 
 
+@pytest.mark.slow
 def test_turned_streams_go_along(toy, clips, tmp_path):
     model, layers = compressed(toy, clips, "whisper", ["quarot", {"rtn": {"where": "blocks", "bits": 8}}])
     assert model.turns

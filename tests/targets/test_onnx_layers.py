@@ -63,7 +63,13 @@ class Whole(nn.Module):
 
 @pytest.mark.parametrize(
     ("bits", "group", "symmetric"),
-    [(2, 16, False), (3, 32, True), (4, 32, True), (4, 32, False), (4, "channel", False), (6, 64, True), (8, 16, True)],
+    [
+        (2, 16, False),
+        (4, 32, True),
+        *(pytest.param(*grid, marks=pytest.mark.slow) for grid in [(3, 32, True), (4, 32, False), (6, 64, True)]),
+        (4, "channel", False),
+        (8, 16, True),
+    ],
 )
 def test_the_product_is_that_of_the_dense_weight(bits, group, symmetric, tmp_path):
     layer, bias = layer_of(Grid(bits, group, symmetric)), random(ROWS, seed=5)
@@ -151,7 +157,15 @@ def test_what_a_layer_reads_is_turned_and_divided_first(tmp_path):
     assert (found - wanted).norm() < 0.02 * wanted.norm()  # what is read is rounded to int8
 
 
-@pytest.mark.parametrize(("bits", "symmetric"), [(2, False), (3, True), (4, False), (8, True)])
+@pytest.mark.parametrize(
+    ("bits", "symmetric"),
+    [
+        (2, False),
+        pytest.param(3, True, marks=pytest.mark.slow),
+        pytest.param(4, False, marks=pytest.mark.slow),
+        (8, True),
+    ],
+)
 def test_a_table_is_looked_up_exactly(bits, symmetric, tmp_path):
     base = round_to_grid(random(ROWS, COLUMNS), Grid(bits, 32, symmetric))
     places = torch.tensor([[0, ROWS - 1, 5]])

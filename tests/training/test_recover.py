@@ -23,6 +23,8 @@ from tests.training.samples import assert_same_parts, parts_of
 
 FAMILIES = ["whisper", "moonshine"]
 every_family = pytest.mark.parametrize("name", FAMILIES)
+whisper_first = pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
+moonshine_first = pytest.mark.parametrize("name", ["moonshine", pytest.param("whisper", marks=pytest.mark.slow)])
 BLOCKS = "*.layers.*"
 QUICK = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.02, "epochs": 2}
 GRID = {"where": BLOCKS, "bits": 4, "group_size": 16, "symmetric": False}
@@ -129,7 +131,7 @@ def test_distill_by_the_encoder_alone_changes_nothing_of_the_decoder(name, toy, 
         assert changed or not layer.name.startswith("encoder.") or "positions" in layer.name, layer.name
 
 
-@every_family
+@moonshine_first
 def test_kept_adapters_are_the_low_rank_part_beside_a_base_that_stays(name, toy, lessons_for):
     lora = {**QUICK, "where": BLOCKS, "rank": 3, "dtype": "bfloat16"}
     steps = [{"wanda": {"where": "encoder.layers.*"}}, {"gptq": GRID}, {"lora": lora}]
@@ -147,7 +149,7 @@ def test_kept_adapters_are_the_low_rank_part_beside_a_base_that_stays(name, toy,
     assert len(found.moved()) > len(adapted)  # norms too
 
 
-@every_family
+@whisper_first
 def test_adapters_come_behind_the_factors_that_were_there(name, toy, lessons_for):
     steps = ["rtn", {"low_rank": {"where": "*fc1", "rank": 2}}, {"lora": {**QUICK, "rank": 3}}]
     found = Trained(toy(name), steps, lessons_for(name))
@@ -193,7 +195,7 @@ def test_sinusoids_are_trained_only_once_they_were_changed(opened, earlier, trai
     assert any(step.startswith("distill") for step in done["encoder.embed_positions"]) == trained
 
 
-@every_family
+@moonshine_first
 def test_norms_stay_where_lora_is_told_to_leave_them(name, toy, lessons_for):
     steps = [{"wanda": {"where": BLOCKS}}, {"lora": {**QUICK, "where": BLOCKS, "rank": 2, "norms": False}}]
     moved = Trained(toy(name), steps, lessons_for(name)).moved()
@@ -225,7 +227,7 @@ def test_the_loss_of_a_batch_falls_when_it_is_seen_again_and_again(learner, name
     assert losses[-1] < share * losses[0]
 
 
-@every_family
+@whisper_first
 def test_distill_needs_no_text(name, toy, lessons, lessons_for, tmp_path):
     rows = [{key: value for key, value in row.items() if key != "text"} for row in rows_at_home(lessons(name))]
     corpus = read_corpus(write_rows(tmp_path / "silent.jsonl", rows), need_text=False)
@@ -238,7 +240,7 @@ def test_distill_needs_no_text(name, toy, lessons, lessons_for, tmp_path):
         assert_same_parts(after, silent.after[layer])
 
 
-@every_family
+@moonshine_first
 def test_a_seed_says_all(name, toy, lessons_for, tmp_path):
     made = []
     for run, seed in enumerate((0, 0, 1)):
@@ -253,7 +255,7 @@ def test_a_seed_says_all(name, toy, lessons_for, tmp_path):
     assert not torch.equal(made[0]["right"], made[2]["right"])
 
 
-@every_family
+@whisper_first
 def test_recomputed_activations_end_in_the_same_weights(name, toy, lessons_for, tmp_path, monkeypatch):
     ends, asked, enable = [], [], PreTrainedModel.gradient_checkpointing_enable
 
@@ -277,7 +279,7 @@ def test_bf16_products_train_weights_that_stay_finite(toy, lessons_for):
     assert found.model.module.dtype == torch.float32
 
 
-@every_family
+@moonshine_first
 def test_a_training_that_only_does_harm_leaves_the_model_as_it_was_and_is_listed_nowhere(name, toy, lessons_for):
     options = {**QUICK, "held_out": 0.25, "learning_rate": 3.0, "where": BLOCKS, "learned_scales": True}
     found = Trained(toy(name), [{"wanda": {"where": BLOCKS}}, {"gptq": GRID}, {"distill": options}], lessons_for(name))
@@ -330,7 +332,7 @@ def test_a_loss_that_reaches_none_of_the_chosen_layers_is_refused(name, toy, les
         Trained(toy(name), steps, lessons_for(name))
 
 
-@every_family
+@whisper_first
 def test_an_exception_in_the_training_leaves_the_flags_of_the_model_as_they_were(name, toy, lessons_for, monkeypatch):
     def flags(model):
         wanted = {key: parameter.requires_grad for key, parameter in model.module.named_parameters()}

@@ -1,0 +1,3 @@
+from tests.measure.conftest import decoded, heard
+
+__all__ = ["decoded", "heard"]  # fixtures here too

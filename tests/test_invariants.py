@@ -290,7 +290,7 @@ ONE_OF_EACH = ("whisper untied", "moonshine")  # where tied or not says nothing 
 
 
 def cases():
-    """A method with every toy, a combination with two; the fast tier takes two and, of every second combination, one."""
+    """A method with every toy, a combination with two; in the fast tier two, and for every second combination one."""
     pairs = (("whisper", "moonshine untied"), ("whisper untied", "moonshine"))
     ones = (("whisper untied",), (), ("moonshine",), ())
     for i, recipe in enumerate(RECIPES):

@@ -52,7 +52,7 @@ def page(rows: Sequence[Row]) -> Iterator[str]:
             calibration = next(row.calibration for row in own if row.compressed and row.calibration != "-")
             size = f"{(whole.bytes or 0) / 1e6:.2f} MB"
             yield f"## {model} on {score.data}\n"
-            measured = f"{score.wer:.2f} % WER, {size}; normaliser {score.normalizer}"
+            measured = f"{score.wer:.2f} % WER, {size}; normalizer {score.normalizer}"
             yield f"Uncompressed: {measured}; calibrated on {calibration}.\n"
             yield from _pivot([row for row in own if row.compressed], place)
             yield ""

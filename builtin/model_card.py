@@ -32,7 +32,7 @@ are invented.
 | weights | {weights:,}, float16, {megabytes:.2f} MB |
 | hears | {hears} |
 | trained on | {trained} |
-| WER on builtin:test | **{wer:.2f} %** ({errors} errors in {words:,} words; greedy, normaliser {normalizer}) |
+| WER on builtin:test | **{wer:.2f} %** ({errors} errors in {words:,} words; greedy, normalizer {normalizer}) |
 
 Every speaker of the test is one that it has not heard in training:
 

@@ -142,7 +142,10 @@ def test_a_file_that_is_missing_is_named(name, made):
 
 def test_a_newer_format_asks_for_a_newer_sottovoce(made):
     rewrite(made.folder, lambda document: document.update(format=FORMAT + 1))
-    refused(made.folder, f"has format {FORMAT + 1}; this sottovoce reads up to {FORMAT}, a newer one will read it")
+    refused(
+        made.folder,
+        f"has format {FORMAT + 1}; this version of sottovoce reads up to {FORMAT}; a newer version can read it",
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "1"}', '"text"', "\xff", '{"format": 1}'])

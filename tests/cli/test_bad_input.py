@@ -326,7 +326,7 @@ def test_a_model_of_another_kind_is_refused_with_those_that_work(command, place)
 
 
 def test_a_model_that_is_nowhere_is_refused(command, place):
-    refused(command, place, ["inspect", "nowhere"], "'nowhere' is no folder here, nor a hub id")
+    refused(command, place, ["inspect", "nowhere"], "'nowhere' is neither a folder here nor a hub id")
 
 
 def test_an_output_that_holds_other_things_is_left_alone(command, place):

@@ -46,7 +46,7 @@ def test_what_the_runtime_cannot_hold_is_a_table_before_any_work(command, tmp_pa
     assert told.code == 2
     lines = told.err.splitlines()
     assert lines[0].startswith("error: ONNX Runtime cannot hold ")
-    assert "codes name places in a table of values (palettize), not levels" in told.err
+    assert "codes are indices into a table of values (palettize)" in told.err
     assert lines[-1].endswith(" more")
     assert content(tmp_path) == before
 

@@ -44,13 +44,13 @@ def test_a_set_of_characters_has_a_cer_in_its_table_and_in_its_comparison(comman
     assert "WER" not in compared
 
 
-def test_a_set_of_several_languages_has_a_line_for_each_and_says_which_normaliser_how_many_rows_had(
+def test_a_set_of_several_languages_has_a_line_for_each_and_says_which_normalizer_how_many_rows_had(
     command, toy, mixed, tmp_path
 ):
     told = command("evaluate", toy("moonshine"), "--data", mixed, "-o", tmp_path / "run")
     text = words(told)
     assert "WER/CER %" in text
-    assert "normaliser auto: whisper-basic 2 rows, whisper-english 1 row" in text
+    assert "normalizer auto: whisper-basic 2 rows, whisper-english 1 row" in text
     assert "mixed: language rows rate moonshine %" in text
     for line in ("de 1 WER", "zh 1 CER", "not named 1 WER"):
         assert line in text
@@ -69,7 +69,7 @@ def test_sets_of_words_and_of_characters_are_told_apart_in_one_table(command, to
 def test_an_english_set_has_the_table_that_it_had(command, toy, heard, tmp_path):
     told = command("evaluate", toy("whisper"), "--data", heard, "-o", tmp_path / "run")
     assert " ".join(told.out.splitlines()[0].split()) == "target data WER % S D I MB Δ WER [95 %] damage RTFx"
-    assert words(told).count("normaliser whisper-english (transformers") == 1
+    assert words(told).count("normalizer whisper-english (transformers") == 1
     assert "language" not in words(told)
 
 

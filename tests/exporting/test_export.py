@@ -90,7 +90,7 @@ def test_an_export_that_computes_something_else_is_kept_and_marked(monkeypatch, 
 
     monkeypatch.setattr(OnnxRuntime, "write", spoiled)
     with pytest.raises(
-        SelfTestError, match=r"is marked as failed: encoder\.layers\.0 is the first output that differs"
+        SelfTestError, match=r"failed its self-test: encoder\.layers\.0 is the first output that differs"
     ):
         sottovoce.export("builtin:whisper", to="onnx", output=tmp_path / "out")
     made = read_exported(tmp_path / "out")
@@ -156,7 +156,7 @@ def edited(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "has format 99; this sottovoce reads up to 2"),
+        ({"format": 99}, "has format 99; this version of sottovoce reads up to 2"),
         ({"format": None}, "has format None"),
         ({"notes": ["all is well"]}, "does not match its own digest"),
     ],

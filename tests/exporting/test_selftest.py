@@ -171,7 +171,9 @@ def test_a_self_test_of_another_sottovoce_asks_for_a_new_export(copy):
     older = read_exported(copy.folder)
     assert older.tested is None
     (copy.folder / "selftest" / VALUES).unlink()
-    with pytest.raises(ValueError, match=r"is no self-test that this sottovoce can run .* export the model again"):
+    with pytest.raises(
+        ValueError, match=r"is not a self-test that this version of sottovoce can run .* export the model again"
+    ):
         run(older)
 
 

@@ -174,7 +174,7 @@ def test_rescoring_needs_no_model_and_equals_evaluating(name, rough, toy, heard,
     assert sorted(score["wer"] for score in kept) == sorted(score.wer for score in again.scores)
 
 
-def test_normalisers_disagree_about_these_texts(run):
+def test_normalizers_disagree_about_these_texts(run):
     found = {name: tuple(score.wer for score in sottovoce.rescore(run, normalizer=name).scores) for name in NORMALIZERS}
     assert found.pop("basic-marks") == found["whisper-basic"]  # there are no marks
     assert len(set(found.values())) == len(found)

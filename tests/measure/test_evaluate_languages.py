@@ -213,7 +213,7 @@ def test_a_score_is_read_back_with_its_languages(toy, many, tmp_path):
     assert type(score).of_document(old) == replace(score, languages=(), notes=())
 
 
-def test_an_english_normaliser_on_other_languages_is_said_and_auto_is_the_default(toy, heard, tmp_path):
+def test_an_english_normalizer_on_other_languages_is_said_and_auto_is_the_default(toy, heard, tmp_path):
     manifest = write_rows(tmp_path / "de.jsonl", marked(heard, ["de", "de", "en"]))
     sottovoce.evaluate(toy("whisper"), data=manifest, output=tmp_path / "run")
     [fitting] = sottovoce.rescore(tmp_path / "run").scores

@@ -119,7 +119,7 @@ def test_a_line_that_is_no_transcript_is_named(toy, heard, tmp_path):
 
 
 def test_a_second_process_in_the_same_folder_is_refused_and_the_first_is_left_alone(toy, heard, tmp_path):
-    with alone_in(tmp_path / "run"), pytest.raises(ValueError, match=r"another process is at work in .*run; wait"):
+    with alone_in(tmp_path / "run"), pytest.raises(ValueError, match=r"another process is working in .*run; wait"):
         sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path / "run")
     assert sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path / "run").scores
 
@@ -129,5 +129,7 @@ def test_utterances_that_were_heard_twice_are_told(toy, heard, tmp_path):
     [file] = tmp_path.glob("transcripts/*/*.jsonl")
     lines = file.read_text()
     file.write_text(lines + lines.splitlines(True)[0])
-    with pytest.raises(ValueError, match=r"holds 8 transcripts of 7 utterances, so some were heard twice; remove it"):
+    with pytest.raises(
+        ValueError, match=r"holds 8 transcripts of 7 utterances, so some were transcribed twice; remove it"
+    ):
         sottovoce.rescore(tmp_path)

@@ -283,7 +283,7 @@ def test_a_model_without_safetensors_is_refused_here_and_on_the_hub(hub, reposit
 def test_safetensors_that_cannot_be_read_are_refused(tmp_path, content):
     path = write_model(tmp_path / "m") / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5] if content == "half" else content)
-    with pytest.raises(ValueError, match=r"model\.safetensors, [\d]+ bytes, is no safetensors file"):
+    with pytest.raises(ValueError, match=r"model\.safetensors, [\d]+ bytes, is not a safetensors file"):
         resolve(tmp_path / "m")
 
 

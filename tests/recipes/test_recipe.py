@@ -105,7 +105,7 @@ def test_an_override_by_name_reaches_every_step_of_that_method_and_by_number_one
     [
         ("grid.bits", "lacks a value; write it as grid.bits=3"),
         ("=3", "is no step of this recipe"),
-        ("gptq.damp=0.1", r"'gptq' is no step of this recipe; grid, steps.0 and rtn would work"),
+        ("gptq.damp=0.1", r"'gptq' is not a step of this recipe; grid, steps.0 and rtn would work"),
         ("rtn=3", "would work"),
         ("steps.1.bits=3", "'1' is not one of the 1 entries, counted from 0"),
         ("steps.x.bits=3", "'x' is not one of the 1 entries"),

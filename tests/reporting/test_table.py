@@ -150,11 +150,11 @@ def test_a_set_of_several_languages_is_of_words_and_characters():
     assert "100 utterances with 1,000 words and characters" in table.notes[1]
 
 
-def test_the_notes_name_data_normaliser_scorer_interval_and_workload():
+def test_the_notes_name_data_normalizer_scorer_interval_and_workload():
     assert make_table(sweep()).notes == (
         "1 MB = 10^6 bytes.",
         "WER in percent: test-clean, 100 utterances with 1,000 words.",
-        "Normaliser: whisper-english (transformers 5.17); scorer: kaldialign 0.12.",
+        "Normalizer: whisper-english (transformers 5.17); scorer: kaldialign 0.12.",
         "delta WER: percent points to the uncompressed model.",
         "95 % interval: paired bootstrap, 10,000 resamples of 5 speakers; n.s.: no significant difference.",
         "GBOPs (10^9 bit operations) and memory I/O: one utterance of 10 s of audio, 32 tokens, beam 1, "

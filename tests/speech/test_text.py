@@ -52,13 +52,13 @@ def test_whisper_basic_cuts_hindi_words_at_their_vowels():
         ("", "de", "whisper-basic"),
     ],
 )
-def test_auto_is_the_normaliser_that_fits_the_row(reference, language, name):
+def test_auto_is_the_normalizer_that_fits_the_row(reference, language, name):
     assert NormalizerChoice("auto").of(reference, language) is normalizer(name)
     assert NormalizerChoice("none").of(reference, language) is normalizer("none")
     assert is_english(reference, language) == (name == "whisper-english")
 
 
-def test_a_choice_of_no_normaliser_is_refused():
+def test_a_choice_of_no_normalizer_is_refused():
     with pytest.raises(ValueError, match="unknown normalizer 'aut'; did you mean auto"):
         NormalizerChoice("aut")
 

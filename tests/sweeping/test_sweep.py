@@ -395,7 +395,7 @@ def test_rows_that_were_calibrated_on_the_test_set_fail_alone(document, speech, 
     assert "was calibrated or trained on 2 of the 8 utterances" in rows[3].error
 
 
-def test_new_test_data_or_another_normaliser_compresses_nothing_again(document, compressed, tmp_path):
+def test_new_test_data_or_another_normalizer_compresses_nothing_again(document, compressed, tmp_path):
     plan = without_wanda(document)
     before = sottovoce.sweep(plan, output=tmp_path)
     manifest = Path(plan["data"][0])

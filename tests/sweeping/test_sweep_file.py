@@ -99,7 +99,7 @@ def test_overrides_leave_the_mapping_as_it_was():
         ({**HEAD, "recipes": [{"steps": [{"rtn": {"bits": [8, 9]}}]}]}, "rtn: bits=9: should be less than or equal"),
         ({**HEAD, "recipes": [{"steps": [{"rtn": {"bit": 8}}]}]}, "unknown option of rtn 'bit'; did you mean bits"),
         ({**HEAD, "recipes": [{"steps": "rtn"}]}, "has no steps; write a list"),
-        ({**HEAD, "recipes": [{"steps": [{"rtn": 4}]}]}, "is no step; write a method's name"),
+        ({**HEAD, "recipes": [{"steps": [{"rtn": 4}]}]}, "is not a step; write a method's name"),
         ({**HEAD, "recipes": [{"grid": 4, "steps": ["rtn"]}]}, "grid of recipe inline holds 4; a mapping"),
         ({**HEAD, "recipes": [{"grid": {"bits": []}, "steps": ["rtn"]}]}, "bits.* empty list"),
         ({**HEAD, "recipes": []}, "names no recipes"),

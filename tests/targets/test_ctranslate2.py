@@ -171,9 +171,9 @@ def test_rounding_that_it_does_anyway_is_no_reason(toy, clips):
     assert not refusals(entries(model, layers), ())
     told = [line.split(":")[0].split(",")[0] for line in notes(entries(model, layers))]
     assert told == [
-        "what a layer of integers reads is rounded to 8 bits at run time",
+        "inputs of quantized layers are quantized to 8 bits at run time",
         "on an x86 CPU without VNNI CTranslate2's sums of 8-bit products saturate; `selftest` says if one is such",
-        "tables of positions are written as floats",
+        "position tables are written as floats",
         "a mask is kept as zeros",
         "faster-whisper pads every clip to 30 s",
     ]

@@ -137,7 +137,12 @@ def test_what_is_held_otherwise_is_noted(toy, clips):
     steps = [{"rtn": {"bits": 3, "where": "*.fc1"}}, {"wanda": {"where": "*.fc2"}}]
     held = entries(*compressed(toy, clips, "whisper", steps))
     told = " ".join(notes([*held, replace(held[0], dtype="float16")]))
-    for part in ("rounded to 8 bits", "a mask is kept as zeros", "codes of 3 bits", "floats are kept as float32"):
+    for part in (
+        "rounded to 8 bits",
+        "a mask is kept as zeros",
+        "codes of 3 bits",
+        "float layers are written as float32",
+    ):
         assert part in told
 
 

@@ -155,9 +155,9 @@ def test_the_smallest_blocks_are_those_that_hold_every_level(bits, symmetric):
         ("whisper", ["rtn", {"low_rank": {"where": "*.fc1", "rank": 2}}], "a low-rank term"),
         ("whisper", ["rtn", {"activations": {"bits": 8, "where": "blocks"}}], "what it reads is changed at run time"),
         ("whisper", ["rtn", "kv_cache"], "the cache is kept in float"),
-        ("whisper untied", ["rtn"], "a head of its own: whisper.cpp's is always the embedding"),
-        ("narrow", [], "64 inside an MLP: whisper.cpp takes 4 times 32"),
-        ("odd", [{"rtn": {"where": "!stem"}}], "24 inputs are no whole blocks of 32"),
+        ("whisper untied", ["rtn"], "an untied head: whisper.cpp's head is always the embedding"),
+        ("narrow", [], "64 in an MLP: whisper.cpp takes 4 times 32"),
+        ("odd", [{"rtn": {"where": "!stem"}}], "24 inputs are not a multiple of 32"),
     ],
 )
 def test_what_it_cannot_hold_is_told_layer_by_layer(name, steps, reason, wide, clips):
@@ -173,7 +173,7 @@ def opened(folder, clips, steps):
 
 def test_moonshine_is_refused(toy):
     refused = refusals(entries(*find_target(toy("moonshine")).open()), ())
-    assert "whisper.cpp has no such layer: of the families here it runs Whisper" in refused.values()
+    assert "whisper.cpp has no such layer; it runs Whisper only" in refused.values()
 
 
 def test_coded_convolutions_and_positions_alone_are_floats_there(wide, clips, tmp_path):
@@ -198,7 +198,7 @@ def test_what_is_held_otherwise_is_noted(wide, clips):
         "rounded to 8 bits at run time",
         "linears and the embedding are q8_0",
         "12 of the 33 would fit a smaller one",
-        "tables of positions are written as floats",
+        "position tables are written as floats",
         "a mask is kept as zeros",
         "a window of 2 s, not 30 and a vocabulary of",
     ):

@@ -40,8 +40,8 @@ class Block:
         assert site.writer is not None
         if turned := next((name for name in site.readers if self.layers[name].input.turn), None):
             raise ValueError(
-                f"what {turned} reads is turned at run time, so its channels cannot be divided where they are written; "
-                "take it out with where, or put the turn after"
+                f"the input of {turned} is rotated at run time, so its channels cannot be rescaled where they are "
+                "written; exclude it with where, or put the rotation after"
             )
         for name in site.readers:
             self.layers[name].change_target(self.layers[name].target * s)

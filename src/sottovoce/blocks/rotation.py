@@ -115,11 +115,9 @@ def folded(model: SpeechModel, layers: Mapping[str, Layer]) -> Folded:
     that is turned, a layer whose input is.
     """
     if model.turns:
-        raise ValueError(f"the stream is turned already, at {', '.join(model.turns)}; one turn is enough")
+        raise ValueError(f"the residual stream is rotated already, at {', '.join(model.turns)}; one rotation is enough")
     if busy := [name for name in turned_layers(model) if layers[name].input]:
-        raise ValueError(
-            f"what {busy[0]} reads is turned, divided or rounded already, in the old basis; turn the stream first"
-        )
+        raise ValueError(f"the input of {busy[0]} is already rotated, rescaled or quantized; put the rotation first")
     keys = indifferent_layers(model.stacks)
     weights = {name: layers[name].target for name in turned_layers(model)}
     biases = {name: bias.detach().clone() for name in weights if (bias := bias_of(model.find(name))) is not None}
@@ -143,7 +141,7 @@ def add_constant(biases: dict[str, Tensor], name: str, constant: Tensor, *, drop
     if name in biases:
         biases[name] = biases[name] + constant
     elif not droppable:
-        raise ValueError(f"{name} has no bias that could take what the bias of its norm gives it")
+        raise ValueError(f"{name} has no bias to absorb the bias of its norm")
 
 
 def bias_of(module: nn.Module) -> Tensor | None:

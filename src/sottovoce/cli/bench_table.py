@@ -32,7 +32,7 @@ def bench_view(found: Bench) -> RenderableType:
     notes = (
         f"noise of {found.seconds:g} s and {found.tokens} tokens, greedy; medians of {found.rounds} rounds in turn; "
         "thr: threads; load: with imports; enc, 1st, tok: encoder, first token, each after it; peak MB: with torch "
-        "where it runs; text: words of a clip of speech that the first target heard and this one did not; time: of a "
+        "where it runs; text: words of a test clip that differ from the first target's transcript; time: of a "
         "round, over the first target's in the same round, median and range"
     )
     return Group(table, Text(notes, style="dim"))

@@ -24,7 +24,7 @@ def exported_view(exported: Exported) -> RenderableType:
         table.add_row(escape(name), f"{(exported.folder / name).stat().st_size / 1e6:.2f}")
     table.add_row(f"all, for {runtime.title} ({packages})", f"{exported.bytes / 1e6:.2f}")
     most = exported.bounds.most_seconds if exported.bounds else None
-    told = [f"hears clips of {most:g} s at most"] if most else []
+    told = [f"takes clips of up to {most:g} s"] if most else []
     notes = [Text(note, style="dim") for note in (*told, *(f"note: {note}" for note in exported.notes))]
     return Group(table, *notes, *([_told(exported.tested)] if exported.tested else []))
 
@@ -33,7 +33,7 @@ def tested_view(tested: SelfTest, heard: Sequence[Heard]) -> Iterator[Renderable
     """Each clip after which another token would be chosen, the outputs where not all agree, then the sum."""
     for each in heard:
         if each.chosen != each.clip.chosen:
-            yield Text(f"{each.clip.audio}: {each.clip.text!r} is what the artifact writes, {each.text!r} this")
+            yield Text(f"{each.clip.audio}: {each.clip.text!r} in the artifact, {each.text!r} here")
     if tested.apart:
         yield _outputs(tested)
     yield _told(tested)
@@ -55,6 +55,6 @@ def _told(tested: SelfTest) -> Text:
     return Text.assemble(
         "self-test ",
         (said, "bold green" if tested.passed else "bold red"),
-        f": {tested.same} of {tested.tokens} next tokens of {tested.clips} clips are the artifact's; {worst.name} "
-        f"differs by {100 * worst.error:.2g} %, and {100 * worst.allowed:.2g} % may",
+        f": {tested.same} of {tested.tokens} next tokens of {tested.clips} clips match the artifact; largest "
+        f"difference: {worst.name}, {100 * worst.error:.2g} % (allowed: {100 * worst.allowed:.2g} %)",
     )

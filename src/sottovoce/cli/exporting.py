@@ -10,7 +10,7 @@ from sottovoce.cli.options import Json
 from sottovoce.progress import silent
 
 FAILED = 3
-_Threads = Annotated[int | None, typer.Option(help="Of the runtime while it hears the self-test.", min=1)]
+_Threads = Annotated[int | None, typer.Option(help="Threads of the runtime in the self-test.", min=1)]
 
 
 def export(

@@ -65,7 +65,7 @@ def evaluate(
 
 
 def rescore(folder: _RUN, normalizer: Normalizer = "auto", json: Json = False) -> None:
-    """Score the transcripts of a run again with another normaliser. No model is needed.
+    """Score the transcripts of a run again with another normalizer. No model is needed.
 
     Example: sottovoce rescore runs/x/ --normalizer whisper-basic
     """

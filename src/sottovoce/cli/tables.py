@@ -46,7 +46,7 @@ def scores_table(evaluation: Evaluation) -> RenderableType:
     said = {(s.data, f"{s.normalizer} ({s.normalizer_version})"): None for s in evaluation.scores}
     texts = dict.fromkeys(text if len({told for _, told in said}) == 1 else f"{text} for {data}" for data, text in said)
     notes = [
-        f"normaliser {', '.join(texts)}, {evaluation.scores[0].scorer}",
+        f"normalizer {', '.join(texts)}, {evaluation.scores[0].scorer}",
         "damage: empty, looping, cut off",
         *([] if evaluation.search == "greedy" else [evaluation.search]),
         *dict.fromkeys(map(left_out_words, filter(lambda score: score.left_out, evaluation.scores))),

@@ -189,7 +189,7 @@ def _training_corpus(
     """The utterances to train on, each read once to its end; None if no step trains."""
     if not recipe.trains:
         if train is not None:
-            raise ValueError(f"recipe {recipe.name} trains nothing, so {train} would have no effect; leave train out")
+            raise ValueError(f"recipe {recipe.name} does not train, so {train} would have no effect; leave train out")
         return None
     if train is None:
         raise ValueError(f"recipe {recipe.name} trains on {' and '.join(sorted(recipe.trains))}; give it as train")
@@ -203,12 +203,14 @@ def _calibration_corpus(
     """The utterances to calibrate on, each read once to its end; None if no step looks at data."""
     if not recipe.needs:
         if data is not None:
-            raise ValueError(f"recipe {recipe.name} looks at no data, so {data} would have no effect; leave data out")
+            raise ValueError(
+                f"recipe {recipe.name} uses no calibration data, so {data} would have no effect; leave data out"
+            )
         return None
     if data is None:
         raise ValueError(
-            f"recipe {recipe.name} looks at activations ({', '.join(sorted(recipe.needs))}); give "
-            "calibration audio as data"
+            f"recipe {recipe.name} needs calibration audio ({', '.join(sorted(recipe.needs))}); give "
+            "it as data (--data)"
         )
     return read_calibration(data, limit, seed, layout, skip)
 

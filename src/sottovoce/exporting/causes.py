@@ -12,16 +12,16 @@ def causes(tested: SelfTest, runtime: Runtime, folder: Path) -> list[str]:
     told = []
     if tested.missing:
         others = f" and {len(tested.missing) - 1} other layers" if len(tested.missing) > 1 else ""
-        told.append(f"its files do not hold the integers, scales and zeros of {tested.missing[0]}{others}")
+        told.append(f"its files do not contain the integers, scales and zero points of {tested.missing[0]}{others}")
     if apart := tested.apart:
         told.append(
             f"{apart.name} is the first output that differs from the artifact's: by {100 * apart.error:.2g} % of its "
-            f"norm, where {_explained(apart.explained, apart.allowed)}"
+            f"norm; {_explained(apart.explained, apart.allowed)}"
         )
     if tested.clear:
         told.append(
-            f"{tested.clear} of {tested.tokens} next tokens are others than the artifact's, which preferred its own by "
-            "more than rounding explains"
+            f"{tested.clear} of {tested.tokens} next tokens differ from the artifact's, which chose its own by a "
+            "larger margin than rounding explains"
         )
     if told and runtime.saturates(folder):
         told.append(saturation(runtime))
@@ -30,5 +30,5 @@ def causes(tested: SelfTest, runtime: Runtime, folder: Path) -> list[str]:
 
 def _explained(explained: float, allowed: float) -> str:
     if not explained:
-        return f"{100 * allowed:.2g} % may, since nothing is rounded"
-    return f"rounding inputs to 8 bits explains {100 * explained:.2g} %"
+        return f"{100 * allowed:.2g} % is allowed, since nothing is rounded"
+    return f"rounding the inputs to 8 bits explains {100 * explained:.2g} %"

@@ -74,7 +74,7 @@ def read_expected(folder: Path) -> Expected:
         return Expected(clips, {name: values[name].float() for name in explained}, explained)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{folder} is no self-test that this sottovoce can run ({error}); export the model again"
+            f"{folder} is not a self-test that this version of sottovoce can run ({error}); export the model again"
         ) from None
 
 

@@ -19,7 +19,7 @@ from sottovoce.targets import find_runtime
 from sottovoce.targets.base import Runtime, WriteOptions
 from sottovoce.targets.exported import MANIFEST, Exported, Source, check_installed
 
-SHORTENED = "the window is shorter than the one that the model was trained on, and it may hear otherwise: evaluate it"
+SHORTENED = "the window is shorter than the one that the model was trained on, so its accuracy may differ: evaluate it"
 
 
 class SelfTestError(Exception):
@@ -82,7 +82,7 @@ def export(
         cause = causes(tested, runtime, folder)
     made = replace(made, folder=output)
     if not tested.passed:
-        raise SelfTestError(f"{output} is marked as failed: {'; '.join(cause)}")
+        raise SelfTestError(f"{output} failed its self-test: {'; '.join(cause)}")
     return made
 
 
@@ -93,7 +93,7 @@ def _options(runtime: Runtime, target: Target, seconds: float | None, portable: 
         if target.layout().most_seconds is not None:
             window_frames(target.layout(), seconds)
         elif "seconds" not in runtime.options:
-            raise ValueError(f"{runtime.title} hears audio of any length with {target.name}; leave seconds out")
+            raise ValueError(f"{target.name} takes audio of any length on {runtime.title}; leave --seconds out")
         elif seconds <= 0:
             raise ValueError(f"seconds={seconds:g}: more than 0 would work")
     return WriteOptions(seconds, tuple(portable))

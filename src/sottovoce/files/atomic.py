@@ -71,7 +71,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(
-            f"another process is at work in {folder}; wait until it is done, stop it, or name another folder"
+            f"another process is working in {folder}; wait until it is done, stop it, or name another folder"
         ) from None
     try:
         yield

@@ -44,9 +44,9 @@ def parse_yaml(text: str, name: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        raise ValueError(f"{name} is no YAML{where}: {getattr(error, 'problem', None) or error}") from None
+        raise ValueError(f"{name} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
     except RecursionError:
-        raise ValueError(f"{name} is nested too deeply to be read; a few levels would work") from None
+        raise ValueError(f"{name} is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
@@ -67,7 +67,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no text; a YAML file in UTF-8 would work") from None
+        raise ValueError(f"{path} is not text; a YAML file in UTF-8 would work") from None
 
 
 def set_path(document: Any, path: str, value: Any) -> None:

@@ -35,7 +35,9 @@ def read_sealed(manifest: Path, newest: int, again: str, inside: Callable[[str],
     document = _read(manifest, again)
     found = document.get("format")
     if not isinstance(found, int) or found > newest:
-        raise ValueError(f"{folder} has format {found}; this sottovoce reads up to {newest}, a newer one will read it")
+        raise ValueError(
+            f"{folder} has format {found}; this version of sottovoce reads up to {newest}; a newer version can read it"
+        )
     digest = document.pop("digest", None)
     if digest != _digest(document):
         raise ValueError(f"{manifest} does not match its own digest: it was edited or damaged; {again}")

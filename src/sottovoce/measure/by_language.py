@@ -1,4 +1,4 @@
-"""The error rates of one score language by language, and what has to be said of its normalisers and units."""
+"""The error rates of one score language by language, and what has to be said of its normalizers and units."""
 
 import math
 from collections import Counter
@@ -55,7 +55,7 @@ def _one(
 
 
 def normalizer_words(used: Sequence[Normalizer]) -> tuple[str, str]:
-    """The name and the version of the normalisers of all rows; where they differ, how many rows each had."""
+    """The name and the version of the normalizers of all rows; where they differ, how many rows each had."""
     counts = Counter(normal.name for normal in used)
     parts = dict.fromkeys(part for normal in used for part in normal.version.split(", "))
     if len(counts) == 1:
@@ -65,7 +65,7 @@ def normalizer_words(used: Sequence[Normalizer]) -> tuple[str, str]:
 
 
 def notes(rows: Sequence[Transcript], units: Sequence[Unit], choice: NormalizerChoice) -> tuple[str, ...]:
-    """What a reader of the score has to know: units, an English normaliser on other languages, languages unsaid."""
+    """What a reader of the score has to know: units, an English normalizer on other languages, languages unsaid."""
     found = []
     if (unit := unit_of_all(units)) != "word":
         rows_of = f"in {units.count('character')} of {len(units)} rows, " if unit == "mixed" else ""

@@ -83,14 +83,14 @@ def compare(
                 found.append(_compare(run, target, against, data, choice))
             elif any(heard):
                 warnings.warn(
-                    f"left out: of the {data.utterances} utterances of {data.name}, {target.name} heard {heard[0]} and "
-                    f"{against.name} {heard[1]}; run evaluate again to finish",
+                    f"left out: of the {data.utterances} utterances of {data.name}, {target.name} transcribed "
+                    f"{heard[0]} and {against.name} {heard[1]}; run evaluate again to finish",
                     stacklevel=2,
                 )
     if not found:
         names = ", ".join(target.name for target in run.targets)
         raise ValueError(
-            f"{folder} holds no two targets to compare (it heard {names}); evaluate the uncompressed model into it too"
+            f"{folder} holds no two targets to compare (found {names}); evaluate the uncompressed model into it too"
         )
     return tuple(found)
 

@@ -150,7 +150,7 @@ def evaluate(
 
 
 def rescore(folder: str | Path, *, normalizer: str = DEFAULT_NORMALIZER) -> Evaluation:
-    """Score a run's transcripts again, with another normaliser; no model is opened.
+    """Score a run's transcripts again, with another normalizer; no model is opened.
 
     Raises ValueError if the folder holds no run, or a data set was not heard to its end.
     """
@@ -171,11 +171,11 @@ def _score(run: Run, pairs: Sequence[tuple[RunTarget, RunData]], choice: Normali
         if len(transcripts) > data.utterances:
             raise ValueError(
                 f"{run.transcripts_path(target, data)} holds {len(transcripts)} transcripts of {data.utterances} "
-                "utterances, so some were heard twice; remove it and evaluate again"
+                "utterances, so some were transcribed twice; remove it and evaluate again"
             )
         if len(transcripts) < data.utterances:
             raise ValueError(
-                f"{target.name} heard {len(transcripts)} of the {data.utterances} utterances of {data.name}; "
+                f"{target.name} transcribed {len(transcripts)} of the {data.utterances} utterances of {data.name}; "
                 "run evaluate again to finish"
             )
         base = run.baseline_of(target)

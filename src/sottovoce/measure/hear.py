@@ -71,7 +71,7 @@ def hear(
         assert recognizer is not None
         groups = spoken.by_prompt(left, lambda pair: pair[0], recognizer)
         batches = [(one, batch) for one, rows in groups for batch in _batches(rows, batch_size)]
-        for one, batch in track(batches, len(batches), f"{target.name} hears {test.corpus.name}"):
+        for one, batch in track(batches, len(batches), f"{target.name} transcribes {test.corpus.name}"):
             append_transcripts(run.transcripts_path(target, test.data), _transcribe(one, batch, spoken))
 
 

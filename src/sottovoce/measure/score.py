@@ -27,7 +27,7 @@ class Score:
     rtfx             seconds of audio transcribed in a second of wall time, by the engine that transcribed
     normalizer       its name; with "auto" and rows of several kinds, how many rows had which
     languages        the same language by language, if there are several
-    notes            what has to be known of units and normalisers, a sentence each
+    notes            what has to be known of units and normalizers, a sentence each
     bytes            of the weights on disk
     left_out         clips of the data that are not among the utterances, since a target of the run cannot use them
     """
@@ -106,7 +106,7 @@ class Scored:
 def score_transcripts(transcripts: Sequence[Transcript], choice: NormalizerChoice) -> Scored:
     """Normalise and align every transcript, in the order of their ids.
 
-    Normaliser and unit follow from the reference and its language alone, so that they are the same for all targets.
+    Normalizer and unit follow from the reference and its language alone, so that they are the same for all targets.
     """
     ordered = sorted(transcripts, key=lambda row: row.id)
     languages = tuple(row.reference_language for row in ordered)
@@ -126,11 +126,11 @@ def score_transcripts(transcripts: Sequence[Transcript], choice: NormalizerChoic
 
 
 def difference(system: Scored, baseline: Scored, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """The paired difference of WER. Raises ValueError if the two did not hear the same utterances."""
+    """The paired difference of WER. Raises ValueError if the two targets did not transcribe the same utterances."""
     if system.ids != baseline.ids:
         missing = sorted(set(system.ids) ^ set(baseline.ids))
         raise ValueError(
-            f"the two did not hear the same utterances: {len(missing)} differ, first {missing[0]}; "
+            f"the two targets did not transcribe the same utterances: {len(missing)} differ, first {missing[0]}; "
             "evaluate both on one set"
         )
     speakers = [speaker for speaker in system.speakers if speaker is not None]

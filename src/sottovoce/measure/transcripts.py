@@ -44,7 +44,7 @@ def read_transcripts(path: Path) -> list[Transcript]:
             found.append(Transcript(**parse_json(line)))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{path}, line {number} is no transcript ({error}); remove the file to transcribe again"
+                f"{path}, line {number} is not a transcript ({error}); remove the file to transcribe again"
             ) from None
     return found
 

@@ -54,16 +54,19 @@ def activations(
     per: Annotated[
         Literal["token", "tensor", "channel"],
         Field(
-            description="what shares a scale: a token (a convolution's clip), at run time; all or a channel, calibrated"
+            description="what shares a scale: token (a convolution: clip), at run time; tensor or channel, calibrated"
         ),
     ] = "token",
-    symmetric: Annotated[bool, Field(description="levels around zero; false: a zero point beside each scale")] = True,
+    symmetric: Annotated[
+        bool,
+        Field(description="symmetric grid around zero; false: asymmetric grid with a zero point beside each scale"),
+    ] = True,
     range: Annotated[
         Literal["absmax", "percentile", "mse"],
-        Field(description="what a calibrated scale spans: all, most of the values, or what leaves the least error"),
+        Field(description="range of a calibrated scale: absmax, a percentile, or the one of least error (mse)"),
     ] = "absmax",
     percentile: Annotated[
-        float, Field(ge=50, le=100, description="of the values that range: percentile spans")
+        float, Field(ge=50, le=100, description="share of the values inside the range, for range: percentile")
     ] = _PERCENTILE,
 ) -> InputPath:
     """Round what the layer reads, after any change of basis that is there already."""

@@ -32,9 +32,10 @@ def autoround(
     grid: Grid,
     learning: Learning,
     learning_rate: Annotated[
-        float | None, Field(gt=0, le=1, description="levels that a first step moves; 1 / iterations when left out")
+        float | None,
+        Field(gt=0, le=1, description="learning rate of the rounding, in grid levels; 1 / iterations when left out"),
     ] = None,
-    ranges: Annotated[bool, Field(description="learn a factor of both ends of each group's range too")] = True,
+    ranges: Annotated[bool, Field(description="also learn a factor for both ends of each group's range")] = True,
 ) -> None:
     """Learn the rounding of the selected layers together."""
     rate = learning_rate or 1 / learning.iterations

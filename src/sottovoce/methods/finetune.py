@@ -20,7 +20,7 @@ from sottovoce.training.settings import Training
 from sottovoce.weights.weight import Layer
 
 LearnedScales = Annotated[bool, Field(description="train the scales of a quantized base with its weights")]
-Augment = Annotated[bool, Field(description="hide bands and times of what the model hears (SpecAugment)")]
+Augment = Annotated[bool, Field(description="mask frequency bands and time spans of the features (SpecAugment)")]
 
 
 @method(scope="model", owns="values", needs=frozenset({"transcripts"}))
@@ -29,7 +29,9 @@ def finetune(
     layers: Mapping[str, Layer],
     material: Material,
     *,
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="share of a label that goes to the others")] = 0.1,
+    label_smoothing: Annotated[
+        float, Field(ge=0, lt=1, description="label smoothing: share of a label given to all other tokens")
+    ] = 0.1,
     augment: Augment = True,
     learned_scales: LearnedScales = False,
     training: Training,

@@ -46,15 +46,15 @@ def gptq(
         Field(
             gt=0,
             le=100,
-            description="the same for an embedding, whose look-up the head's Gram matrix ignores",
+            description="the same for a tied embedding, because the head's Gram matrix ignores its look-up",
         ),
     ] = _TIED_DAMP,
-    act_order: Annotated[bool, Field(description="round the inputs of largest energy first")] = False,
+    act_order: Annotated[bool, Field(description="quantize the inputs of largest energy first (act-order)")] = False,
     static_groups: Annotated[bool, Field(description="fix every group's scale before the first rounding")] = False,
     clip: Annotated[
         Literal["none", "mse"], Field(description="a narrower range for each group: of least error of the weights")
     ] = "none",
-    block_size: Annotated[int, Field(ge=1, description="columns between two updates of all the rest")] = 128,
+    block_size: Annotated[int, Field(ge=1, description="columns per lazy update of the rest (block size)")] = 128,
 ) -> Weight:
     """Round what the base should imitate, under the layer's mask if it has one."""
     assert stats.gram is not None

@@ -34,7 +34,9 @@ def hqq(
     norm: Annotated[float, Field(gt=0, le=1, description="p of the error's norm")] = 0.7,
     beta: Annotated[float, Field(gt=0, description="first weight of the quadratic term")] = 10.0,
     kappa: Annotated[float, Field(ge=1, description="growth of beta at each iteration")] = 1.01,
-    iterations: Annotated[int, Field(ge=1, le=1000, description="most iterations; stops when the error rises")] = 20,
+    iterations: Annotated[
+        int, Field(ge=1, le=1000, description="maximum number of iterations; stops earlier when the error rises")
+    ] = 20,
     round_zero: Annotated[
         bool, Field(description="round the zero point to a level, for runtimes that need it")
     ] = False,

@@ -39,7 +39,10 @@ def kv_cache(
     *,
     bits: Annotated[int, Field(ge=2, le=8, description="bits of a key or value in the cache")] = 8,
     symmetric: Annotated[
-        bool, Field(description="levels around zero; false: a zero point for each head and token")
+        bool,
+        Field(
+            description="symmetric grid around zero; false: asymmetric grid with a zero point for each head and token"
+        ),
     ] = False,
 ) -> Rounding:
     """Keep the layer's outputs as integers in the cache."""

@@ -44,9 +44,9 @@ def low_rank(
         float, Field(gt=0, description="columns of the factors: a number, or a share of the smaller side")
     ] = 0.1,
     metric: Annotated[
-        Literal["gram", "diagonal", "plain"], Field(description="what weighs the error's inputs")
+        Literal["gram", "diagonal", "plain"], Field(description="metric of the error: how inputs are weighted")
     ] = "gram",
-    replace: Annotated[bool, Field(description="let the factors stand for the whole weight, without a base")] = False,
+    replace: Annotated[bool, Field(description="replace the whole weight by the factors, without a base")] = False,
     dtype: FactorDtype = "float16",
 ) -> Weight:
     """Fit the factors to what the rest leaves over, or to the whole target."""

@@ -47,9 +47,7 @@ def magnitude(
     stats: InputStats,
     *,
     sparsity: Sparsity = 0.5,
-    over: Annotated[
-        Literal["row", "layer"], Field(description="where weights compete when sparsity is a share")
-    ] = "row",
+    over: Annotated[Literal["row", "layer"], Field(description="what is compared when sparsity is a share")] = "row",
 ) -> Weight:
     """Drop the smallest weights of each row, or of the layer."""
     return replace(layer.weight, mask=keep(layer.float_base().abs(), sparsity, over))

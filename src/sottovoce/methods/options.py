@@ -58,13 +58,15 @@ class GridOptions(BaseModel):
         "channel", description='inputs that share a scale: a number that divides them, "channel" or "tensor"'
     )
     symmetric: bool = Field(
-        True, description="levels around zero (-7..7 at 4 bits); false: a zero point for each group"
+        True,
+        description="symmetric grid around zero (-7..7 at 4 bits); false: asymmetric, a zero point for each group",
     )
     scale_dtype: Literal["float16", "bfloat16", "float32"] = Field(
         "float16", description="the dtype in which scales are stored"
     )
     frontend_bits: Annotated[int, Field(ge=2, le=8)] | None = Field(
-        8, description="fewest bits of convolutions and tables of positions, then per channel; null: as all the rest"
+        8,
+        description="least bits of convolutions and position tables, a scale per channel; null: as other layers",
     )
 
 

@@ -30,7 +30,7 @@ ActivationBits = Annotated[int, Field(ge=2, le=8, description="bits of an activa
 ActivationPer = Annotated[
     Literal["token", "tensor"], Field(description="activations that share a scale in the search: a vector, or all")
 ]
-ActivationSymmetric = Annotated[bool, Field(description="levels of an activation around zero in the search")]
+ActivationSymmetric = Annotated[bool, Field(description="symmetric activation grid around zero in the search")]
 Shift = Annotated[
     Literal["always", "where_possible", "never"],
     Field(description="move channels where norm and readers have biases; always: refuse where they lack one"),

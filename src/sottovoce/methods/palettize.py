@@ -30,10 +30,10 @@ def palettize(
     layer: Layer,
     stats: InputStats,
     *,
-    bits: Annotated[int, Field(ge=1, le=8, description="of a place in the layer's table of 2^bits values")] = 4,
+    bits: Annotated[int, Field(ge=1, le=8, description="bits of an index into the layer's table of 2^bits values")] = 4,
     sigma: Annotated[
         Annotated[float, Field(gt=0)] | Literal["none"],
-        Field(description="standard deviations beyond which a weight stays a float; none: none does"),
+        Field(description="standard deviations beyond which a weight stays a float; none: no outliers"),
     ] = 3.0,
     weigh_inputs: Annotated[bool, Field(description="weigh each input's error by its mean square")] = False,
     dtype: FactorDtype = "float16",

@@ -34,13 +34,16 @@ from sottovoce.weights.weight import Layer
 
 Kind = Annotated[
     Literal["hadamard", "random"],
-    Field(description="matrices of +1 and -1 with random signs, or any orthogonal ones"),
+    Field(description="randomized Hadamard matrices, or random orthogonal ones"),
 ]
-Heads = Annotated[bool, Field(description="turn each head's values too, which costs nothing at run time")]
+Heads = Annotated[bool, Field(description="also rotate each head's values (no cost at run time)")]
 Keys = Annotated[
-    bool, Field(description="turn queries and keys where no position does: for a cache of integer keys, at no cost")
+    bool,
+    Field(
+        description="also rotate queries and keys without rotary positions, for an integer cache (no cost at run time)"
+    ),
 ]
-Online = Annotated[bool, Field(description="turn what the second layer of an MLP reads, at run time")]
+Online = Annotated[bool, Field(description="also rotate the input of each MLP's second layer, at run time")]
 Seed = Annotated[int, Field(ge=0, description="of the random matrices")]
 
 

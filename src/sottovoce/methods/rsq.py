@@ -41,21 +41,25 @@ def rsq(
     *,
     grid: Grid,
     min_weight: Annotated[
-        float, Field(ge=0, le=1, description="weight of the least attended position; the most attended has 1")
+        float, Field(ge=0, le=1, description="weight of the least attended position (the most attended has 1)")
     ] = 0.1,
     damp: Annotated[
         float, Field(gt=0, le=100, description="share of the mean diagonal added to the Gram matrix")
     ] = 0.01,
     tied_damp: Annotated[
         float,
-        Field(gt=0, le=100, description="the same for an embedding, whose look-up the head's Gram matrix ignores"),
+        Field(
+            gt=0,
+            le=100,
+            description="the same for a tied embedding, because the head's Gram matrix ignores its look-up",
+        ),
     ] = 1.0,
-    act_order: Annotated[bool, Field(description="round the inputs of largest energy first")] = False,
+    act_order: Annotated[bool, Field(description="quantize the inputs of largest energy first (act-order)")] = False,
     static_groups: Annotated[bool, Field(description="fix every group's scale before the first rounding")] = False,
     clip: Annotated[
         Literal["none", "mse"], Field(description="a narrower range for each group: of least error of the weights")
     ] = "none",
-    block_size: Annotated[int, Field(ge=1, description="columns between two updates of all the rest")] = 128,
+    block_size: Annotated[int, Field(ge=1, description="columns per lazy update of the rest (block size)")] = 128,
 ) -> Weight:
     """Round by GPTQ under the weighted Gram matrix."""
     return gptq(

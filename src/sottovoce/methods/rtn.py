@@ -20,7 +20,7 @@ from sottovoce.weights.weight import Layer, Weight
 
 Clip = Annotated[
     Literal["none", "mse", "output"],
-    Field(description="a narrower range for each group: of least error of the weights, or of the layer's output"),
+    Field(description="clip each group's range to the least error of the weights (mse) or of the layer's output"),
 ]
 
 

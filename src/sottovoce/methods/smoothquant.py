@@ -22,7 +22,11 @@ def smoothquant(
     *,
     alpha: Annotated[
         float,
-        Field(ge=0, le=1, description="0 leaves the activations' range, 1 moves all of it to the weights"),
+        Field(
+            ge=0,
+            le=1,
+            description="migration strength: 0 leaves the range in the activations, 1 moves all of it to the weights",
+        ),
     ] = 0.5,
 ) -> None:
     """Smooth every site that a norm writes; a channel that never fires keeps its scale."""

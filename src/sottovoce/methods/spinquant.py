@@ -58,13 +58,15 @@ def spinquant(
     material: Material,
     *,
     activation_bits: Annotated[int, Field(ge=2, le=8, description="bits of the blocks' activations in learning")] = 4,
-    activation_symmetric: Annotated[bool, Field(description="levels of an activation around zero in learning")] = True,
+    activation_symmetric: Annotated[
+        bool, Field(description="symmetric activation grid around zero in learning")
+    ] = True,
     weight_bits: Annotated[
-        int | None, Field(ge=2, le=8, description="bits of the blocks' weights in learning; none: they are not rounded")
+        int | None, Field(ge=2, le=8, description="bits of the blocks' weights in learning; none: not quantized")
     ] = None,
     steps: Annotated[int, Field(ge=1, le=100_000, description="steps of descent")] = 32,
     batch: Annotated[int, Field(ge=1, le=1000, description="clips a step")] = 4,
-    learning_rate: Annotated[float, Field(gt=0, description="of the first step; it falls to 0 as a cosine")] = 0.5,
+    learning_rate: Annotated[float, Field(gt=0, description="learning rate at the start; cosine decay to 0")] = 0.5,
     kind: Kind = "hadamard",
     heads: Heads = True,
     keys: Keys = False,

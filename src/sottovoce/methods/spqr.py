@@ -48,20 +48,24 @@ def spqr(
     outlier_threshold: Annotated[
         Annotated[float, Field(gt=0)] | Literal["none"],
         Field(
-            description="an outlier's cost, as a share of the mean variance of an input's weights; none: no outliers"
+            description="outlier threshold, as a share of the mean variance of an input's weights; none: no outliers"
         ),
     ] = 0.2,
-    scale_bits: Annotated[SecondBits, Field(description="of a scale's own grid; none: a float")] = 3,
-    zero_bits: Annotated[SecondBits, Field(description="of a zero point's own grid; none: a float")] = 3,
-    scale_rows: Annotated[int, Field(ge=1, description="neighbouring outputs that share such a grid")] = 16,
+    scale_bits: Annotated[SecondBits, Field(description="bits of the quantized scales; none: scales stay floats")] = 3,
+    zero_bits: Annotated[
+        SecondBits, Field(description="bits of the quantized zero points; none: they stay floats")
+    ] = 3,
+    scale_rows: Annotated[
+        int, Field(ge=1, description="neighbouring output rows that share the grid of their scales")
+    ] = 16,
     dtype: FactorDtype = "float16",
     damp: Annotated[
         float, Field(gt=0, le=100, description="share of the mean diagonal added to the Gram matrix")
     ] = 1.0,
     act_order: Annotated[
-        bool, Field(description="visit groups of largest energy first, inputs within them too")
+        bool, Field(description="quantize groups of largest energy first, and inputs within them (act-order)")
     ] = True,
-    block_size: Annotated[int, Field(ge=1, description="columns between two updates of all the rest")] = 128,
+    block_size: Annotated[int, Field(ge=1, description="columns per lazy update of the rest (block size)")] = 128,
 ) -> Weight:
     """Round what the base should imitate, under the layer's mask if it has one; scales of any number of rows fit."""
     assert stats.gram is not None

@@ -169,7 +169,9 @@ class SpeechModel(ABC):
         assert isinstance(weight, Tensor)
         weight.copy_(layer.weight.dense().view_as(weight))
         if layer.input and not self.shapes[layer.name].multiplies:
-            raise ValueError(f"{layer.name} is only looked up: it has no input that a path could change")
+            raise ValueError(
+                f"{layer.name} is an embedding that is only looked up, so it has no input to quantize or rotate"
+            )
         self.paths.set(layer.name, self.module.proj_out if self._is_head(module) else module, layer.input)
         self.cached_roundings.pop(layer.name, None)
         if layer.output is not None:
@@ -338,8 +340,7 @@ class SpeechModel(ABC):
         ends = tuple(value) if isinstance(value, list) else (value,)
         if not ends or not all(isinstance(token, int) for token in ends):
             raise ValueError(
-                f"{self.checkpoint.name} says no eos_token_id in generation_config.json, without which a transcript "
-                "has no end"
+                f"{self.checkpoint.name} has no eos_token_id in generation_config.json, so a transcript would never end"
             )
         return ends
 

@@ -104,7 +104,8 @@ def resolve(model: str | Path, revision: str | None = None) -> Checkpoint:
         raise ValueError(f"{name} is a file; give the folder that holds it, config.json and the tokenizer")
     if isinstance(model, Path) or not re.fullmatch(r"\w[\w.-]*/[\w.-]*\w", name, re.ASCII):
         raise ValueError(
-            f"{name!r} is no folder here, nor a hub id; owner/name, owner/name@revision and builtin:whisper would work"
+            f"{name!r} is neither a folder here nor a hub id; owner/name, owner/name@revision and "
+            "builtin:whisper would work"
         )
     return fetch(name, revision)
 
@@ -142,7 +143,7 @@ def fetch(name: str, revision: str | None) -> Checkpoint:
     try:
         folder = download(local_files_only=False)
     except HFValidationError as error:
-        raise ValueError(f"{name!r} is no folder here, nor a hub id: {error}") from error
+        raise ValueError(f"{name!r} is neither a folder here nor a hub id: {error}") from error
     except GatedRepoError as error:
         raise ValueError(f"{name} is gated; accept its conditions at {hub}/{name}, then run `hf auth login`") from error
     except RepositoryNotFoundError as error:
@@ -199,7 +200,7 @@ def check(checkpoint: Checkpoint, found: Iterable[str]) -> None:
                 kinds = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ValueError(
-                f"{checkpoint.name}: {path.name}, {path.stat().st_size:,} bytes, is no safetensors file "
+                f"{checkpoint.name}: {path.name}, {path.stat().st_size:,} bytes, is not a safetensors file "
                 f"({first_line(error)}); fetch it again, with `git lfs pull` if it came by git"
             ) from error
         if strange := next((name for name, kind in kinds.items() if kind not in FLOATS), None):

@@ -22,8 +22,8 @@ def blamed_on_config(checkpoint: Checkpoint) -> Iterator[None]:
             raise
         told = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{checkpoint.folder / 'config.json'} describes no model that can be built ({told}); correct it, or copy "
-            "that of the model that this one was trained from"
+            f"{checkpoint.folder / 'config.json'} does not describe a model that can be built ({told}); correct it, or "
+            "copy that of the model that this one was trained from"
         ) from error
 
 

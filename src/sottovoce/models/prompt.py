@@ -116,9 +116,7 @@ def _start(sources: Sources, said: Mapping[str, Any]) -> int:
         where, token = "config.json", sources.config.get("decoder_start_token_id")
     known = sources.added.get(_START, token)
     if not isinstance(known, int):
-        raise ValueError(
-            f"{sources.name} says no decoder_start_token_id in {_FILE}, without which it cannot transcribe"
-        )
+        raise ValueError(f"{sources.name} has no decoder_start_token_id in {_FILE}, without which it cannot transcribe")
     if token not in (None, known):
         raise ValueError(
             f"{sources.name} starts with token {token} by its {where}, and {_START} is {known} in its tokenizer; "

@@ -196,7 +196,7 @@ def _as_mapping(step: Any, recipe: str) -> dict[str, dict[str, Any]]:
         [(method, options)] = step.items()
         if options is None or isinstance(options, dict):
             return {str(method): dict(options or {})}
-    raise ValueError(f"recipe {recipe}: {step!r} is no step; write a method's name, or name: {{option: value}}")
+    raise ValueError(f"recipe {recipe}: {step!r} is not a step; write a method's name, or name: {{option: value}}")
 
 
 def _override(document: dict[str, Any], override: str) -> None:
@@ -218,7 +218,7 @@ def _override(document: dict[str, Any], override: str) -> None:
     if not chosen or not rest:
         used = [name for step in document["steps"] for name in step]
         raise ValueError(
-            f"--set {override}: {first!r} is no step of this recipe; grid, steps.0 and "
+            f"--set {override}: {first!r} is not a step of this recipe; grid, steps.0 and "
             f"{', '.join(dict.fromkeys(used))} would work"
         )
     for options in chosen:
@@ -232,7 +232,7 @@ def _step(step: Mapping[str, Mapping[str, Any]], grid: Mapping[str, Any]) -> Ste
     where = given.pop("where", list(method.where))
     patterns = (where,) if isinstance(where, str) else tuple(where) if isinstance(where, list) else ()
     if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
-        raise ValueError(f'{name}: where={where!r} is no pattern; write "encoder.*" or a list of patterns')
+        raise ValueError(f'{name}: where={where!r} is not a pattern; write "encoder.*" or a list of patterns')
     if patterns[0].startswith("!"):
         patterns = (*method.where, *patterns)
     rounds = method.options.takes_grid or method.owns == "base"  # a base without a grid may still have bits
@@ -308,8 +308,8 @@ def _whole_sites(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]:
             if inside and len(inside) < len(site.readers):
                 outside = [name for name in site.readers if name not in kept]
                 raise ValueError(
-                    f"{step.method.name}: {', '.join(inside)} and {', '.join(outside)} read one "
-                    "activation, so all or none must match where"
+                    f"{step.method.name}: {', '.join(inside)} and {', '.join(outside)} share one "
+                    "input, so where must match all or none of them"
                 )
             if inside:
                 whole |= set(site.readers)
@@ -334,7 +334,7 @@ def _whole_streams(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]
     whole = {name for stack in model.stacks for unit in stack.units if unit.writers for name in unit.layers}
     if outside := [name for name in model.shapes if name in whole - kept]:
         raise ValueError(
-            f"{step.method.name} turns what runs through all blocks, so where must take every layer of them; "
+            f"{step.method.name} rotates the residual stream of all blocks, so where must select every layer of them; "
             f"it leaves out {_sample(outside)}"
         )
     return whole
@@ -346,7 +346,8 @@ def _check_layer(step: Step, model: "SpeechModel", name: str) -> None:
         grid_of(step.options).check_columns(shape.columns, name)
     if "input" in step.method.parts and not shape.multiplies:
         raise ValueError(
-            f"{step.method.name} works on what a layer reads, and {name} is only looked up; take it out with where"
+            f"{step.method.name} works on the input of a layer, and {name} is an embedding that is only looked up; "
+            "exclude it with where"
         )
     if reason := step.method.refuse(shape, step.options):
         raise ValueError(reason)
@@ -370,15 +371,17 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     settled = [part for part in ("mask", "base", "low_rank", inputs) if part in written]
     if (owns == "basis" or step.method.moves_basis(step.options)) and settled:
         what, by = "inputs" if settled == [inputs] else "weights", written[settled[0]]
-        raise ValueError(f"{method} changes the basis of {what} that {by} has already settled ({name}); put it first")
+        raise ValueError(
+            f"{method} rescales or rotates {what} that {by} has already fixed ({name}); put {method} first"
+        )
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
-        raise ValueError(f"{method} would turn the stream that {earlier} has turned; drop one of the two")
+        raise ValueError(f"{method} would rotate the residual stream that {earlier} has rotated; drop one of the two")
     if owns == "values":
         imitated = [name for name in ("encoder", "hidden") if step.options.get(name)]
         if imitated and (earlier := written.get("turn")):
             raise ValueError(
-                f"{method} would imitate the uncompressed model's stream, which {earlier} has turned; set "
-                f"{' and '.join(imitated)} to 0, or put {method} first"
+                f"{method} would imitate the residual stream of the uncompressed model, which {earlier} has rotated; "
+                f"set {' and '.join(imitated)} to 0, or put {method} first"
             )
         return
     overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else step.method.parts
@@ -389,7 +392,7 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     if owns == "low_rank" and not step.options.get("replace") and not ({"base", "mask"} & set(written)):
         raise ValueError(
-            f"{method} corrects what a mask or a quantizer leaves over, and none comes before it in "
+            f"{method} corrects the error of pruning or quantization, and neither comes before it in "
             f"{name}; add one, or set replace: true"
         )
     if owns == "mask" and "low_rank" in written:

@@ -78,7 +78,7 @@ class Target:
         runtime = find_runtime(self.exported.runtime) if self.exported else None
         if beam != 1 and runtime and runtime.greedy_only:
             raise ValueError(
-                f"beam={beam}: {runtime.title} searches on its own, greedily; 1, or another runtime, would work"
+                f"beam={beam}: {runtime.title} has its own greedy search; beam=1, or another runtime, would work"
             )
         check_width(beam, layout.rules(language, task), layout.vocabulary)
 

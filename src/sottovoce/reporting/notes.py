@@ -1,4 +1,4 @@
-"""What stands below the table: the data, the normaliser, the scorer, the interval, the workload, the errors."""
+"""What stands below the table: the data, the normalizer, the scorer, the interval, the workload, the errors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def notes(rows: Sequence[Row], sets: Sequence[str]) -> tuple[str, ...]:
     if scores:
         found += [
             f"{' and '.join(rates)} in percent: {_data(scores, sets)}.",
-            f"Normaliser: {_listed(f'{score.normalizer} ({score.normalizer_version})' for score in scores)}; "
+            f"Normalizer: {_listed(f'{score.normalizer} ({score.normalizer_version})' for score in scores)}; "
             f"scorer: {_listed(score.scorer for score in scores)}.",
         ]
         found += dict.fromkeys(f"{score.data}, {note}." for score in scores for note in score.notes)

@@ -1,6 +1,6 @@
-"""Text normalisers by name: what counts as the same word.
+"""Text normalizers by name: what counts as the same word.
 
-A WER without its normaliser is not a number, so each carries a version that goes into every result. To add
+A WER without its normalizer is not a number, so each carries a version that goes into every result. To add
 one: a builder in this file and its line in NORMALIZERS. "auto" is none of them: it chooses one for each row.
 """
 
@@ -36,7 +36,7 @@ class Normalizer:
 
 @cache
 def normalizer(name: str) -> Normalizer:
-    """The normaliser called `name`, built once. Raises ValueError if there is none."""
+    """The normalizer called `name`, built once. Raises ValueError if there is none."""
     if name not in NORMALIZERS:
         near = get_close_matches(name, [*NORMALIZERS, AUTO])
         hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -46,7 +46,7 @@ def normalizer(name: str) -> Normalizer:
 
 @dataclass(frozen=True)
 class NormalizerChoice:
-    """Which normaliser each row gets: the one called `name`, or with "auto" the one that fits its reference."""
+    """Which normalizer each row gets: the one called `name`, or with "auto" the one that fits its reference."""
 
     name: str
 
@@ -55,7 +55,7 @@ class NormalizerChoice:
             normalizer(self.name)
 
     def of(self, reference: str, language: str | None) -> Normalizer:
-        """The normaliser for a row; language is a code, None where it is not known.
+        """The normalizer for a row; language is a code, None where it is not known.
 
         "auto" is whisper-english for English, which a Latin text of unknown language is taken for; else basic-marks
         where the reference has marks at which whisper-basic would cut words, else whisper-basic.

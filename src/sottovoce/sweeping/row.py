@@ -73,7 +73,7 @@ def read_row(path: Path) -> Row:
             raise ValueError(f"format {found} is newer than {FORMAT}")
         return Row.of_document(document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is no row of a sweep ({error}); remove it and run the sweep again") from None
+        raise ValueError(f"{path} is not a row of a sweep ({error}); remove it and run the sweep again") from None
 
 
 def read_rows(folder: str | Path) -> list[Row]:

@@ -40,7 +40,7 @@ class Job:
     """One row to compute: recipe None is the uncompressed model, calibration None needs no data.
 
     artifact is the key of what is compressed, from model, recipe and calibration; key, the row's, covers what
-    is measured too, so that new test data or another normaliser compresses nothing again.
+    is measured too, so that new test data or another normalizer compresses nothing again.
     """
 
     target: Target
@@ -180,7 +180,7 @@ def _tests(plan: SweepPlan, corpora: Sequence[Corpus]) -> str:
 
 
 def _scoring(plan: SweepPlan, corpora: Sequence[Corpus]) -> dict[str, Any]:
-    """How every row is scored: the normalisers that its references get, and whether any is scored by characters.
+    """How every row is scored: the normalizers that its references get, and whether any is scored by characters.
 
     So "auto" is for English data what whisper-english is, and their rows are the same rows.
     """

@@ -98,7 +98,7 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     calibrations = tuple(_calibrations(document.get("calibration"), name))
     if not calibrations and any(recipe.needs for recipe in recipes):
         needy = next(recipe.name for recipe in recipes if recipe.needs)
-        raise ValueError(f"{name}: recipe {needy} looks at activations; add calibration: {{data: calib.jsonl}}")
+        raise ValueError(f"{name}: recipe {needy} needs calibration audio; add calibration: {{data: calib.jsonl}}")
     train = document.get("train")
     if train is not None and not isinstance(train, str):
         raise ValueError(f"{name}: train is {train!r}; the path of one training set would work")

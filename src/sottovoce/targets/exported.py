@@ -97,8 +97,8 @@ class Exported:
 def saturation(runtime: Runtime) -> str:
     """What it means that a runtime's products saturate here."""
     return (
-        f"{runtime.title}'s 8-bit products saturate on this CPU, which has no VNNI: it adds them in 16 bits, and large "
-        "sums come out too small; another runtime, or a CPU with VNNI, would compute what the artifact does"
+        f"{runtime.title}'s 8-bit products saturate on this CPU, which has no VNNI: they are summed in 16 bits, so "
+        "large sums come out too small; use another runtime, or a CPU with VNNI"
     )
 
 

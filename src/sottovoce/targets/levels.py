@@ -22,7 +22,7 @@ def kept_codes(base: Quantized, mask: Tensor | None) -> Tensor:
     if mask is None:
         return base.codes
     if fractional(base):
-        raise ValueError("a mask on a grid whose zero is no level")
+        raise ValueError("a sparsity mask on a grid that has no exact zero")
     rows, columns = base.codes.shape
     zeros = base.zeros()
     there = torch.full((rows, 1), float(base.grid.middle)) if zeros is None else each_row(zeros, rows)

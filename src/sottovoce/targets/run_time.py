@@ -8,12 +8,12 @@ from sottovoce.weights.table import Entry
 
 def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) -> dict[str, str]:
     """The modules of a table to which something happens at run time, each with what that is."""
-    found = {turn.name: "its stream is turned at run time (quarot, spinquant)" for turn in turns}
+    found = {turn.name: "its residual stream is rotated at run time (quarot, spinquant)" for turn in turns}
     for entry in entries:
         if entry.input is not None:
-            found[entry.name] = "what it reads is changed at run time (activations, llm_int8, osplus, a turn)"
+            found[entry.name] = "its input is changed at run time (activations, llm_int8, osplus, a rotation)"
         elif entry.output is not None:
-            found[entry.name] = "the cache is kept in float (kv_cache)"
+            found[entry.name] = "the key-value cache stays float (kv_cache)"
     return found
 
 
@@ -22,31 +22,31 @@ def without_operator(entry: Entry) -> str | None:
     if reason := no_levels(entry):
         return reason
     if entry.output is not None:
-        return "the cache is kept in float (kv_cache has no operator)"
+        return "the key-value cache stays float (kv_cache has no operator)"
     if entry.input is not None and entry.input.rounding is not None:
         rounding = entry.input.rounding
         if rounding.threshold is not None:
-            return "columns that stay float at run time (llm_int8) have no operator"
+            return "float outlier columns (llm_int8) have no operator"
         if rounding.bits != 8 or rounding.per != "token":
-            return f"inputs are rounded at run time to 8 bits, by a rule of the runtime, not as {rounding.text}"
+            return f"the runtime quantizes inputs to 8 bits by its own rule, not as {rounding.text}"
         if entry.bits is None:
-            return "inputs are rounded where the weight is integers, which it is not"
+            return "inputs are quantized only where the weight is integers, and this one is float"
     return None
 
 
 def beside_integers(entry: Entry) -> str | None:
     """Why a format that has integers and nothing beside them cannot hold a layer."""
     if entry.rank is not None and entry.bits is not None:
-        return "a low-rank term (low_rank, lora) cannot be said beside integers"
+        return "a low-rank part (low_rank, lora) cannot be written beside integers"
     return no_levels(entry)
 
 
 def no_levels(entry: Entry) -> str | None:
     """Why a layer's codes are no levels of a grid, all of them."""
     if entry.palette is not None:
-        return "codes name places in a table of values (palettize), not levels"
+        return "codes are indices into a table of values (palettize)"
     if entry.outliers:
-        return "outliers in place (spqr, palettize) cannot be said beside integers"
+        return "outliers (spqr, palettize) cannot be written beside integers"
     return None
 
 
@@ -54,7 +54,7 @@ def kept_otherwise(entries: Iterable[Entry], coded: Iterable[Entry], widths: Seq
     """Notes on masks, and on codes of `coded` that a format keeps in the next of its `widths`."""
     told = []
     if any(entry.mask for entry in entries):
-        told.append("a mask is kept as zeros: it takes no fewer bytes and no less time")
+        told.append("a sparsity mask is written as zeros: it saves neither bytes nor time")
     if odd := sorted({entry.bits for entry in coded if entry.bits not in widths}, key=lambda bits: bits or 0):
         named = [str(width) for width in widths]
         into = f"the next of {', '.join(named[:-1])} and {named[-1]} bits" if named[1:] else named[0]

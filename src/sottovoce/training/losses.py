@@ -21,8 +21,10 @@ class Losses(BaseModel):
     )
     logits: float = Field(default=0.0, ge=0, description="weight of the KL divergence of the logits from the teacher's")
     hidden: float = Field(default=0.0, ge=0, description="weight of the error of every block's output to the teacher's")
-    temperature: float = Field(default=2.0, gt=0, description="by which logits are divided before the KL divergence")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of a label that goes to the others")
+    temperature: float = Field(default=2.0, gt=0, description="temperature of the KL divergence")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="label smoothing: share of a label given to all other tokens"
+    )
 
     @property
     def of_teacher(self) -> bool:

@@ -55,8 +55,8 @@ def recover(
         )
     if model.turns and (losses.encoder or losses.hidden):
         raise ValueError(
-            f"the stream is turned at {', '.join(model.turns)}, and the uncompressed model's is not: give encoder and "
-            "hidden no weight"
+            f"the residual stream is rotated at {', '.join(model.turns)}, but not in the uncompressed "
+            "model: set encoder and hidden to 0"
         )
     recognizer = Recognizer.of(model, data.language)
     if losses.of_decoder and None in recognizer.rules.prompt:

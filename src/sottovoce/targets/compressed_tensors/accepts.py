@@ -12,7 +12,7 @@ _FLOAT_BYTES = 4  # a level times its scale is rarely a float16
 def refusals(entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> dict[str, str]:
     """The layers that cannot be held, each with the reason."""
     if not any(is_packed(entry) for entry in entries):
-        told = "no linear layer is integers, so there is nothing to pack; --to safetensors writes floats"
+        told = "no linear layer is quantized, so there is nothing to pack; --to safetensors writes floats"
         return {entry.name: told for entry in entries if entry.kind == "linear"}
     reasons = {entry.name: reason for entry in entries if (reason := _reason(entry))}
     return reasons | changed_at_run_time(entries, turns)
@@ -29,7 +29,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
         )
     packed = [entry for entry in entries if is_packed(entry)]
     if any(entry.mask for entry in entries):
-        told.append("a mask is kept as zeros: it takes no fewer bytes and no less time")
+        told.append("a sparsity mask is written as zeros: it saves neither bytes nor time")
     if odd := sorted({entry.bits for entry in packed if entry.bits not in (4, 8)}, key=lambda bits: bits or 0):
         told.append(f"transformers loads codes of {', '.join(map(str, odd))} bits, vLLM those of 4 and 8")
     return told
@@ -46,5 +46,5 @@ def _reason(entry: Entry) -> str | None:
     if reason := beside_integers(entry):
         return reason
     if entry.zero == "fractional":
-        return "its zeros lie between levels (hqq without round_zero, spqr)"
+        return "fractional zero points (hqq without round_zero, spqr)"
     return None

@@ -23,13 +23,13 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     coded = [entry for entry in entries if _multiplied(entry) and entry.bits is not None]
     told = []
     if coded:
-        told.append("what a layer of integers reads is rounded to 8 bits at run time, by CTranslate2's own rule")
+        told.append("inputs of quantized layers are quantized to 8 bits at run time, by CTranslate2's own rule")
         told.append(
             "on an x86 CPU without VNNI CTranslate2's sums of 8-bit products saturate; `selftest` says if one is such"
         )
     if tables := [entry for entry in entries if not _multiplied(entry) and entry.bits is not None]:
         now, then = sum(_FLOAT_BYTES * entry.weights for entry in tables), sum(entry.bytes for entry in tables)
-        told.append(f"tables of positions are written as floats: {now / 1e6:.2f} MB, in the artifact {then / 1e6:.2f}")
+        told.append(f"position tables are written as floats: {now / 1e6:.2f} MB, in the artifact {then / 1e6:.2f}")
     told += kept_otherwise(entries, coded, (8,))
     for frames in (entry.rows for entry in entries if entry.name == "encoder.embed_positions"):
         if frames != _USUAL_FRAMES:
@@ -55,15 +55,17 @@ def _rounded_anyway(entry: Entry) -> bool:
 
 def _reason(entry: Entry, coded: bool) -> str | None:
     if place(entry.name) is None:
-        return "CTranslate2 has no such layer: of the families here it runs Whisper"
+        return "CTranslate2 has no such layer; it runs Whisper only"
     if not _multiplied(entry) or not coded:
         return None
     if entry.bits is None:
-        return "it is float beside integers: CTranslate2 would round it as it loads; 8 bits for all, or for none"
+        return (
+            "it is float, and CTranslate2 would quantize it like the others as it loads; 8 bits for all layers, or none"
+        )
     if reason := beside_integers(entry):
         return reason
     if not entry.symmetric:
-        return "its zero is not the middle level; symmetric: true would work"
+        return "asymmetric grid (zero point); symmetric: true would work"
     if isinstance(entry.group_size, int):
         return f"groups of {entry.group_size}: CTranslate2 has one scale for a row; group_size: channel would work"
     return None

@@ -24,12 +24,12 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     coded = [entry for entry in entries if entry.bits is not None]
     told = []
     if any(entry.kind == "linear" for entry in coded):
-        told.append("what a layer of integers reads is rounded to 8 bits, each vector by itself, by XNNPACK's own rule")
+        told.append("inputs of quantized layers are quantized to 8 bits per vector at run time, by XNNPACK's own rule")
     told += kept_otherwise(entries, coded, (SMALL_BITS, 8))
     if any(entry.kind == "conv" for entry in coded):
-        told.append("convolutions are kept as float32: XNNPACK has no product of integers for them")
+        told.append("convolutions are written as float32: XNNPACK has no integer kernel for them")
     if any(entry.dtype in ("float16", "bfloat16") for entry in entries):
-        told.append("floats are kept as float32")
+        told.append("float layers are written as float32")
     return told
 
 
@@ -39,9 +39,9 @@ def _reason(entry: Entry, *, multiplies: bool) -> str | None:
     if entry.bits is None or entry.kind == "conv":
         return None
     if entry.zero == "fractional" or entry.scale_bits is not None:
-        return "a zero between levels, or scales that are rounded themselves, have no operator"
+        return "fractional zero points and quantized scales have no operator"
     if entry.kind == "embedding" and entry.rank is not None:
-        return "a low-rank term on a table that is looked up has no operator"
+        return "a low-rank part of an embedding has no operator"
     return _no_product(entry) if multiplies else None
 
 
@@ -49,7 +49,7 @@ def _no_product(entry: Entry) -> str | None:
     """Why XNNPACK has no product of such a weight."""
     assert entry.bits is not None
     if not entry.symmetric:
-        return "levels around a zero of their own; symmetric: true would work"
+        return "asymmetric grid (zero point); symmetric: true would work"
     if not isinstance(entry.group_size, int):
         return None
     if entry.bits > SMALL_BITS:

@@ -25,13 +25,13 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     """What is held, but not as small as in the artifact, or computed otherwise, or not by all who read the format."""
     told = []
     if held := [entry for entry in entries if _in_blocks(entry)]:
-        told.append("what a layer of integers reads is rounded to 8 bits at run time, by whisper.cpp's own rule")
+        told.append("inputs of quantized layers are quantized to 8 bits at run time, by whisper.cpp's own rule")
         told.append(_one_type(held))
     if tables := [entry for entry in entries if entry.name in POSITIONS and entry.bits is not None]:
         now, then = sum(_FLOAT_BYTES * entry.weights for entry in tables), sum(entry.bytes for entry in tables)
-        told.append(f"tables of positions are written as floats: {now / 1e6:.2f} MB, in the artifact {then / 1e6:.2f}")
+        told.append(f"position tables are written as floats: {now / 1e6:.2f} MB, in the artifact {then / 1e6:.2f}")
     if any(entry.mask for entry in entries):
-        told.append("a mask is kept as zeros: it takes no fewer bytes and no less time")
+        told.append("a sparsity mask is written as zeros: it saves neither bytes nor time")
     return told + _of_our_own(entries)
 
 
@@ -73,9 +73,9 @@ def _in_blocks(entry: Entry) -> bool:
 
 def _reason(entry: Entry, coded: bool) -> str | None:
     if entry.name == "proj_out":
-        return "a head of its own: whisper.cpp's is always the embedding"
+        return "an untied head: whisper.cpp's head is always the embedding"
     if name_of(entry.name) is None:
-        return "whisper.cpp has no such layer: of the families here it runs Whisper"
+        return "whisper.cpp has no such layer; it runs Whisper only"
     if (width := _other_width(entry)) is not None:
         return width
     if entry.name in POSITIONS or not coded:
@@ -83,9 +83,11 @@ def _reason(entry: Entry, coded: bool) -> str | None:
     if entry.kind == "conv":
         if entry.bits is None and entry.rank is None:
             return None
-        return 'beside integers it is float16, which holds no level times a scale; leave it float: where: "!stem"'
+        return (
+            'beside integer layers it has to be float16, which does not hold these values; exclude it: where: "!stem"'
+        )
     if entry.bits is None:
-        return "it is float beside integers: whisper.cpp has one type for linears and the embedding; all or none"
+        return "it is float and others are integers: whisper.cpp has one type for all linear layers and the embedding"
     return _no_blocks(entry)
 
 
@@ -94,7 +96,7 @@ def _other_width(entry: Entry) -> str | None:
     own = entry.name.rsplit(".", 1)[-1]
     if own.startswith("fc"):
         wide, narrow = (entry.rows, entry.columns) if own == "fc1" else (entry.columns, entry.rows)
-        return None if wide == _MLP * narrow else f"{wide} inside an MLP: whisper.cpp takes {_MLP} times {narrow}"
+        return None if wide == _MLP * narrow else f"{wide} in an MLP: whisper.cpp takes {_MLP} times {narrow}"
     if entry.kind == "linear" and entry.rows != entry.columns:
         return f"{entry.rows} rows of {entry.columns}: whisper.cpp's attention is as wide as the model"
     return None
@@ -105,14 +107,14 @@ def _no_blocks(entry: Entry) -> str | None:
     if reason := beside_integers(entry):
         return reason
     if entry.zero == "fractional" or entry.scale_bits is not None:
-        return "a zero between levels, or scales that are rounded themselves, fit no block"
+        return "fractional zero points and quantized scales do not fit its blocks"
     if entry.scale_dtype not in ("float16", "bfloat16"):  # which is a float16 but where it is tiny or huge
         return f"scales in {entry.scale_dtype}: scale_dtype: float16 would work"
     if isinstance(entry.group_size, int) and entry.group_size % BLOCK:
         return f"groups of {entry.group_size}: a multiple of {BLOCK}, or channel, would work"
     if entry.columns % BLOCK:
-        return f"{entry.columns} inputs are no whole blocks of {BLOCK}"
+        return f"{entry.columns} inputs are not a multiple of {BLOCK}"
     assert entry.bits is not None
     if smallest(entry.bits, bool(entry.symmetric)) is None:
-        return f"{entry.bits} bits around a zero of their own: 7 bits, or symmetric: true, would work"
+        return f"{entry.bits} bits on an asymmetric grid (zero point): 7 bits, or symmetric: true, would work"
     return None

@@ -19,10 +19,10 @@ def notes(entries: Iterable[Entry]) -> list[str]:
     coded = [entry for entry in found if entry.bits is not None]
     told = []
     if coded:
-        told.append("what a layer of integers reads is rounded to 8 bits at run time, by ONNX Runtime's own rule")
+        told.append("inputs of quantized layers are quantized to 8 bits at run time, by ONNX Runtime's own rule")
     told += kept_otherwise(found, coded, (2, 4, 8))
     if any(entry.zero == "fractional" for entry in coded):
-        told.append("zeros between levels take ONNX Runtime's slow path, which multiplies in float")
+        told.append("fractional zero points take ONNX Runtime's slow path, which multiplies in float")
     return told
 
 
@@ -32,7 +32,7 @@ def _reason(entry: Entry) -> str | None:
     if entry.bits is None:
         return None
     if entry.mask is not None and (entry.zero == "fractional" or entry.zero_bits is not None):
-        return "a mask on a grid whose zero lies between levels"
+        return "a sparsity mask on a grid with fractional zero points"
     assert entry.group_size is not None
     grid = Grid(entry.bits, entry.group_size)
     if block_size(grid, entry.columns) is None:

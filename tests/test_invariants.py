@@ -515,7 +515,7 @@ def test_a_change_of_basis_leaves_float_logits_as_they_were(name, step, toy, cli
 @pytest.mark.parametrize("earlier", ["wanda", "magnitude", "rtn", {"low_rank": {"replace": True}}])
 @every_toy
 def test_smoothing_may_not_follow_a_mask_or_a_rounding(name, earlier, toy):
-    with pytest.raises(ValueError, match="put it first"):
+    with pytest.raises(ValueError, match="has already fixed"):
         select(read_recipe({"steps": [earlier, "smoothquant"]}), find_target(toy(name)).layout())
 
 
@@ -789,9 +789,9 @@ def test_silence_after_a_clip_is_no_statistic(toy, clips):
         ([{"gptq": {"where": "encodr.*"}}], "matches no layer"),
         ([{"gptq": {"group_size": 24}}], "does not divide"),
         (["gptq", "rtn"], "would overwrite"),
-        (["low_rank"], "none comes before"),
+        (["low_rank"], "neither comes before"),
         ([{"hqq": {"symmetric": True}}], "set symmetric: false"),
-        (["gptq", "smoothquant"], "put it first"),
+        (["gptq", "smoothquant"], "has already fixed"),
     ],
 )
 @pytest.mark.parametrize("name", ["whisper", "moonshine"])
@@ -810,7 +810,7 @@ def test_missing_and_needless_data_are_refused_before_a_weight_is_read(toy, spee
     monkeypatch.setattr(SpeechModel, "with_weights", None)
     with pytest.raises(ValueError, match=r"looks at activations \(gram\)"):
         sottovoce.compress(toy("whisper"), recipe="gptq-w8", output=tmp_path / "out")
-    with pytest.raises(ValueError, match="looks at no data"):
+    with pytest.raises(ValueError, match="uses no calibration data"):
         sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=tmp_path / "out", data=speech)
 
 

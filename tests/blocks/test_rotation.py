@@ -149,7 +149,7 @@ def test_a_constant_for_a_layer_without_a_bias_is_dropped_for_keys_and_refused_e
 def test_what_is_turned_or_rounded_already_is_refused(toy):
     model, layers = find_target(toy("whisper")).open()
     layers["encoder.layers.0.fc2"].input = InputPath(rounding=Rounding())
-    with pytest.raises(ValueError, match=r"encoder.layers.0.fc2 reads is turned, divided or rounded already"):
+    with pytest.raises(ValueError, match=r"encoder.layers.0.fc2 is already rotated, rescaled or quantized"):
         folded(model, layers)
     turns = random_turns(model, "hadamard", 0, heads=False, keys=False, online=False)
     model.set_turn("encoder.layers.0", turns["encoder"])

@@ -89,9 +89,9 @@ RECIPES = {
     ),
     "basis after a quantizer": (
         "steps: [rtn, smoothquant]",
-        "smoothquant changes the basis of weights that rtn has already settled .*; put it first",
+        "smoothquant rescales or rotates weights that rtn has already fixed .*; put smoothquant first",
     ),
-    "no yaml": ("steps: [rtn", "recipe.yaml is no YAML in line"),
+    "no yaml": ("steps: [rtn", "recipe.yaml is not YAML in line"),
 }
 
 
@@ -107,9 +107,12 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(command, place):
 
 
 OPTIONS = {
-    "no data where it is needed": (["-r", "gptq-w4"], r"recipe gptq-w4 looks at activations .*; give calibration"),
-    "data where it has no effect": (["-r", "rtn-w8", "--data", "SPEECH"], "looks at no data, .*; leave data out"),
-    "override of nothing": (["-r", "rtn-w8", "--set", "gptq.bits=4"], "'gptq' is no step of this recipe"),
+    "no data where it is needed": (["-r", "gptq-w4"], r"recipe gptq-w4 needs calibration audio .*; give it as data"),
+    "data where it has no effect": (
+        ["-r", "rtn-w8", "--data", "SPEECH"],
+        "uses no calibration data, .*; leave data out",
+    ),
+    "override of nothing": (["-r", "rtn-w8", "--set", "gptq.bits=4"], "'gptq' is not a step of this recipe"),
     "override without a value": (["-r", "rtn-w8", "--set", "grid.bits"], "lacks a value; write it as grid.bits=3"),
     "override out of range": (["-r", "rtn-w8", "--set", "grid.bits=1"], "rtn: bits=1: should be greater than or"),
     "limit beyond": (["-r", "gptq-w4", "--data", "SPEECH", "--limit", "9"], "9 utterances asked of .*, which has 8"),

@@ -263,7 +263,7 @@ def test_a_recipe_that_trains_wants_audio_and_one_that_does_not_wants_none(compr
         compress("a", train=None)
     with pytest.raises(ValueError, match=r"recipe inline trains on transcripts; give it as train"):
         compress("a", recipe={"steps": [{"finetune": {}}]}, data=None, train=None)
-    with pytest.raises(ValueError, match=r"recipe gptq-w4 trains nothing, so .* would have no effect; leave train out"):
+    with pytest.raises(ValueError, match=r"recipe gptq-w4 does not train, so .* would have no effect; leave train out"):
         compress("a", recipe="gptq-w4")
     assert not list(tmp_path.iterdir())
 

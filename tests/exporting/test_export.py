@@ -118,9 +118,9 @@ def test_dense_safetensors_are_exact_and_transformers_loads_them(artifact, tmp_p
 @pytest.mark.parametrize(
     ("steps", "reason"),
     [
-        (["rtn", "activations"], "what it reads is changed at run time"),
-        (["rtn", "kv_cache"], "the cache is kept in float"),
-        (["quarot", "rtn"], "its stream is turned at run time"),
+        (["rtn", "activations"], "its input is changed at run time"),
+        (["rtn", "kv_cache"], "the key-value cache stays float"),
+        (["quarot", "rtn"], "its residual stream is rotated at run time"),
     ],
 )
 def test_what_happens_at_run_time_has_no_place_in_plain_safetensors(steps, reason, toy, tmp_path):

@@ -111,7 +111,10 @@ def test_one_row_of_the_head_is_a_token_that_is_chosen_where_another_was_clear(c
 
     tested, _ = run(broken(copy, DECODER, ("proj_out.table.scale", louder)))
     assert tested.clear > 0
-    assert "which preferred its own by more than rounding explains" in causes(tested, OnnxRuntime(), copy.folder)[-1]
+    assert (
+        "which chose its own by a larger margin than rounding explains"
+        in causes(tested, OnnxRuntime(), copy.folder)[-1]
+    )
 
 
 GRIDS = {

@@ -47,10 +47,10 @@ def test_yaml_is_what_a_person_means(text, value):
     [
         ("a: 1\nb: 2\na: 3", "it: key 'a' stands twice, again in line 3"),
         ("steps:\n- gptq:\n    bits: 3\n    bits: 4", "it: key 'bits' stands twice, again in line 4"),
-        ("a: [1", "it is no YAML in line 1: "),
-        ("a: 1\n b: 2", "it is no YAML in line 2: "),
-        ("where: *", "it is no YAML in line 1: "),
-        ("a: !python/object:os.system x", "it is no YAML in line 1: could not determine a constructor"),
+        ("a: [1", "it is not YAML in line 1: "),
+        ("a: 1\n b: 2", "it is not YAML in line 2: "),
+        ("where: *", "it is not YAML in line 1: "),
+        ("a: !python/object:os.system x", "it is not YAML in line 1: could not determine a constructor"),
         ("{[1, 2]: 3}", "it: a key in line 1 is a list or a mapping; a word would work"),
     ],
 )

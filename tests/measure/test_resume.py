@@ -114,7 +114,7 @@ def test_a_line_that_is_no_transcript_is_named(toy, heard, tmp_path):
     sottovoce.evaluate(toy("whisper"), data=heard, limit=2, output=tmp_path)
     [file] = tmp_path.glob("transcripts/*/*.jsonl")
     file.write_text(file.read_text() + '{"id": "more"}\n')
-    with pytest.raises(ValueError, match=r"test-\w+\.jsonl, line 3 is no transcript .*remove the file"):
+    with pytest.raises(ValueError, match=r"test-\w+\.jsonl, line 3 is not a transcript .*remove the file"):
         sottovoce.rescore(tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_it_owns_the_weight_and_its_input_and_works_on_the_blocks(toy):
         (["rtn", "llm_int8"], "llm_int8 would overwrite what rtn wrote"),
         (["activations", "llm_int8"], "llm_int8 would overwrite what activations wrote"),
         (["llm_int8", "activations"], "activations would overwrite what llm_int8 wrote"),
-        (["llm_int8", "smoothquant"], "put it first"),
+        (["llm_int8", "smoothquant"], "has already fixed"),
         ([{"llm_int8": {"where": "*"}}], r"encoder\.conv1 is a convolution; rtn with activations would work"),
         ([{"llm_int8": {"where": "*embed_positions"}}], "only looked up"),
         ([{"llm_int8": {"threshold": 0}}], "threshold=0"),

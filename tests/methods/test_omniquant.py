@@ -165,6 +165,6 @@ def test_half_an_activation_and_a_shift_without_a_bias_are_refused(toy):
     select(read_recipe({"steps": [{"omniquant": {"where": "*.q_proj"}}]}), layout)
     for earlier in ("rtn", "magnitude"):
         recipe = read_recipe({"steps": [{earlier: {"where": "*fc2"}}, {"omniquant": {"let": True}}]})
-        with pytest.raises(ValueError, match="put it first"):
+        with pytest.raises(ValueError, match="has already fixed"):
             select(recipe, layout)
     select(read_recipe({"steps": ["magnitude", "omniquant"]}), layout)

@@ -119,8 +119,8 @@ def test_a_width_without_a_hadamard_matrix_is_refused_before_the_model_opens(opt
     ("steps", "message"),
     [
         ([{"quarot": {"where": "encoder.*"}}], "must take every layer of them; it leaves out decoder.layers.0"),
-        (["rtn", "quarot"], "put it first"),
-        (["wanda", "quarot"], "put it first"),
+        (["rtn", "quarot"], "has already fixed"),
+        (["wanda", "quarot"], "has already fixed"),
         (["quarot", "quarot"], "quarot would turn the stream that quarot has turned"),
         (["quarot", "distill"], "quarot has turned; set encoder to 0, or put distill first"),
     ],

@@ -178,7 +178,7 @@ def test_what_leaves_the_encoder_is_smoothed_once_for_all_decoder_blocks(name, t
 
 
 def test_readers_of_what_leaves_the_encoder_are_taken_all_or_none(toy):
-    with pytest.raises(ValueError, match="read one activation, so all or none must match where"):
+    with pytest.raises(ValueError, match="share one input, so where must match all or none of them"):
         select(
             read_recipe({"steps": [{"smoothquant": {"where": "decoder.layers.0.*"}}]}),
             find_target(toy("whisper")).layout(),

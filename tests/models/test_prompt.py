@@ -132,7 +132,7 @@ def test_a_multilingual_vocabulary_that_is_said_to_be_english_is_prompted_as_one
         ({"is_multilingual": True}, {"<|startoftranscript|>": 1}, "neither .*lang_to_id.* nor its tokenizer"),
         (None, {"<|endoftext|>": 640, "<|startoftranscript|>": 641}, "has no generation_config.json, and its"),
         ({}, {"<|endoftext|>": 640, "<|startoftranscript|>": 641}, "says no is_multilingual in"),
-        ({}, {"<|endoftext|>": 50257}, "says no decoder_start_token_id"),
+        ({}, {"<|endoftext|>": 50257}, "has no decoder_start_token_id"),
     ],
 )
 def test_sources_that_contradict_each_other_or_leave_the_prompt_open_are_refused(generation, added, message):

@@ -104,20 +104,20 @@ def test_an_override_by_name_reaches_every_step_of_that_method_and_by_number_one
     ("override", "message"),
     [
         ("grid.bits", "lacks a value; write it as grid.bits=3"),
-        ("=3", "is no step of this recipe"),
+        ("=3", "is not a step of this recipe"),
         ("gptq.damp=0.1", r"'gptq' is not a step of this recipe; grid, steps.0 and rtn would work"),
         ("rtn=3", "would work"),
         ("steps.1.bits=3", "'1' is not one of the 1 entries, counted from 0"),
         ("steps.x.bits=3", "'x' is not one of the 1 entries"),
-        ("steps.0=3", "3 is no step"),
+        ("steps.0=3", "3 is not a step"),
         ("steps=3", "has no steps"),
         ("steps=[]", "has no steps"),
         ("grid.bitz=3", "unknown option of grid 'bitz'; did you mean bits"),
         ("rtn.bitz=3", "unknown option of rtn 'bitz'; did you mean bits"),
         ("rtn.bits=9", "rtn: bits=9: should be less than or equal to 8"),
-        ("rtn.bits=[", "is no YAML"),
+        ("rtn.bits=[", "is not YAML"),
         ("grid=3", "grid of recipe .* holds 3"),
-        ("gird.bits=3", "'gird' is no step"),
+        ("gird.bits=3", "'gird' is not a step"),
     ],
 )
 def test_an_override_that_changes_nothing_is_refused(override, message):
@@ -135,10 +135,10 @@ def test_an_override_that_changes_nothing_is_refused(override, message):
         ({"steps": []}, "has no steps"),
         ({"steps": None}, "has no steps"),
         ({"steps": {"gptq": {}}}, "has no steps; write a list"),
-        ({"steps": [3]}, "3 is no step"),
-        ({"steps": [["gptq"]]}, "is no step"),
-        ({"steps": [{"gptq": {}, "rtn": {}}]}, "is no step"),
-        ({"steps": [{"gptq": 4}]}, "is no step"),
+        ({"steps": [3]}, "3 is not a step"),
+        ({"steps": [["gptq"]]}, "is not a step"),
+        ({"steps": [{"gptq": {}, "rtn": {}}]}, "is not a step"),
+        ({"steps": [{"gptq": 4}]}, "is not a step"),
         ({"steps": ["gpqt"]}, "unknown method 'gpqt'; did you mean gptq"),
         ({"steps": [{"gptq": {"dampp": 1}}]}, "unknown option of gptq 'dampp'; did you mean damp"),
         ({"steps": [{"gptq": {4: 1}}]}, "unknown option of gptq '4'"),
@@ -148,9 +148,9 @@ def test_an_override_that_changes_nothing_is_refused(override, message):
         ({"steps": ["rtn"], "grid": None}, "grid of recipe .* holds None"),
         ({"steps": ["rtn"], "grid": {"damp": 1}}, "unknown option of grid 'damp'"),
         ({"steps": ["rtn"], "grid": {"bits": 16}}, "rtn: bits=16"),
-        ({"steps": [{"rtn": {"where": 3}}]}, "where=3 is no pattern"),
-        ({"steps": [{"rtn": {"where": []}}]}, r"where=\[\] is no pattern"),
-        ({"steps": [{"rtn": {"where": ["a", 3]}}]}, "is no pattern"),
+        ({"steps": [{"rtn": {"where": 3}}]}, "where=3 is not a pattern"),
+        ({"steps": [{"rtn": {"where": []}}]}, r"where=\[\] is not a pattern"),
+        ({"steps": [{"rtn": {"where": ["a", 3]}}]}, "is not a pattern"),
         ({"steps": [{"wanda": {"sparsity": 1.5}}]}, "wanda: sparsity=1.5: must be a share between 0 and 1"),
         ({"steps": [{"wanda": {"sparsity": "4:2"}}]}, "wanda: sparsity='4:2': n:m keeps n of m neighbours"),
         ({"steps": [{"wanda": {"sparsity": "half"}}]}, "wanda: sparsity='half'"),
@@ -275,7 +275,7 @@ def test_a_pattern_without_a_match_is_refused(where, message, layout):
 
 @pytest.mark.parametrize("where", ["*.q_proj", ["*", "!*v_proj"]])
 def test_half_of_an_activations_readers_is_refused_with_all_of_them(where, layout):
-    with pytest.raises(ValueError, match="read one activation, so all or none must match where") as caught:
+    with pytest.raises(ValueError, match="share one input, so where must match all or none of them") as caught:
         select(read_recipe(steps({"smoothquant": {"where": where}})), layout("moonshine"))
     for part in ("q_proj", "k_proj", "v_proj"):
         assert f"encoder.layers.0.self_attn.{part}" in str(caught.value)
@@ -361,7 +361,7 @@ def test_a_rank_that_saves_nothing_is_refused_with_those_that_work(rank, layout)
         (["gptq", {"low_rank": {"replace": True}}], "low_rank would overwrite what gptq wrote"),
         (["wanda", {"low_rank": {"replace": True}}], "low_rank would overwrite what wanda wrote"),
         ([{"low_rank": {"replace": True}}, "low_rank"], "low_rank would overwrite what low_rank wrote"),
-        (["low_rank"], "none comes before it in encoder.conv1; add one, or set replace: true"),
+        (["low_rank"], "neither comes before it in encoder.conv1; add one, or set replace: true"),
         (["rtn", "low_rank", "wanda"], "wanda masks encoder.conv1 after low_rank was fitted; put it before"),
         (["wanda", "smoothquant"], "smoothquant changes the basis of weights that wanda has already settled"),
         (["rtn", "smoothquant"], "that rtn has already settled"),

@@ -205,7 +205,7 @@ def test_kept_artifacts_are_where_their_rows_say(swept):
 
 
 def test_a_second_sweep_in_the_same_folder_is_refused(document, tmp_path):
-    with alone_in(tmp_path), pytest.raises(ValueError, match="another process is at work"):
+    with alone_in(tmp_path), pytest.raises(ValueError, match="another process is working"):
         sottovoce.sweep(document, output=tmp_path)
 
 

@@ -106,7 +106,7 @@ def test_overrides_leave_the_mapping_as_it_was():
         ({**HEAD}, "names no recipes"),
         ({"data": ["t"], "recipes": ["rtn-w8"]}, "names no models"),
         ({"models": ["a"], "recipes": ["rtn-w8"]}, "names no data"),
-        ({**HEAD, "recipes": ["gptq-w4"]}, "recipe gptq-w4 looks at activations; add calibration"),
+        ({**HEAD, "recipes": ["gptq-w4"]}, "recipe gptq-w4 needs calibration audio; add calibration"),
         ({**HEAD, "recipe": ["gptq-w4"]}, "unknown part of sweep 'recipe'; did you mean recipes"),
         ({**CALIBRATED, "recipes": ["rtn-w8"], "calibration": {"limit": 4}}, "names no data; write calibration"),
         ({**HEAD, "recipes": ["rtn-w8"], "calibration": {"data": "c", "n": 4}}, "unknown option of calibration in"),

@@ -126,11 +126,11 @@ def test_a_tensor_that_is_not_there_is_no_engine(toy, clips, tmp_path):
     [
         (["palettize"], "a table of values"),
         ([{"spqr": {"group_size": 16, "where": "encoder.layers.*", "bits": 3, "symmetric": False}}], "outliers"),
-        ([{"hqq": {"bits": 4, "group_size": 16, "symmetric": False, "where": "blocks"}}], "lie between levels"),
-        (["rtn", {"low_rank": {"where": "*.fc1", "rank": 2}}], "a low-rank term"),
-        (["rtn", "activations"], "what it reads is changed at run time"),
-        (["rtn", "kv_cache"], "the cache is kept in float"),
-        (["quarot", "rtn"], "what it reads is changed at run time"),
+        ([{"hqq": {"bits": 4, "group_size": 16, "symmetric": False, "where": "blocks"}}], "fractional zero points"),
+        (["rtn", {"low_rank": {"where": "*.fc1", "rank": 2}}], "a low-rank part"),
+        (["rtn", "activations"], "its input is changed at run time"),
+        (["rtn", "kv_cache"], "the key-value cache stays float"),
+        (["quarot", "rtn"], "its input is changed at run time"),
         ([{"rtn": {"where": "embeddings"}}], "nothing to pack; --to safetensors"),
     ],
 )
@@ -146,6 +146,6 @@ def test_what_is_held_but_not_by_all_or_not_as_small_is_noted(toy, clips):
     told = notes(entries(model, layers))
     assert [line.split(":")[0].split(",")[0] for line in told] == [
         "5 embeddings and convolutions are written as floats",
-        "a mask is kept as zeros",
+        "a sparsity mask is written as zeros",
         "transformers loads codes of 3 bits",
     ]

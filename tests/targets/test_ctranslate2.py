@@ -150,13 +150,13 @@ def test_faster_whisper_opens_the_folder_and_hears_the_same(tmp_path, monkeypatc
     ("name", "steps", "reason"),
     [
         ("whisper", [{"rtn": {"bits": 4, "group_size": 16}}], "groups of 16: CTranslate2 has one scale for a row"),
-        ("whisper", [{"rtn": {"bits": 8, "symmetric": False}}], "its zero is not the middle level"),
-        ("whisper", [{"rtn": {"where": "encoder"}}], "it is float beside integers"),
+        ("whisper", [{"rtn": {"bits": 8, "symmetric": False}}], "asymmetric grid"),
+        ("whisper", [{"rtn": {"where": "encoder"}}], "it is float, and CTranslate2 would quantize it"),
         ("whisper", [{"palettize": {"where": "*.fc1"}}, {"rtn": {"where": "!*.fc1"}}], "a table of values"),
-        ("whisper", ["rtn", {"low_rank": {"where": "*.fc1", "rank": 2}}], "a low-rank term"),
-        ("whisper", ["rtn", {"activations": {"bits": 4, "where": "blocks"}}], "what it reads is changed at run time"),
-        ("whisper", ["rtn", "kv_cache"], "the cache is kept in float"),
-        ("moonshine", ["rtn"], "of the families here it runs Whisper"),
+        ("whisper", ["rtn", {"low_rank": {"where": "*.fc1", "rank": 2}}], "a low-rank part"),
+        ("whisper", ["rtn", {"activations": {"bits": 4, "where": "blocks"}}], "its input is changed at run time"),
+        ("whisper", ["rtn", "kv_cache"], "the key-value cache stays float"),
+        ("moonshine", ["rtn"], "it runs Whisper only"),
     ],
 )
 def test_what_it_cannot_hold_is_told_layer_by_layer(name, steps, reason, toy, clips):
@@ -174,6 +174,6 @@ def test_rounding_that_it_does_anyway_is_no_reason(toy, clips):
         "inputs of quantized layers are quantized to 8 bits at run time",
         "on an x86 CPU without VNNI CTranslate2's sums of 8-bit products saturate; `selftest` says if one is such",
         "position tables are written as floats",
-        "a mask is kept as zeros",
+        "a sparsity mask is written as zeros",
         "faster-whisper pads every clip to 30 s",
     ]

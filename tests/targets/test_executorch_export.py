@@ -110,14 +110,14 @@ def test_a_program_that_is_damaged_is_not_opened(programs, tmp_path):
     [
         (["palettize"], "palettize"),
         ([{"spqr": {"group_size": 16, "where": "encoder.layers.*", "bits": 3, "symmetric": False}}], "outliers"),
-        (["rtn", {"kv_cache": {"bits": 8}}], "the cache is kept in float"),
-        (["llm_int8"], "columns that stay float"),
+        (["rtn", {"kv_cache": {"bits": 8}}], "the key-value cache stays float"),
+        (["llm_int8"], "float outlier columns"),
         (["rtn", {"activations": {"bits": 4, "where": "blocks"}}], "not as int4 per token"),
         ([{"rtn": {**FOUR, "group_size": 16}}], "groups of 16: a multiple of 32"),
         ([{"rtn": {**FOUR, "scale_dtype": "float16"}}], "scales of groups in float16: scale_dtype: bfloat16"),
         ([{"rtn": {**FOUR, "bits": 8}}], "8 bits in groups of 32: a scale for each row"),
-        ([{"rtn": {"symmetric": False}}], "levels around a zero of their own"),
-        ([{"hqq": {"symmetric": False}}], "a zero between levels"),
+        ([{"rtn": {"symmetric": False}}], "asymmetric grid"),
+        ([{"hqq": {"symmetric": False}}], "fractional zero points"),
     ],
 )
 def test_what_xnnpack_cannot_hold_is_told_layer_by_layer(steps, reason, toy, clips):
@@ -139,7 +139,7 @@ def test_what_is_held_otherwise_is_noted(toy, clips):
     told = " ".join(notes([*held, replace(held[0], dtype="float16")]))
     for part in (
         "rounded to 8 bits",
-        "a mask is kept as zeros",
+        "a sparsity mask is written as zeros",
         "codes of 3 bits",
         "float layers are written as float32",
     ):

@@ -145,16 +145,16 @@ def test_the_smallest_blocks_are_those_that_hold_every_level(bits, symmetric):
 @pytest.mark.parametrize(
     ("name", "steps", "reason"),
     [
-        ("whisper", [{"rtn": {"bits": 8}}], 'leave it float: where: "!stem"'),
-        ("whisper", [{"rtn": {"where": "encoder.layers.*"}}], "it is float beside integers"),
+        ("whisper", [{"rtn": {"bits": 8}}], 'exclude it: where: "!stem"'),
+        ("whisper", [{"rtn": {"where": "encoder.layers.*"}}], "it is float and others are integers"),
         ("whisper", [{"rtn": {**FOUR, "group_size": 16}}], "groups of 16: a multiple of 32, or channel, would work"),
         ("whisper", [{"rtn": {**FOUR, "scale_dtype": "float32"}}], "scales in float32: scale_dtype: float16 would"),
-        ("whisper", [{"rtn": {"bits": 8, "symmetric": False}}], "8 bits around a zero of their own: 7 bits, or"),
-        ("whisper", [{"hqq": {"symmetric": False}}], "a zero between levels"),
+        ("whisper", [{"rtn": {"bits": 8, "symmetric": False}}], "asymmetric grid (zero point): 7 bits, or"),
+        ("whisper", [{"hqq": {"symmetric": False}}], "fractional zero points"),
         ("whisper", [{"palettize": {"where": "*.fc1"}}, {"rtn": {"where": "!*.fc1"}}], "a table of values"),
-        ("whisper", ["rtn", {"low_rank": {"where": "*.fc1", "rank": 2}}], "a low-rank term"),
-        ("whisper", ["rtn", {"activations": {"bits": 8, "where": "blocks"}}], "what it reads is changed at run time"),
-        ("whisper", ["rtn", "kv_cache"], "the cache is kept in float"),
+        ("whisper", ["rtn", {"low_rank": {"where": "*.fc1", "rank": 2}}], "a low-rank part"),
+        ("whisper", ["rtn", {"activations": {"bits": 8, "where": "blocks"}}], "its input is changed at run time"),
+        ("whisper", ["rtn", "kv_cache"], "the key-value cache stays float"),
         ("whisper untied", ["rtn"], "an untied head: whisper.cpp's head is always the embedding"),
         ("narrow", [], "64 in an MLP: whisper.cpp takes 4 times 32"),
         ("odd", [{"rtn": {"where": "!stem"}}], "24 inputs are not a multiple of 32"),
@@ -199,7 +199,7 @@ def test_what_is_held_otherwise_is_noted(wide, clips):
         "linears and the embedding are q8_0",
         "12 of the 33 would fit a smaller one",
         "position tables are written as floats",
-        "a mask is kept as zeros",
+        "a sparsity mask is written as zeros",
         "a window of 2 s, not 30 and a vocabulary of",
     ):
         assert part in told

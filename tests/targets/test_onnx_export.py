@@ -128,8 +128,8 @@ def test_turned_streams_go_along(toy, clips, tmp_path):
     [
         (["palettize"], "palettize"),
         ([{"spqr": {"group_size": 16, "where": "encoder.layers.*", "bits": 3, "symmetric": False}}], "outliers"),
-        (["rtn", {"kv_cache": {"bits": 8}}], "the cache is kept in float"),
-        (["llm_int8"], "columns that stay float"),
+        (["rtn", {"kv_cache": {"bits": 8}}], "the key-value cache stays float"),
+        (["llm_int8"], "float outlier columns"),
         (["rtn", {"activations": {"bits": 4, "where": "blocks"}}], "not as int4 per token"),
         (["rtn", {"activations": {"per": "tensor", "where": "blocks"}}], "not as int8 per tensor"),
         ([{"rtn": {"group_size": 8, "where": "blocks"}}], "groups of 8: a multiple of 16"),

@@ -297,7 +297,7 @@ DAMAGE = {
     "missing file": (lambda folder: (folder / "config.json").unlink(), r"lacks config\.json, which its table names"),
     "newer format": (
         lambda folder: rewrite(folder, lambda d: d.update(format=99)),
-        rf"has format 99; .* reads up to {FORMAT},",
+        rf"has format 99; .* reads up to {FORMAT};",
     ),
     "nan scales": (spoil_scales, r"\.scale holds values that are not finite; compress the model again"),
 }
@@ -414,7 +414,7 @@ def test_the_traceback_is_shown_when_asked_for(command, place, monkeypatch):
     told = command("inspect", "nowhere")
     assert told.code == 2
     assert "Traceback" in told.err
-    assert told.err.splitlines()[-1].startswith("error: 'nowhere' is no folder here")
+    assert told.err.splitlines()[-1].startswith("error: 'nowhere' is neither a folder here")
 
 
 def test_bad_data_is_refused_before_a_model_opens(command, place, monkeypatch):

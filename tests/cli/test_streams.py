@@ -214,7 +214,7 @@ def test_a_failure_is_told_even_if_nobody_reads():
     os.close(writing)
     _, told = ended.communicate(timeout=120)
     assert ended.returncode == 2
-    assert told.startswith(b"error: 'nowhere' is no folder here")
+    assert told.startswith(b"error: 'nowhere' is neither a folder here")
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_an_export_is_small_says_what_it_came_from_and_hears_as_its_artifact(exp
     assert exported.base == source.base
     assert exported.bytes < 1.1 * source.bytes
     assert exported.versions["onnxruntime"]
-    assert [note for note in exported.notes if "rounded to 8 bits at run time" in note]
+    assert [note for note in exported.notes if "quantized to 8 bits at run time" in note]
 
 
 def test_it_is_evaluated_as_its_artifact_is_and_beside_it(exported, artifact, tmp_path):

@@ -73,5 +73,5 @@ def test_an_unknown_baseline_names_those_there_are(run, rough, toy):
 
 def test_one_target_alone_is_nothing_to_compare(toy, heard, tmp_path):
     sottovoce.evaluate(toy("whisper"), data=heard, limit=2, output=tmp_path)
-    with pytest.raises(ValueError, match=f"no two targets to compare .it heard {toy('whisper')}.*uncompressed"):
+    with pytest.raises(ValueError, match=f"no two targets to compare .found {toy('whisper')}.*uncompressed"):
         sottovoce.compare(tmp_path)

@@ -58,7 +58,7 @@ def test_a_run_stopped_between_batches_goes_on(toy, heard, decoded, tmp_path):
     with pytest.raises(StoppedError):
         sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path, batch_size=2, track=stop_after(2))
     assert (decoded, len(kept(tmp_path))) == ([2, 2], 4)
-    with pytest.raises(ValueError, match=r"heard 4 of the 7 utterances of test; run evaluate again to finish"):
+    with pytest.raises(ValueError, match=r"transcribed 4 of the 7 utterances of test; run evaluate again to finish"):
         sottovoce.rescore(tmp_path)
     decoded.clear()
     result = sottovoce.evaluate(toy("whisper"), data=heard, output=tmp_path, batch_size=2)

@@ -118,11 +118,11 @@ def test_a_width_without_a_hadamard_matrix_is_refused_before_the_model_opens(opt
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([{"quarot": {"where": "encoder.*"}}], "must take every layer of them; it leaves out decoder.layers.0"),
+        ([{"quarot": {"where": "encoder.*"}}], "must select every layer of them; it leaves out decoder.layers.0"),
         (["rtn", "quarot"], "has already fixed"),
         (["wanda", "quarot"], "has already fixed"),
-        (["quarot", "quarot"], "quarot would turn the stream that quarot has turned"),
-        (["quarot", "distill"], "quarot has turned; set encoder to 0, or put distill first"),
+        (["quarot", "quarot"], "quarot would rotate the residual stream that quarot has rotated"),
+        (["quarot", "distill"], "quarot has rotated; set encoder to 0, or put distill first"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_before_the_model_opens(steps, message, toy):

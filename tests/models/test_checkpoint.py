@@ -196,12 +196,12 @@ def test_model_type_refuses_a_config_that_does_not_say(tmp_path, config, message
                                   "/name", "owner/na me", "c:\\model", "owner//name"])  # fmt: skip
 def test_a_name_that_is_neither_a_folder_nor_a_hub_id_is_refused(cache, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="is no folder here"):
+    with pytest.raises(ValueError, match="is neither a folder here"):
         resolve(name)
 
 
 def test_a_path_is_never_taken_for_a_hub_id(hub):
-    with pytest.raises(ValueError, match="no folder here"):
+    with pytest.raises(ValueError, match="neither a folder here"):
         resolve(Path("owner/name"))
     assert hub.requests == []
 
@@ -225,7 +225,7 @@ def test_a_revision_is_written_once(cache, arguments):
 
 
 def test_a_repository_that_the_hub_lacks_is_refused(hub):
-    with pytest.raises(ValueError, match=r"owner/nothing is no folder here, and .* no such repository"):
+    with pytest.raises(ValueError, match=r"owner/nothing is not a folder here, and .* no such repository"):
         resolve("owner/nothing")
 
 

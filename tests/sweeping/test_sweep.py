@@ -437,7 +437,7 @@ def test_a_failed_row_is_computed_again_only_when_asked(document, compressed, de
     ("change", "message"),
     [
         ({"recipes": [*RECIPES, {"steps": ["gptqq"]}]}, "unknown method 'gptqq'"),
-        ({"models": ["nowhere"]}, "'nowhere' is no folder here"),
+        ({"models": ["nowhere"]}, "'nowhere' is neither a folder here"),
         ({"data": ["nowhere.jsonl"]}, r"there is no corpus nowhere\.jsonl"),
         ({"calibration": {"data": "nowhere.jsonl"}}, r"there is no corpus nowhere\.jsonl"),
     ],

@@ -195,7 +195,7 @@ def test_what_is_held_otherwise_is_noted(wide, clips):
     held = entries(*compressed(wide, clips, "whisper", steps))
     told = " ".join(notes(held))
     for part in (
-        "rounded to 8 bits at run time",
+        "quantized to 8 bits at run time",
         "linears and the embedding are q8_0",
         "12 of the 33 would fit a smaller one",
         "position tables are written as floats",

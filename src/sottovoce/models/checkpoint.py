@@ -148,7 +148,7 @@ def fetch(name: str, revision: str | None) -> Checkpoint:
         raise ValueError(f"{name} is gated; accept its conditions at {hub}/{name}, then run `hf auth login`") from error
     except RepositoryNotFoundError as error:
         raise ValueError(
-            f"{name} is no folder here, and {hub} has no such repository, or a private one; check the "
+            f"{name} is not a folder here, and {hub} has no such repository, or a private one; check the "
             f"spelling, or run `hf auth login`"
         ) from error
     except RevisionNotFoundError as error:

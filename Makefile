@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 setup: $(READY)
 
 # torch first and exactly: a range takes the newest build, which brings gigabytes of GPU libraries along
-$(READY): pyproject.toml
+$(READY): pyproject.toml packages/sottovoce-builtin/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" --editable packages/sottovoce-builtin
 	touch $@
 
 demo: setup

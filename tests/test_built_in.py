@@ -1,6 +1,7 @@
 """What comes with sottovoce is whole, small enough, apart from its test, and good enough to lose something."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,11 @@ def test_any_other_name_is_not_built_in():
     assert built_in_model("openai/whisper-tiny") is None
     assert built_in_set(Path("test.jsonl")) is None
     assert built_in.PREFIX == "builtin:"
+
+
+def test_without_the_package_that_holds_them_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sottovoce_builtin", None)
+    with pytest.raises(
+        ValueError, match="builtin:whisper needs the package sottovoce-builtin, which is not installed; pip"
+    ):
+        built_in_model("builtin:whisper")

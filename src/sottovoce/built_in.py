@@ -1,4 +1,4 @@
-"""What comes with sottovoce: two small models and four sets of speech, named "builtin:...", for trying and testing."""
+"""Two small models and four sets of speech, named "builtin:...", for trying and testing: sottovoce-builtin's."""
 
 from importlib import resources
 from pathlib import Path
@@ -26,5 +26,12 @@ def _find(name: str | Path, what: str, known: tuple[str, ...], within: str) -> P
     wanted = str(name).removeprefix(PREFIX)
     if wanted not in known:
         raise unknown(f"built-in {what}", str(name), [f"{PREFIX}{item}" for item in known])
-    with resources.as_file(resources.files("sottovoce").joinpath("assets", within, wanted)) as folder:
+    try:
+        package = resources.files("sottovoce_builtin")
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{name} needs the package sottovoce-builtin, which is not installed; "
+            "pip install ./packages/sottovoce-builtin"
+        ) from None
+    with resources.as_file(package.joinpath(within, wanted)) as folder:
         return folder

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from sottovoce.methods.options import OptionTable
+from sottovoce.methods.words import BY_PART, Words
 from sottovoce.nearest import unknown
 from sottovoce.weights.weight import LayerShape
 
@@ -45,6 +46,8 @@ METHODS = {
 
 Scope = Literal["layer", "block", "model"]
 Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output"]
+Mark = Part | Literal["turn", "range"]  # what a step leaves behind that a later one has to know of
+Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
@@ -69,6 +72,10 @@ class Method:
     refuse_model  the same of all its layers at once: (the model without weights, their names, options) -> str | None
     where   the patterns of the layers that it works on where a recipe names none
     moves_basis  whether, with these options, it changes the basis too, before it writes the part that it owns
+    writes  what it leaves behind with these options, which no later step may overwrite: its parts, a rotation of the
+            residual stream ("turn"), a range that was calibrated ("range")
+    words   what a table says of it with these options
+    imitates  those of the options under which it learns from the uncompressed model's residual stream
     """
 
     name: str
@@ -82,6 +89,9 @@ class Method:
     refuse_model: RefuseModel
     where: tuple[str, ...]
     moves_basis: Callable[[Mapping[str, Any]], bool]
+    writes: Marks
+    words: Words
+    imitates: tuple[str, ...]
 
     @property
     def owns(self) -> Part:
@@ -122,13 +132,20 @@ def method(
     refuse_model: RefuseModel = lambda model, names, options: None,
     where: tuple[str, ...] = ("*",),
     moves_basis: Callable[[Mapping[str, Any]], bool] = lambda options: False,
+    writes: Marks | None = None,
+    words: Words | None = None,
+    imitates: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a function as a method; its keyword-only parameters are its options."""
+    """Declare a function as a method; its keyword-only parameters are its options.
+
+    writes are its parts where it says nothing else, and words those of the first of them (words.py).
+    """
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         options = OptionTable.of(function)
         parts = (owns,) if isinstance(owns, str) else owns
-        rules = (after_norms, refuse, refuse_model, where, moves_basis)
+        marks = writes or (lambda options: parts)
+        rules = (after_norms, refuse, refuse_model, where, moves_basis, marks, words or BY_PART[parts[0]], imitates)
         declared = Method(function.__name__, scope, parts, function, options, needs, *rules)
         function.declared = declared  # type: ignore[attr-defined]
         return function

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sottovoce.calibration.statistics import InputStats
-from sottovoce.methods import method
+from sottovoce.methods import Mark, method
 from sottovoce.numbers.activation_range import least_squares_range, percentile_range
 from sottovoce.numbers.rounding import Rounding, found_scale
 from sottovoce.weights.input_path import InputPath
@@ -45,7 +45,17 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     return None
 
 
-@method(scope="layer", owns="input", needs=_needs, refuse=_refuse, where=("blocks",))
+def _writes(options: Mapping[str, Any]) -> tuple[Mark, ...]:
+    return ("input",) if options["per"] == "token" else ("input", "range")
+
+
+def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
+    grid = "" if options["symmetric"] else "asymmetric"
+    found = "" if options["range"] == "absmax" else options["range"]
+    return {"activations": " ".join(filter(None, (f"int{options['bits']} per {options['per']}", grid, found)))}
+
+
+@method(scope="layer", owns="input", needs=_needs, refuse=_refuse, where=("blocks",), writes=_writes, words=_words)
 def activations(
     layer: Layer,
     stats: InputStats,

@@ -39,7 +39,14 @@ def needs_of(options: Mapping[str, Any]) -> frozenset[str]:
     return frozenset({"transcripts" if options["tokens"] == "transcript" else "audio"})
 
 
-@method(scope="model", owns="values", needs=needs_of, refuse=refuse_no_loss)
+@method(
+    scope="model",
+    owns="values",
+    needs=needs_of,
+    refuse=refuse_no_loss,
+    writes=lambda options: (),
+    imitates=("encoder", "hidden"),
+)
 def distill(
     model: Any,
     layers: Mapping[str, Layer],

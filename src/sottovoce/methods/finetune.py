@@ -23,7 +23,7 @@ LearnedScales = Annotated[bool, Field(description="train the scales of a quantiz
 Augment = Annotated[bool, Field(description="mask frequency bands and time spans of the features (SpecAugment)")]
 
 
-@method(scope="model", owns="values", needs=frozenset({"transcripts"}))
+@method(scope="model", owns="values", needs=frozenset({"transcripts"}), writes=lambda options: ())
 def finetune(
     model: Any,
     layers: Mapping[str, Layer],

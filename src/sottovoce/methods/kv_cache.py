@@ -32,6 +32,7 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     owns="output",
     refuse=_refuse,
     where=("decoder.layers.*.k_proj", "decoder.layers.*.v_proj"),
+    words=lambda name, options: {"activations": f"kv int{options['bits']}"},
 )
 def kv_cache(
     layer: Layer,

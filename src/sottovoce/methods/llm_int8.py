@@ -33,7 +33,11 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     return None
 
 
-@method(scope="layer", owns=("base", "input"), refuse=_refuse, where=("blocks",))
+def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
+    return {"quantization": name, "activations": f"int8 per token, from {options['threshold']:g} float"}
+
+
+@method(scope="layer", owns=("base", "input"), refuse=_refuse, where=("blocks",), words=_words)
 def llm_int8(
     layer: Layer,
     stats: InputStats,

@@ -33,7 +33,14 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     return refuse_no_loss(shape, options)
 
 
-@method(scope="model", owns="values", needs=needs_of, refuse=_refuse)
+@method(
+    scope="model",
+    owns="values",
+    needs=needs_of,
+    refuse=_refuse,
+    writes=lambda options: () if options["merge"] else ("low_rank",),
+    imitates=("encoder", "hidden"),
+)
 def lora(
     model: Any,
     layers: Mapping[str, Layer],

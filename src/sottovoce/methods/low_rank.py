@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sottovoce.calibration.statistics import InputStats
-from sottovoce.methods import method
+from sottovoce.methods import Mark, method
 from sottovoce.methods.options import FactorDtype, dtype_of
 from sottovoce.numbers.linalg import truncated_svd
 from sottovoce.weights.weight import Layer, LayerShape, Weight
@@ -35,7 +35,18 @@ def resolved_rank(rank: float, rows: int, columns: int) -> int:
     return int(rank * min(rows, columns)) if rank < 1 else int(rank)
 
 
-@method(scope="layer", owns="low_rank", needs=lambda options: _NEEDS[options["metric"]], refuse=_refuse)
+def _writes(options: Mapping[str, Any]) -> tuple[Mark, ...]:
+    return ("base", "mask", "low_rank") if options["replace"] else ("low_rank",)
+
+
+@method(
+    scope="layer",
+    owns="low_rank",
+    needs=lambda options: _NEEDS[options["metric"]],
+    refuse=_refuse,
+    writes=_writes,
+    words=lambda name, options: {"low_rank": f"{options['metric']} r={options['rank']:g}"},
+)
 def low_rank(
     layer: Layer,
     stats: InputStats,

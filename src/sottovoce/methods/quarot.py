@@ -59,7 +59,7 @@ def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str
     return None
 
 
-@method(scope="model", owns="basis", refuse_model=refuse_widths)
+@method(scope="model", owns="basis", refuse_model=refuse_widths, writes=lambda options: ("basis", "turn"))
 def quarot(
     model: SpeechModel,
     layers: Mapping[str, Layer],

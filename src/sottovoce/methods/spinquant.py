@@ -51,7 +51,13 @@ Learned = dict[str, Tensor]
 Loss = Callable[[Learned, int], Tensor]
 
 
-@method(scope="model", owns="basis", needs=frozenset({"data"}), refuse_model=refuse_widths)
+@method(
+    scope="model",
+    owns="basis",
+    needs=frozenset({"data"}),
+    refuse_model=refuse_widths,
+    writes=lambda options: ("basis", "turn"),
+)
 def spinquant(
     model: SpeechModel,
     layers: Mapping[str, Layer],

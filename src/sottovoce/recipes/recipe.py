@@ -263,7 +263,7 @@ def select(recipe: Recipe, model: "SpeechModel", existing: Mapping[str, Mapping[
         for name in names:
             _check_layer(step.on(model.components[name]), model, name)
             _check_order(step, name, written[name])
-            for part in _written_by(step):
+            for part in step.method.writes(step.options):
                 written[name][part] = step.method.name
     return Selection(recipe, chosen)
 
@@ -353,17 +353,6 @@ def _check_layer(step: Step, model: "SpeechModel", name: str) -> None:
         raise ValueError(reason)
 
 
-def _written_by(step: Step) -> tuple[str, ...]:
-    """The parts that a step leaves behind as its own."""
-    if step.method.owns == "values":
-        return ("low_rank",) if step.options.get("merge") is False else ()
-    if step.method.owns == "basis" and step.method.scope == "model":
-        return ("basis", "turn")
-    if "input" in step.method.parts and step.options.get("per", "token") != "token":
-        return (*step.method.parts, "range")
-    return (*step.method.parts, "base") if step.options.get("replace") else step.method.parts
-
-
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
     # a range found at run time follows a change of channels, but not a turn
@@ -377,20 +366,20 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
         raise ValueError(f"{method} would rotate the residual stream that {earlier} has rotated; drop one of the two")
     if owns == "values":
-        imitated = [name for name in ("encoder", "hidden") if step.options.get(name)]
+        imitated = [name for name in step.method.imitates if step.options[name]]
         if imitated and (earlier := written.get("turn")):
             raise ValueError(
                 f"{method} would imitate the residual stream of the uncompressed model, which {earlier} has rotated; "
                 f"set {' and '.join(imitated)} to 0, or put {method} first"
             )
         return
-    overwritten = ("base", "mask", "low_rank") if step.options.get("replace") else step.method.parts
-    if owns != "basis" and (earlier := next((written[part] for part in overwritten if part in written), None)):
+    writes = step.method.writes(step.options)
+    if owns != "basis" and (earlier := next((written[part] for part in writes if part in written), None)):
         raise ValueError(
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "
             "where, or drop one of the two"
         )
-    if owns == "low_rank" and not step.options.get("replace") and not ({"base", "mask"} & set(written)):
+    if owns == "low_rank" and "base" not in writes and not ({"base", "mask"} & set(written)):
         raise ValueError(
             f"{method} corrects the error of pruning or quantization, and neither comes before it in "
             f"{name}; add one, or set replace: true"

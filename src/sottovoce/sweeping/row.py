@@ -8,7 +8,8 @@ from typing import Any
 from sottovoce.files.atomic import json_text, write_text
 from sottovoce.files.documents import parse_json
 from sottovoce.measure.score import Score
-from sottovoce.recipes.recipe import Recipe, Step
+from sottovoce.methods.words import COLUMNS
+from sottovoce.recipes.recipe import Recipe
 
 FORMAT = 3
 CURVE_POINTS = 200
@@ -98,48 +99,9 @@ def thinned(curve: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
 
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
-    """The table's words for a recipe: its steps by the part that they own."""
-    parts = ("quantization", "activations", "sparsity", "low_rank", "recovery")
-    words: dict[str, list[str]] = {part: [] for part in parts}
+    """The table's words for a recipe: what its methods say of their steps, column by column."""
+    said: dict[str, list[str]] = {column: [] for column in COLUMNS}
     for step in recipe.steps:
-        options = step.options
-        if step.method.owns == "base" and "bits" in options:
-            size = options.get("group_size", "")
-            spread = f"g{size}" if isinstance(size, int) else size
-            words["quantization"].append(f"{step.method.name} {options['bits']}-bit {spread}".strip())
-        elif step.method.owns in ("base", "basis"):
-            words["quantization"].append(step.method.name)
-        elif step.method.owns == "mask":
-            amount = options.get("sparsity")
-            shown = amount if isinstance(amount, str) else f"{100 * float(amount):g} %" if amount is not None else ""
-            words["sparsity"].append(f"{step.method.name} {shown}".strip())
-        elif step.method.owns == "low_rank":
-            words["low_rank"].append(f"{options.get('metric', step.method.name)} r={options['rank']:g}")
-        elif step.method.owns == "values":
-            words["recovery"].append(_recovery_words(step))
-        words["activations"] += _activation_words(step)
-    return {part: " + ".join(dict.fromkeys(said)) or "-" for part, said in words.items()}
-
-
-def _recovery_words(step: Step) -> str:
-    """What was learned, how long and how fast: "distill encoder+0.5 logits 2 ep lr 0.001"."""
-    options = step.options
-    weights = {name: options.get(name, 0.0) for name in ("labels", "encoder", "logits", "hidden")}
-    learned = "+".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items() if weight)
-    kept = f"r={options['rank']}" if "rank" in options else ""
-    pace = f"{options['epochs']:g} ep lr {options['learning_rate']:g}"
-    return " ".join(filter(None, (step.method.name, kept, learned, pace)))
-
-
-def _activation_words(step: Step) -> list[str]:
-    """How a step rounds what layers read and what the cache holds: "int8 per tensor mse", "kv int4"."""
-    options, parts = step.options, step.method.parts
-    if "output" in parts:
-        return [f"kv int{options['bits']}"]
-    if "input" not in parts:
-        return []
-    if step.method.owns == "base":  # llm_int8
-        return [f"int8 per token, from {options['threshold']:g} float"]
-    grid = "" if options["symmetric"] else "asymmetric"
-    found = "" if options["range"] == "absmax" else options["range"]
-    return [" ".join(filter(None, (f"int{options['bits']} per {options['per']}", grid, found)))]
+        for column, word in step.method.words(step.method.name, step.options).items():
+            said[column].append(word)
+    return {column: " + ".join(dict.fromkeys(words)) or "-" for column, words in said.items()}

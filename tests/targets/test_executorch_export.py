@@ -144,8 +144,8 @@ def test_a_model_of_any_length_is_bounded_and_one_with_a_window_is_not(toy):
     assert ExecuTorch().bounds(moonshine, WriteOptions(seconds=5.0)).most_seconds == 5
     assert ExecuTorch().bounds(moonshine, WriteOptions()).most_seconds == 30
     assert ExecuTorch().bounds(whisper, WriteOptions()).most_seconds == whisper.most_seconds
-    moonshine.runtime_bounds = ExecuTorch().bounds(moonshine, WriteOptions(seconds=5.0))
+    moonshine.frontend.runtime_bounds = ExecuTorch().bounds(moonshine, WriteOptions(seconds=5.0))
     with pytest.raises(ValueError, match=r"lasts 5.10 s, and .* transcribes 5 s at once"):
-        moonshine.check_seconds(5.1, "a clip")
+        moonshine.frontend.check_seconds(5.1, "a clip")
     with pytest.raises(ValueError, match="needs at least"):
-        moonshine.check_samples(1000, "a clip")
+        moonshine.frontend.check_samples(1000, "a clip")

@@ -96,7 +96,7 @@ def test_what_is_no_product_stays_as_it_is(wide, clips, tmp_path):
     }
     assert tensors["encoder.conv2.bias"].shape == (32, 1)
     assert tensors["decoder.positional_embedding"].type == "f32"
-    numbers = model.text_tokens("the old man")
+    numbers = model.frontend.text_tokens("the old man")
     assert b"".join(tokens[number] for number in numbers).decode().strip() == "the old man"
     assert len(tokens) == model.processor.tokenizer.eos_token_id
 

@@ -46,8 +46,8 @@ def test_a_float_model_says_the_same_token_for_token(wide, clips, tmp_path):
     write(model, layers, tmp_path)
     features = [clip.features for clip in clips("whisper")]
     engine = GgmlEngine(tmp_path, threads=1)
-    wanted = Recognizer(model, TorchEngine(model), model.rules()).decode(features)
-    assert Recognizer(model, engine, model.rules()).decode(features) == wanted
+    wanted = Recognizer(model.frontend, TorchEngine(model), model.rules()).decode(features)
+    assert Recognizer(model.frontend, engine, model.rules()).decode(features) == wanted
 
 
 def test_a_cache_is_made_anew_where_it_holds_something_else(wide, clips, tmp_path):

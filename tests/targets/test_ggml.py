@@ -11,7 +11,8 @@ from sottovoce.recognition.target import find_target
 from sottovoce.targets.ggml.accepts import notes, refusals
 from sottovoce.targets.ggml.blocks import BLOCK_TYPES, smallest
 from sottovoce.targets.ggml.names import POSITIONS, tensor_of
-from sottovoce.targets.ggml.write import MODEL, write
+from sottovoce.targets.ggml.run import MODEL
+from sottovoce.targets.ggml.write import write
 from tests import toys
 from tests.targets.ggml_file import read_file
 from tests.targets.test_onnx_export import compressed, entries

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-import torch
 
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.models.base import full_name
@@ -44,10 +44,10 @@ def entries(model, layers):
 
 def logits(engine, features, tokens):
     memory, cache, found = engine.encode([features]), None, []
-    for token in tokens[0, :6]:
-        told, cache = engine.step(token[None, None], memory, cache)
+    for token in tokens[0, :6].tolist():
+        told, cache = engine.step(np.array([[token]]), memory, cache)
         found.append(told[0])
-    return torch.stack(found)
+    return np.stack(found)
 
 
 @pytest.mark.parametrize("name", ["whisper untied", pytest.param("moonshine", marks=pytest.mark.slow)])
@@ -75,7 +75,7 @@ def test_a_compressed_model_computes_what_its_parts_say(name, toy, clips, tmp_pa
     wanted = logits(TorchEngine(model), clip.features, clip.tokens)
     write(model, layers, tmp_path)
     found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
-    assert (found - wanted).norm() < 0.05 * wanted.norm()
+    assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_turned_streams_go_along(toy, clips, tmp_path):
     wanted = logits(TorchEngine(model), clip.features, clip.tokens)
     write(model, layers, tmp_path)
     found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
-    assert (found - wanted).norm() < 0.05 * wanted.norm()
+    assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """An export is tested and transcribes in a process where neither torch nor transformers can be imported."""
 
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +32,13 @@ from sottovoce.cli import main
 sys.argv[:] = ["sottovoce", "selftest", *sys.argv[1:]]
 main()
 """
+
+
+LOADED = """
+import atexit, json
+atexit.register(lambda: print(json.dumps([name for name in sys.modules if "." not in name])))
+"""
+DOCUMENT = Path(__file__).parents[2] / "docs" / "edge.md"
 
 
 def without_torch(code, *words):
@@ -63,3 +73,28 @@ def test_the_self_test_runs(folder):
     assert json.loads(told.stdout)["passed"]
     words = without_torch(SELFTEST, folder)
     assert "self-test passed" in words.stdout
+
+
+def test_the_packages_that_are_loaded_are_those_of_the_list_and_what_they_bring(exported):
+    told = without_torch(LOADED + SELFTEST, exported.folder, "--json")
+    found = packages_distributions()
+    names = {name.lower() for module in json.loads(told.stdout.splitlines()[-1]) for name in found.get(module, ())}
+    section = DOCUMENT.read_text(encoding="utf-8").partition("## Transcribing without torch")[2]
+    listed = re.search("```text\n(.*)\n```", section)[1].split()
+    assert {*listed, "onnxruntime"} <= names
+    brought = {
+        "annotated-doc",
+        "annotated-types",
+        "click",
+        "markdown-it-py",
+        "mdurl",
+        "pydantic",
+        "pydantic_core",
+        "pygments",
+        "rich",
+        "setuptools",
+        "shellingham",
+        "typing-inspection",
+    }  # by typer
+    brought |= {"cffi", "flatbuffers", "packaging", "protobuf", "pycparser", "typing_extensions"}
+    assert names - {*listed, "onnxruntime", "sottovoce"} <= brought

@@ -61,6 +61,7 @@ def test_samples_become_the_features_that_transformers_makes_of_them(name, opene
     wanted, *_ = processor.feature_extractor(audio, sampling_rate=16_000, return_tensors="np").values()
     found = frontend.features(audio)
     assert (found.dtype, found.shape, found.flags.c_contiguous) == (np.float32, wanted.shape, True)
+    assert found.strides == wanted.strides
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 if "whisper" in name else 0)
 
 

@@ -26,7 +26,7 @@ class MoonshineFrontend(Frontend):
         """(samples,) -> the same samples (1, samples), of mean 0 and variance 1 if the feature extractor says so."""
         if self.extractor.get("do_normalize", True):
             audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
-        return np.asarray(audio, np.float32)[None]
+        return np.asarray(audio, np.float32).reshape(1, -1)
 
     @property
     def vocabulary(self) -> int:

@@ -58,7 +58,8 @@ class WhisperFrontend(Frontend):
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) -> log-mel (1, mels, frames of the window)."""
         window = round(self.extractor.get("chunk_length", 30) * self.sampling_rate)
-        return self.log_mel(audio, window)[None]
+        made = self.log_mel(audio, window)
+        return made.reshape(1, *made.shape)  # an axis by None would have a stride of 0, which ExecuTorch refuses
 
     def shorten(self, frames: int) -> None:
         """Let the window be so many frames of the encoder's output."""

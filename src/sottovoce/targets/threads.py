@@ -28,5 +28,5 @@ def _cores() -> set[str]:
     found = set()
     for cpu in usable:
         siblings = _CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
-        found.add(siblings.read_text().strip() if siblings.is_file() else str(cpu))
+        found.add(siblings.read_text(encoding="ascii").strip() if siblings.is_file() else str(cpu))
     return found

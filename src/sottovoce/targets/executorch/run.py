@@ -61,11 +61,12 @@ class ExecuTorchEngine(ReplayEngine):
         """As ReplayEngine's; one after another."""
         import torch
 
-        logits = None
+        logits: Any = None
         for number, token in enumerate(tokens, place):
             [logits] = self._decoder.execute([torch.tensor([[token]]), torch.tensor([number]), *memory.values])
         assert logits is not None, "there is a token"
-        return np.array(logits)
+        told: np.ndarray = logits.numpy().copy()
+        return told
 
 
 @contextmanager

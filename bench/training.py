@@ -117,7 +117,7 @@ class Utterances(torch.utils.data.Dataset):  # type: ignore[type-arg]
 
     def __getitem__(self, place: int) -> tuple[torch.Tensor, list[int]]:
         utterance = self.corpus.utterances[place]
-        tokens = [*self.model.text_tokens(utterance.text), self.rules.end[0]]
+        tokens = [*self.model.frontend.text_tokens(utterance.text), self.rules.end[0]]
         return self.model.features(audio.read(utterance.audio))[0], [*self.rules.prompt[1:], *tokens]
 
     def together(self, items: list[tuple[torch.Tensor, list[int]]]) -> dict[str, torch.Tensor]:

@@ -601,7 +601,7 @@ def test_a_transcript_of_integer_activations_does_not_depend_on_its_batch_either
 def test_what_is_heard_does_not_depend_on_the_batch(name, apart, toy, audio):
     # a convolution of a batch of equal windows may be summed in another order; padding would be worth 1 and more
     recognizer = sottovoce.load(toy(name))
-    features = [recognizer.model.features(clip) for clip in audio]
+    features = [recognizer.frontend.features(clip) for clip in audio]
     together = recognizer.engine.encode(features)
     for i, feature in enumerate(features):
         alone = recognizer.engine.encode([feature]).states[0]
@@ -835,7 +835,7 @@ def test_compress_saves_what_the_loop_made_and_load_runs_it(name, toy, speech, c
         toy(name), [step.as_document() for step in read_recipe("gptq-w4").steps], Material(clips(name))
     )
     recognizer = sottovoce.load(tmp_path / "a")
-    assert_same_module(recognizer.model.module, model.module)
+    assert_same_module(recognizer.engine.model.module, model.module)
     assert artifact == read_artifact(tmp_path / "a")
     assert len(set(recognizer.transcribe(audio))) > 4
     assert artifact.bytes < find_target(toy(name)).bytes / 3

@@ -313,7 +313,7 @@ def test_a_new_artifact_takes_the_place_of_an_older_one_and_leaves_what_is_not_i
     assert new.base.model == str(toy("moonshine"))
     assert {name: (made.folder / name).read_bytes() for name in theirs} == theirs
     assert set(content(made.folder)) == {*new.files, "sottovoce.json", *theirs}
-    assert sottovoce.load(made.folder).model.module_class.startswith("Moonshine")
+    assert sottovoce.load(made.folder).engine.model.module_class.startswith("Moonshine")
     assert [path.name for path in made.folder.parent.iterdir()] == ["a"]
 
 

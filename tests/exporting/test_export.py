@@ -65,7 +65,7 @@ def test_an_uncompressed_model_is_exported_and_computes_the_same(tmp_path):
     made = sottovoce.export("builtin:whisper", to="onnx", output=tmp_path / "out", threads=1)
     assert made.tested.passed
     assert {output.explained for output in made.tested.outputs} == {0}
-    assert max(output.allowed for output in made.tested.outputs) == OnnxRuntime.tolerance
+    assert max(output.allowed for output in made.tested.outputs) == OnnxRuntime.engine.tolerance
     assert made.source.digest == made.base.digest
     assert not made.notes
     assert made.bytes < 1.15 * find_target("builtin:whisper").bytes  # halves stay halves

@@ -80,8 +80,8 @@ def test_a_detected_language_is_kept_where_nobody_names_one(silent_checkpoint, m
     rows = kept(tmp_path / "run")
     for i, row in enumerate(rows_of(many)):
         clip = recognizer.read(row["audio"])
-        [prompt] = recognizer.prompts([recognizer.model.features(clip)])
-        detected = recognizer.model.spoken(prompt)
+        [prompt] = recognizer.prompts([recognizer.frontend.features(clip)])
+        detected = recognizer.frontend.spoken(prompt)
         assert rows[row["id"]]["language"] == ("de", "en", detected)[i % 3]
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -28,9 +29,9 @@ def stepped(model, clip):
     engine = TorchEngine(model)
     memory, cache, logits = engine.encode([clip.features]), None, []
     for token in clip.tokens[0]:
-        found, cache = engine.step(token.view(1, 1), memory, cache)
+        found, cache = engine.step(np.array([[int(token)]]), memory, cache)
         logits.append(found[0])
-    return torch.stack(logits), cache
+    return torch.from_numpy(np.stack(logits)), cache
 
 
 @every_family

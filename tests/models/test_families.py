@@ -69,7 +69,7 @@ def generated(folder, audio, **options):
 
 def decoded(folder, audio, **options):
     recognizer = sottovoce.load(folder, **options)
-    features = [recognizer.model.features(clip) for clip in audio]
+    features = [recognizer.frontend.features(clip) for clip in audio]
     return [row.prompt + row.tokens for row in recognizer.decode(features)]
 
 

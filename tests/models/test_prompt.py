@@ -167,8 +167,8 @@ def test_a_missing_map_was_a_key_error_and_is_read_from_the_tokenizer(gone, edit
     model, whole = open_layout(resolve(edited(gone))), open_layout(resolve(toy("whisper")))
     assert model.rules() == whole.rules()
     assert model.rules("de", "translate") == whole.rules("de", "translate")
-    assert bool(model.prompt_notes) == (gone != "decoder_start_token_id")
-    assert whole.prompt_notes == ()
+    assert bool(model.frontend.prompt_notes) == (gone != "decoder_start_token_id")
+    assert whole.frontend.prompt_notes == ()
 
 
 def test_without_a_generation_config_a_multilingual_model_was_prompted_as_an_english_one(edited):
@@ -184,7 +184,7 @@ def test_without_a_generation_config_a_multilingual_model_was_prompted_as_an_eng
 
 def test_a_row_s_language_leaves_the_task_that_is_forced(edited):
     plain = open_layout(resolve(edited()))
-    ids = plain.generation["lang_to_id"]["<|en|>"], plain.generation["task_to_id"]["translate"]
+    ids = plain.frontend.generation["lang_to_id"]["<|en|>"], plain.frontend.generation["task_to_id"]["translate"]
     old = open_layout(resolve(edited("language", "task", forced_decoder_ids=[[1, ids[0]], [2, ids[1]]])))
     assert old.rules().prompt == plain.rules("en", "translate").prompt
     assert old.rules("de").prompt == plain.rules("de", "translate").prompt
@@ -192,9 +192,9 @@ def test_a_row_s_language_leaves_the_task_that_is_forced(edited):
 
 def test_a_model_says_which_languages_it_knows_and_which_a_prompt_names(toy, tmp_path):
     model = open_layout(resolve(toy("whisper")))
-    assert model.languages == ("de", "en")
-    assert [model.spoken(model.rules(code).prompt) for code in ("de", "en")] == ["de", "en"]
+    assert model.frontend.languages == ("de", "en")
+    assert [model.frontend.spoken(model.rules(code).prompt) for code in ("de", "en")] == ["de", "en"]
     english = open_layout(resolve(toys.write_whisper(tmp_path / "english", english_only=True)))
-    assert (english.languages, english.spoken(english.rules().prompt)) == (("en",), "en")
+    assert (english.frontend.languages, english.frontend.spoken(english.rules().prompt)) == (("en",), "en")
     moonshine = open_layout(resolve(toy("moonshine")))
-    assert (moonshine.languages, moonshine.spoken(moonshine.rules().prompt)) == (None, None)
+    assert (moonshine.frontend.languages, moonshine.frontend.spoken(moonshine.rules().prompt)) == (None, None)

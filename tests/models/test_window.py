@@ -26,9 +26,9 @@ def test_a_shorter_window_is_the_model_with_fewer_positions(toy):
     assert layers["encoder.embed_positions"].weight.base.shape == (50, 32)
     assert model.shapes["encoder.embed_positions"].rows == 50
     assert model.encode([features]).states.shape[1] == 50
-    model.check_seconds(1.0, "a clip")
+    model.frontend.check_seconds(1.0, "a clip")
     with pytest.raises(ValueError, match="transcribes 1 s at once"):
-        model.check_seconds(1.1, "a clip")
+        model.frontend.check_seconds(1.1, "a clip")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_export_says_its_window_and_hears_what_the_shortened_model_hears(tmp_
     assert (layout.most_seconds, layout.processor.feature_extractor.chunk_length) == (6.0, 6)
     assert json.loads((made.folder / "config.json").read_text())["max_source_positions"] == 300
     with pytest.raises(ValueError, match="transcribes 6 s at once"):
-        layout.check_seconds(7, "a clip")
+        layout.frontend.check_seconds(7, "a clip")
 
 
 @pytest.mark.parametrize(

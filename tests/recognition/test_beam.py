@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import pytest
-import torch
 
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.recognition.beam import beam
@@ -18,8 +18,9 @@ PROMPT = (3, 7)
 @cache
 def drawn(seed, clip, tokens):
     """Log-probabilities of the token after those, (vocabulary,)."""
-    noise = torch.Generator().manual_seed(hash((seed, clip, *tokens)) % 2**31)
-    return (2 * torch.randn(VOCABULARY, generator=noise)).log_softmax(0)
+    noise = np.random.default_rng(hash((seed, clip, *tokens)) % 2**31)
+    scores = 2 * noise.standard_normal(VOCABULARY)
+    return (scores - np.log(np.exp(scores).sum())).astype(np.float32)
 
 
 @dataclass
@@ -27,7 +28,6 @@ class Rows:
     """Which clip each row is of."""
 
     clips: list[int]
-    device = torch.device("cpu")
 
     @property
     def count(self):
@@ -47,7 +47,7 @@ class Drawn:
         held = [(*before, *new) for before, new in zip(held, tokens.tolist(), strict=True)]
         pairs = zip(memory.clips, held, strict=True)
         # logits are log-probabilities up to a number of each row's own
-        return torch.stack([drawn(self.seed, clip, row[len(PROMPT) :]) + row[-1] for clip, row in pairs]), held
+        return np.stack([drawn(self.seed, clip, row[len(PROMPT) :]) + row[-1] for clip, row in pairs]), held
 
     def branch(self, memory, cache, parents):
         return Rows([memory.clips[i] for i in parents]), [cache[i] for i in parents]

@@ -23,14 +23,14 @@ def test_calibration_audio_is_prompted_in_each_row_s_language_and_stays_in_its_o
     languages = ["de", "en", None, "de"]
     corpus = read_corpus(in_languages(speech, languages, tmp_path / "many.jsonl"))
     clips = calibrate(model, corpus).clips
-    assert [model.spoken(clip.tokens[0].tolist()) for clip in clips] == ["de", "en", "en", "de"]
+    assert [model.frontend.spoken(clip.tokens[0].tolist()) for clip in clips] == ["de", "en", "en", "de"]
     alone = {language: calibrate(model, corpus, language=language).clips for language in ("de", "en")}
     for clip, language, german, english in zip(clips, languages, alone["de"], alone["en"], strict=True):
         wanted = german if language == "de" else english
         assert clip.samples == wanted.samples
         assert clip.tokens.tolist() == wanted.tokens.tolist()
     spoken = calibrate(model, corpus, tokens="transcript").clips
-    assert [model.spoken(clip.tokens[0].tolist()) for clip in spoken] == ["de", "en", "en", "de"]
+    assert [model.frontend.spoken(clip.tokens[0].tolist()) for clip in spoken] == ["de", "en", "en", "de"]
 
 
 @pytest.mark.parametrize("what", ["data", "train"])

@@ -45,28 +45,28 @@ def mixed(tmp_path, speech):
 
 
 @pytest.fixture
-def layout(toy):
-    return find_target(toy("whisper")).layout()
+def frontend(toy):
+    return find_target(toy("whisper")).frontend
 
 
-def test_all_that_cannot_be_used_are_named_in_one_refusal(mixed, layout):
+def test_all_that_cannot_be_used_are_named_in_one_refusal(mixed, frontend):
     with pytest.raises(ValueError, match="7 of the 10 clips of mixed cannot be used; --skip-unusable leaves") as caught:
-        usable(read_corpus(mixed, leave_out=True), [layout], skip=False)
+        usable(read_corpus(mixed, leave_out=True), [frontend], skip=False)
     for said in BAD.values():
         assert caught.match(said)
 
 
-def test_one_that_cannot_be_used_is_refused_in_one_line(mixed, layout, tmp_path):
+def test_one_that_cannot_be_used_is_refused_in_one_line(mixed, frontend, tmp_path):
     rows = [json.loads(line) for line in mixed.read_text().splitlines()]
     one = write_rows(tmp_path / "one.jsonl", rows[:2])
     with pytest.raises(ValueError, match=r"long\.wav lasts 2\.50 s.*; --skip-unusable leaves it out$") as caught:
-        usable(read_corpus(one, leave_out=True), [layout], skip=False)
+        usable(read_corpus(one, leave_out=True), [frontend], skip=False)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_left_out_is_told_and_the_rest_stays_in_its_order(mixed, layout, speech):
+def test_what_is_left_out_is_told_and_the_rest_stays_in_its_order(mixed, frontend, speech):
     with pytest.warns(UserWarning, match="7 of the 10 clips of mixed left out:\n") as told:
-        found = usable(read_corpus(mixed, leave_out=True), [layout], skip=True)
+        found = usable(read_corpus(mixed, leave_out=True), [frontend], skip=True)
     assert [utterance.id for utterance in found.utterances] == [row["id"] for row in rows_at_home(speech)[:3]]
     assert {clip.id for clip in found.left_out} == set(BAD)
     assert all(clip.reason in str(told[0].message) for clip in found.left_out)
@@ -74,38 +74,38 @@ def test_what_is_left_out_is_told_and_the_rest_stays_in_its_order(mixed, layout,
 
 
 def test_a_clip_that_one_of_two_models_cannot_use_is_left_out_for_both(toy, mixed, tmp_path, speech):
-    layouts = [find_target(toy(name)).layout() for name in ("whisper", "moonshine")]
-    assert layouts[1].bounds.most_seconds is None
+    frontends = [find_target(toy(name)).frontend for name in ("whisper", "moonshine")]
+    assert frontends[1].bounds.most_seconds is None
     soundfile.write(tmp_path / "short.wav", np.zeros(800), 16_000)  # of which Moonshine makes no frame
     rows = [
         *rows_at_home(speech)[:2],
         *({"audio": f"{name}.wav", "text": "", "id": name} for name in ("long", "short")),
     ]
     corpus = read_corpus(write_rows(tmp_path / "two.jsonl", rows))
-    alone = [{clip.id for clip in faults(corpus, [layout])} for layout in layouts]
+    alone = [{clip.id for clip in faults(corpus, [frontend])} for frontend in frontends]
     assert alone == [{"long"}, {"short"}]
-    assert {clip.id for clip in faults(corpus, layouts)} == {"long", "short"}
+    assert {clip.id for clip in faults(corpus, frontends)} == {"long", "short"}
 
 
-def test_a_set_of_which_nothing_is_left_is_refused(layout, tmp_path):
+def test_a_set_of_which_nothing_is_left_is_refused(frontend, tmp_path):
     (tmp_path / "empty.wav").touch()
     one = write_rows(tmp_path / "one.jsonl", [{"audio": "empty.wav", "text": ""}])
     with pytest.raises(ValueError, match=r"1 of the 1 clips of one cannot be used, so nothing is left of it:\n.*empty"):
-        usable(read_corpus(one, leave_out=True), [layout], skip=True)
+        usable(read_corpus(one, leave_out=True), [frontend], skip=True)
 
 
-def test_a_set_without_such_clips_stays_as_it_is_and_nothing_is_said(layout, speech, recwarn):
+def test_a_set_without_such_clips_stays_as_it_is_and_nothing_is_said(frontend, speech, recwarn):
     corpus = read_corpus(speech)
     for skip in (True, False):
-        assert usable(corpus, [layout], skip=skip) == corpus
+        assert usable(corpus, [frontend], skip=skip) == corpus
     refuse(corpus, [])
     assert leave_out(corpus, []) == corpus
     assert not recwarn.list
 
 
-def test_lengths_alone_are_looked_at_where_nothing_else_is_asked_for(mixed, layout):
+def test_lengths_alone_are_looked_at_where_nothing_else_is_asked_for(mixed, frontend):
     corpus = read_corpus(mixed, leave_out=True)
-    assert {clip.id for clip in faults(corpus, [layout], decoded=False)} == {"long.wav", "over.wav"}
+    assert {clip.id for clip in faults(corpus, [frontend], decoded=False)} == {"long.wav", "over.wav"}
 
 
 # --- the draw -------------------------------------------------------------------------------------

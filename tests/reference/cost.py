@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -37,11 +38,11 @@ def count(model, samples, tokens):
     counted = Counted()
     engine = TorchEngine(model)
     with watched(model, counted):
-        memory = engine.encode([model.features(samples)])
-        feed, cache = torch.tensor([list(model.rules().prompt)]), None
+        memory = engine.encode([model.frontend.features(samples)])
+        feed, cache = np.array([model.rules().prompt]), None
         for _ in range(tokens):
             logits, cache = engine.step(feed, memory, cache)
-            feed = logits.argmax(-1, keepdim=True)
+            feed = logits.argmax(-1, keepdims=True)
     return counted
 
 

@@ -43,7 +43,7 @@ def test_the_program_hears_token_for_token_what_the_engine_hears(model, transcri
         samples, rate = soundfile.read(clip, dtype="float32")
         wav = tmp_path / f"{clip.stem}.wav"
         soundfile.write(wav, samples, rate, subtype="FLOAT")
-        [expected] = recognizer.decode([recognizer.model.features(samples)])
+        [expected] = recognizer.decode([recognizer.frontend.features(samples)])
         told = subprocess.run(
             [transcribe, folder, wav, "--tokens", "--times", "--threads", "1"],
             check=True,
@@ -52,7 +52,7 @@ def test_the_program_hears_token_for_token_what_the_engine_hears(model, transcri
         )
         text, tokens = told.stdout.splitlines()
         assert tuple(map(int, tokens.split())) == expected.tokens
-        assert text == recognizer.model.text(expected.tokens)
+        assert text == recognizer.frontend.text(expected.tokens)
         assert int(re.search(r"peak (\d+) MB", told.stderr)[1]) < MOST_MB
 
 

@@ -97,8 +97,8 @@ def test_a_float_model_says_the_same_token_for_token_however_long(name, toy, cli
     engine = CTranslate2Engine(written(model, layers, tmp_path), threads=1)
     for most in (1, 2, 3, 5, model.rules().most_tokens):  # shorter than the prompt, and longer
         rules = replace(model.rules(), most_tokens=most)
-        wanted = Recognizer(model, TorchEngine(model), rules).decode(features)
-        assert Recognizer(model, engine, rules).decode(features) == wanted
+        wanted = Recognizer(model.frontend, TorchEngine(model), rules).decode(features)
+        assert Recognizer(model.frontend, engine, rules).decode(features) == wanted
     assert name == "whisper untied" or not all(each.capped for each in wanted)  # which never ends
 
 
@@ -108,7 +108,7 @@ def test_config_json_speaks_to_both(toy, tmp_path):
     document = json.loads((folder / "config.json").read_text())
     assert document["model_type"] == "whisper"
     assert document["suppress_ids"] == list(model.rules().suppressed)
-    assert document["lang_ids"] == sorted(model.generation["lang_to_id"].values())
+    assert document["lang_ids"] == sorted(model.frontend.generation["lang_to_id"].values())
 
 
 def test_a_language_that_it_cannot_detect_is_said_so(toy, clips, tmp_path):
@@ -117,7 +117,7 @@ def test_a_language_that_it_cannot_detect_is_said_so(toy, clips, tmp_path):
     rules = model.rules()
     open_rules = replace(rules, prompt=(rules.prompt[0], None, *rules.prompt[2:]), languages=(258, 259))
     with pytest.raises(ValueError, match="say which language is spoken"):
-        Recognizer(model, engine, open_rules).decode([clips("whisper")[0].features])
+        Recognizer(model.frontend, engine, open_rules).decode([clips("whisper")[0].features])
 
 
 def test_an_export_passes_its_self_test_and_can_be_timed(tmp_path):

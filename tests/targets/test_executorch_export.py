@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,9 +10,9 @@ from sottovoce.models.bounds import Bounds
 from sottovoce.recognition.target import find_target
 from sottovoce.targets.executorch.accepts import notes, refusals
 from sottovoce.targets.executorch.layers import signed
-from sottovoce.targets.executorch.run import ExecuTorchEngine
+from sottovoce.targets.executorch.run import PROGRAM, ExecuTorchEngine
 from sottovoce.targets.executorch.runtime import ExecuTorch
-from sottovoce.targets.executorch.write import PROGRAM, least_samples, write
+from sottovoce.targets.executorch.write import least_samples, write
 from sottovoce.targets.torch import TorchEngine
 from tests import toys
 from tests.targets.test_onnx_export import compressed, entries, logits
@@ -66,7 +67,7 @@ def test_a_program_computes_what_the_parts_say(name, programs, clips):
     for clip in clips(name):  # of different lengths
         wanted = logits(TorchEngine(model), clip.features, clip.tokens)
         found = logits(ExecuTorchEngine(folder, threads=1), clip.features, clip.tokens)
-        assert (found - wanted).norm() < 0.05 * wanted.norm()
+        assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
 
 
 @pytest.mark.slow
@@ -77,15 +78,15 @@ def test_a_cache_is_made_anew_where_it_holds_something_else(programs, clips):
     heard, other = engine.encode([first]), engine.encode([second])
 
     def fed(*tokens, memory=heard, cache=None):
-        return engine.step(torch.tensor([tokens]), memory, cache)
+        return engine.step(np.array([tokens]), memory, cache)
 
     wanted, held = fed(1, 5, 7)
     fed(1, 5, 9, 4)
-    assert torch.equal(fed(7, cache=[(1, 5)])[0], wanted)
-    assert torch.equal(fed(1, 5, 7)[0], wanted)
+    assert np.array_equal(fed(7, cache=[(1, 5)])[0], wanted)
+    assert np.array_equal(fed(1, 5, 7)[0], wanted)
     fed(1, 5, memory=other)
     found, again = fed(7, cache=[(1, 5)])
-    assert torch.equal(found, wanted)
+    assert np.array_equal(found, wanted)
     assert again == held == [(1, 5, 7)]
 
 
@@ -153,8 +154,8 @@ def test_a_model_of_any_length_is_bounded_and_one_with_a_window_is_not(toy):
     assert ExecuTorch().bounds(moonshine, WriteOptions(seconds=5.0)).most_seconds == 5
     assert ExecuTorch().bounds(moonshine, WriteOptions()).most_seconds == 30
     assert ExecuTorch().bounds(whisper, WriteOptions()).most_seconds == whisper.most_seconds
-    moonshine.runtime_bounds = ExecuTorch().bounds(moonshine, WriteOptions(seconds=5.0))
+    moonshine.frontend.runtime_bounds = ExecuTorch().bounds(moonshine, WriteOptions(seconds=5.0))
     with pytest.raises(ValueError, match=r"lasts 5.10 s, and .* transcribes 5 s at once"):
-        moonshine.check_seconds(5.1, "a clip")
+        moonshine.frontend.check_seconds(5.1, "a clip")
     with pytest.raises(ValueError, match="needs at least"):
-        moonshine.check_samples(1000, "a clip")
+        moonshine.frontend.check_samples(1000, "a clip")

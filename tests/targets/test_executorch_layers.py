@@ -85,6 +85,6 @@ def test_the_bytes_of_tokens_are_their_text(name, toy):
     pieces = token_bytes(model.processor.tokenizer, model.module.config.vocab_size)
     assert len(pieces) == model.module.config.vocab_size
     for text in ("the old man had ten", "ça, naïve ☂ 42"):
-        tokens = model.text_tokens(text)
+        tokens = model.frontend.text_tokens(text)
         assert b"".join(pieces[token] for token in tokens).decode().strip() == model.text(tokens)
-    assert not any(pieces[token] for token in model.end_tokens())
+    assert not any(pieces[token] for token in model.frontend.end_tokens())

@@ -11,7 +11,8 @@ from sottovoce.recognition.target import find_target
 from sottovoce.targets.ggml.accepts import notes, refusals
 from sottovoce.targets.ggml.blocks import BLOCK_TYPES, smallest
 from sottovoce.targets.ggml.names import POSITIONS, tensor_of
-from sottovoce.targets.ggml.write import MODEL, write
+from sottovoce.targets.ggml.run import MODEL
+from sottovoce.targets.ggml.write import write
 from tests import toys
 from tests.targets.ggml_file import read_file
 from tests.targets.test_onnx_export import compressed, entries
@@ -96,7 +97,7 @@ def test_what_is_no_product_stays_as_it_is(wide, clips, tmp_path):
     }
     assert tensors["encoder.conv2.bias"].shape == (32, 1)
     assert tensors["decoder.positional_embedding"].type == "f32"
-    numbers = model.text_tokens("the old man")
+    numbers = model.frontend.text_tokens("the old man")
     assert b"".join(tokens[number] for number in numbers).decode().strip() == "the old man"
     assert len(tokens) == model.processor.tokenizer.eos_token_id
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-import torch
 
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.models.base import full_name
@@ -44,10 +44,10 @@ def entries(model, layers):
 
 def logits(engine, features, tokens):
     memory, cache, found = engine.encode([features]), None, []
-    for token in tokens[0, :6]:
-        told, cache = engine.step(token[None, None], memory, cache)
+    for token in tokens[0, :6].tolist():
+        told, cache = engine.step(np.array([[token]]), memory, cache)
         found.append(told[0])
-    return torch.stack(found)
+    return np.stack(found)
 
 
 @pytest.mark.parametrize("name", ["whisper untied", pytest.param("moonshine", marks=pytest.mark.slow)])
@@ -58,8 +58,8 @@ def test_a_float_model_says_the_same_token_for_token(name, toy, clips, tmp_path)
     write(model, layers, tmp_path)
     engine = OnnxEngine(tmp_path, threads=1)
     features = [clip.features for clip in clips(name)]  # of different lengths
-    ours = Recognizer(model, engine, reference.rules())
-    theirs = Recognizer(reference, TorchEngine(reference), reference.rules())
+    ours = Recognizer(model.frontend, engine, reference.rules())
+    theirs = Recognizer(reference.frontend, TorchEngine(reference), reference.rules())
     assert ours.decode(features) == theirs.decode(features)
     ours, theirs = (replace(recognizer, beam=3) for recognizer in (ours, theirs))
     assert ours.decode(features) == theirs.decode(features)
@@ -75,7 +75,7 @@ def test_a_compressed_model_computes_what_its_parts_say(name, toy, clips, tmp_pa
     wanted = logits(TorchEngine(model), clip.features, clip.tokens)
     write(model, layers, tmp_path)
     found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
-    assert (found - wanted).norm() < 0.05 * wanted.norm()
+    assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_turned_streams_go_along(toy, clips, tmp_path):
     wanted = logits(TorchEngine(model), clip.features, clip.tokens)
     write(model, layers, tmp_path)
     found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
-    assert (found - wanted).norm() < 0.05 * wanted.norm()
+    assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,29 @@
+import subprocess
+import sys
+
+import pytest
 import torch
 
-from sottovoce.targets.threads import search_threads
-from sottovoce.targets.torch import TorchEngine
+from sottovoce.targets.threads import default_threads
+
+ALONE = "import sys; from sottovoce.targets.threads import default_threads as d; print(d(), 'torch' in sys.modules)"
 
 
-class Own:
-    own_threads = True
-
-
-def test_torch_searches_in_one_thread_beside_an_engine_that_has_its_own():
+def test_torchs_own_number_is_taken_where_torch_is_loaded():
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(3)
     try:
-        with search_threads(Own()):
-            assert torch.get_num_threads() == 1
-        with search_threads(TorchEngine(None)):
-            assert torch.get_num_threads() == 2
-        assert torch.get_num_threads() == 2
+        assert default_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("said", ["2", "", "0", "many"])
+def test_without_torch_it_is_what_torch_would_take(said, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", said) if said else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    told = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True).stdout.split()
+    would = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.get_num_threads())"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told == [would.stdout.strip(), "False"]

@@ -130,7 +130,7 @@ def test_a_language_that_a_checkpoint_does_not_say_is_not_detected_while_it_is_t
     peer = Transformers(replace(asked, prompt=(start, None, *others)))
     peer.load()
     peer.time()
-    assert peer._options["language"] in peer.model.generation["lang_to_id"]
+    assert peer._options["language"] in peer.model.frontend.generation["lang_to_id"]
 
 
 def test_faster_whisper_hears_the_same_and_writes_just_as_many_tokens(tmp_path):

@@ -116,7 +116,7 @@ def test_a_row_is_the_prompt_the_transcript_and_the_end(name, lessons_of, teache
     for i, inputs, labels in zip(batch.ids, batch.inputs.tolist(), batch.labels.tolist(), strict=True):
         learned = [label for label in labels if label != IGNORED]
         assert tuple(inputs[: len(rules.prompt)]) == rules.prompt
-        assert learned == [*model.text_tokens(texts[i]), rules.end[0]]
+        assert learned == [*model.frontend.text_tokens(texts[i]), rules.end[0]]
         assert model.text(learned[:-1]) == texts[i]
         first = len(rules.prompt) - 1
         assert inputs[first + 1 : first + len(learned)] == learned[:-1]
@@ -206,7 +206,7 @@ def test_own_tokens_are_what_the_teacher_hears_and_are_made_once(name, lessons, 
     file = tmp_path / "state" / "tokens.jsonl"
     found = own_tokens(recognizer, corpus, file, 3, silent)
     for utterance in corpus.utterances:
-        [alone] = recognizer.decode([recognizer.model.features(recognizer.read(utterance.audio))])
+        [alone] = recognizer.decode([recognizer.frontend.features(recognizer.read(utterance.audio))])
         assert found[utterance.id] == [*alone.tokens, *([] if alone.capped else recognizer.rules.end[:1])]
     monkeypatch.setattr(Recognizer, "decode", None)
     assert own_tokens(recognizer, corpus, file, 3, silent) == found

@@ -137,7 +137,7 @@ def test_the_cost_of_a_model_is_what_a_run_of_it_multiplies_and_reads(variant, t
     artifact = sottovoce.compress(
         folder, recipe={"steps": [{"rtn": {"bits": 3, "frontend_bits": None}}]}, output=tmp_path / "a"
     )
-    model = sottovoce.load(artifact.folder).model
+    model = sottovoce.load(artifact.folder).engine.model
     seconds = 1.3
     counted = count(model, np.zeros(round(seconds * 16_000), np.float32), tokens)
     stored = {}
@@ -165,7 +165,7 @@ ROUNDED = [{"rtn": {"bits": 3, "frontend_bits": None}}, {"activations": {"bits":
 @pytest.mark.parametrize("name", ["whisper", "moonshine"])
 def test_the_cost_of_integer_activations_is_what_a_run_multiplies_and_reads_at_their_bits(name, toy, tmp_path):
     artifact = sottovoce.compress(toy(name), recipe={"steps": ROUNDED}, output=tmp_path / "a")
-    counted = count(sottovoce.load(artifact.folder).model, np.zeros(20_800, np.float32), 6)
+    counted = count(sottovoce.load(artifact.folder).engine.model, np.zeros(20_800, np.float32), 6)
     workload = Workload(seconds=1.3, tokens=6, activation_bits=16)
     found = sottovoce.inspect(artifact.folder, workload=workload).cost
     a = {layer: 8 if ".layers." in layer else 16 for layer in counted.macs}

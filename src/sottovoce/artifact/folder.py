@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sottovoce.artifact.base import MANIFEST, Base
 from sottovoce.artifact.model_card import model_card
 from sottovoce.files.atomic import sha256
 from sottovoce.files.replacing import new_folder, remove_files
@@ -36,17 +37,7 @@ from sottovoce.weights.table import DTYPE_NAMES, Entry, TensorSpec, file_size, t
 from sottovoce.weights.weight import Layer
 
 FORMAT = 3
-WEIGHTS, MANIFEST, CARD, CURVE = "model.safetensors", "sottovoce.json", "README.md", "training.jsonl"
-
-
-@dataclass(frozen=True)
-class Base:
-    """The uncompressed model that an artifact comes from."""
-
-    model: str
-    revision: str | None
-    digest: str
-    bytes: int
+WEIGHTS, CARD, CURVE = "model.safetensors", "README.md", "training.jsonl"
 
 
 @dataclass(frozen=True)
@@ -99,11 +90,6 @@ class Artifact:
             "rest": [asdict(spec) for spec in self.rest],
             "files": dict(self.files),
         }
-
-
-def is_artifact(folder: str | Path) -> bool:
-    """Whether a folder holds an artifact, whole or not."""
-    return (Path(folder) / MANIFEST).is_file()
 
 
 def check_output(output: Path) -> None:

@@ -75,7 +75,7 @@ def calibrate(
             f"{corpus.path}: {bare.id} has no transcript; give one, or drive the decoder with the model's own tokens"
         )
     spoken = Spoken(language)
-    spoken.check(corpus, model, model.checkpoint.name)
+    spoken.check(corpus, model.frontend, model.checkpoint.name)
     recognizer = Recognizer.of(model, language)
     clips: list[Clip] = []
     batches = [corpus.utterances[i : i + _BATCH] for i in range(0, len(corpus), _BATCH)]
@@ -100,17 +100,17 @@ def calibrate(
 
 
 def _clips(recognizer: Recognizer, batch: Sequence[Utterance], tokens: Tokens) -> Iterator[Clip]:
-    model, most = recognizer.model, recognizer.rules.most_tokens
+    frontend, most = recognizer.frontend, recognizer.rules.most_tokens
     samples = [recognizer.read(utterance.audio) for utterance in batch]
-    features = [model.features(clip) for clip in samples]
+    features = [frontend.features(clip) for clip in samples]
     if tokens == "own":
         rows = [(*decoded.prompt, *decoded.tokens) for decoded in recognizer.decode(features)]
     else:
-        spoken = [model.text_tokens(utterance.text or "") for utterance in batch]
+        spoken = [frontend.text_tokens(utterance.text or "") for utterance in batch]
         if long := next((u for u, row in zip(batch, spoken, strict=True) if len(row) > most), None):
             raise ValueError(
                 f"{long.id}: its transcript takes more than the {most} tokens that the model writes at most"
             )
         rows = [(*prompt, *row) for prompt, row in zip(recognizer.prompts(features), spoken, strict=True)]
     for clip, feature, row in zip(samples, features, rows, strict=True):
-        yield Clip(feature, len(clip), torch.tensor([row]))
+        yield Clip(torch.from_numpy(feature), len(clip), torch.tensor([row]))

@@ -8,21 +8,20 @@ from rich.table import Table
 from rich.text import Text
 
 from sottovoce.exporting.selftest import Heard
-from sottovoce.targets import find_runtime
 from sottovoce.targets.agreement import SelfTest
 from sottovoce.targets.exported import Exported
 
 
 def exported_view(exported: Exported) -> RenderableType:
     """The files with their bytes, what the runtime cannot say, and what came of the self-test."""
-    runtime = find_runtime(exported.runtime)
-    packages = ", ".join(f"{name} {exported.versions[name]}" for name in runtime.runs_on)
+    kind = exported.kind
+    packages = ", ".join(f"{name} {exported.versions[name]}" for name in kind.packages)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file")
     table.add_column("MB", justify="right")
-    for name in runtime.files:
+    for name in kind.files:
         table.add_row(escape(name), f"{(exported.folder / name).stat().st_size / 1e6:.2f}")
-    table.add_row(f"all, for {runtime.title} ({packages})", f"{exported.bytes / 1e6:.2f}")
+    table.add_row(f"all, for {kind.title} ({packages})", f"{exported.bytes / 1e6:.2f}")
     most = exported.bounds.most_seconds if exported.bounds else None
     told = [f"takes clips of up to {most:g} s"] if most else []
     notes = [Text(note, style="dim") for note in (*told, *(f"note: {note}" for note in exported.notes))]

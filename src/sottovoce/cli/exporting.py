@@ -92,12 +92,11 @@ def selftest(
     from sottovoce.cli.exported_tables import tested_view
     from sottovoce.exporting.causes import causes
     from sottovoce.exporting.selftest import run
-    from sottovoce.targets import find_runtime
     from sottovoce.targets.exported import read_exported
 
     exported = read_exported(folder)
     tested, heard = run(exported, threads, silent if json else track)
-    told = causes(tested, find_runtime(exported.runtime), folder)
+    told = causes(tested, exported.kind, folder)
     if json:
         found = {"passed": tested.passed, "causes": told, "heard": [asdict(each) for each in heard]}
         show_json({**asdict(tested), **found})

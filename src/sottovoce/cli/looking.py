@@ -30,7 +30,7 @@ def inspect(
     from sottovoce.recognition.target import find_target
 
     found = find_target(target)
-    workload = replace(default_workload(found.layout()), tokens=tokens, beam=beam)
+    workload = replace(default_workload(found.frontend), tokens=tokens, beam=beam)
     inspection = inspect_target(found, workload if seconds is None else replace(workload, seconds=seconds))
     if json:
         show_json(inspection.as_document())

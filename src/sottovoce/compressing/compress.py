@@ -13,6 +13,7 @@ from sottovoce.compressing.loop import compress_layers
 from sottovoce.compressing.unfinished import Unfinished
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.device import check_device
+from sottovoce.models.frontend import Frontend
 from sottovoce.progress import Track, silent
 from sottovoce.recipes.recipe import Recipe, Selection, read_recipe, select
 from sottovoce.recipes.target import check_target
@@ -83,8 +84,8 @@ def compress(
     lessons = _training_corpus(chosen, train, layout, skip_unusable, track)
     spoken = Spoken(language)
     for audio in filter(None, (corpus, lessons)):
-        spoken.check(audio, layout, target.name)
-    taught = spoken.of_all(lessons, layout) if lessons is not None else None
+        spoken.check(audio, layout.frontend, target.name)
+    taught = spoken.of_all(lessons, layout.frontend) if lessons is not None else None
     kept = Path(heard) if heard is not None else None
     return _Compression(chosen, selection, target, output, lessons, language, taught, device, kept, track).run(
         data if isinstance(data, Calibration) else None, corpus, tokens, seed
@@ -194,7 +195,7 @@ def _training_corpus(
     if train is None:
         raise ValueError(f"recipe {recipe.name} trains on {' and '.join(sorted(recipe.trains))}; give it as train")
     corpus = read_corpus(train, need_text="transcripts" in recipe.trains, leave_out=True)
-    return usable(corpus, [layout], skip=skip, track=track)
+    return usable(corpus, [layout.frontend], skip=skip, track=track)
 
 
 def _calibration_corpus(
@@ -212,11 +213,11 @@ def _calibration_corpus(
             f"recipe {recipe.name} needs calibration audio ({', '.join(sorted(recipe.needs))}); give "
             "it as data (--data)"
         )
-    return read_calibration(data, limit, seed, layout, skip)
+    return read_calibration(data, limit, seed, layout.frontend, skip)
 
 
 def read_calibration(
-    data: str | Path, limit: int | None, seed: int, layout: SpeechModel, skip_unusable: bool = False
+    data: str | Path, limit: int | None, seed: int, frontend: Frontend, skip_unusable: bool = False
 ) -> Corpus:
     """The utterances that `draw_calibration` draws, each read once to its end.
 
@@ -224,7 +225,7 @@ def read_calibration(
 
     Raises ValueError if the corpus cannot be read, and for clips that are refused, all of which are named.
     """
-    return usable(draw_calibration(data, limit, seed, leave_out=True), [layout], skip=skip_unusable)
+    return usable(draw_calibration(data, limit, seed, leave_out=True), [frontend], skip=skip_unusable)
 
 
 def draw_calibration(data: str | Path, limit: int | None, seed: int, leave_out: bool = False) -> Corpus:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sottovoce.artifact.folder import is_artifact
+from sottovoce.artifact.base import is_artifact
 from sottovoce.files.atomic import json_text, write_text
 from sottovoce.training.state import TrainingFolder
 

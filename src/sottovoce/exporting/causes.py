@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from sottovoce.targets.agreement import SelfTest
-from sottovoce.targets.base import Runtime
+from sottovoce.targets.engine import EngineKind
 from sottovoce.targets.exported import saturation
 
 
-def causes(tested: SelfTest, runtime: Runtime, folder: Path) -> list[str]:
+def causes(tested: SelfTest, kind: EngineKind, folder: Path) -> list[str]:
     """A sentence for each thing that is wrong, the cause last if it is known; none if the test passed."""
     told = []
     if tested.missing:
@@ -23,8 +23,8 @@ def causes(tested: SelfTest, runtime: Runtime, folder: Path) -> list[str]:
             f"{tested.clear} of {tested.tokens} next tokens differ from the artifact's, which chose its own by a "
             "larger margin than rounding explains"
         )
-    if told and runtime.saturates(folder):
-        told.append(saturation(runtime))
+    if told and kind.saturates(folder):
+        told.append(saturation(kind))
     return told
 
 

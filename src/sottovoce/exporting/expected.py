@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from sottovoce.files.atomic import json_text, write_text
 from sottovoce.files.documents import parse_json
@@ -48,15 +47,15 @@ class Expected:
     """
 
     clips: tuple[Clip, ...]
-    values: Mapping[str, Tensor]
+    values: Mapping[str, np.ndarray]
     explained: Mapping[str, float]
 
 
 def write_expected(
-    folder: Path, clips: Sequence[Clip], values: Mapping[str, Tensor], explained: Mapping[str, float]
+    folder: Path, clips: Sequence[Clip], values: Mapping[str, np.ndarray], explained: Mapping[str, float]
 ) -> None:
     """Write both files; see Expected."""
-    from safetensors.torch import save_file
+    from safetensors.numpy import save_file
 
     save_file({name: _narrow(value) for name, value in values.items()}, folder / VALUES)
     write_text(folder / LIST, json_text({"clips": [asdict(clip) for clip in clips], "explained": explained}))
@@ -64,14 +63,14 @@ def write_expected(
 
 def read_expected(folder: Path) -> Expected:
     """Read them again. Raises ValueError if they are not there, or of an older sottovoce."""
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     try:
         document = parse_json((folder / LIST).read_text(encoding="utf-8"))
         explained = document["explained"]
         values = load_file(folder / VALUES)
         clips = tuple(_clip(clip) for clip in document["clips"])
-        return Expected(clips, {name: values[name].float() for name in explained}, explained)
+        return Expected(clips, {name: values[name].astype(np.float32) for name in explained}, explained)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder} is not a self-test that this version of sottovoce can run ({error}); export the model again"
@@ -83,11 +82,12 @@ def _clip(document: Mapping[str, Any]) -> Clip:
     return Clip(**made)
 
 
-def together(answers: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def together(answers: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The rows of all clips, output by output."""
-    return {name: torch.cat([each[name] for each in answers]).float().cpu() for name in answers[0]}
+    return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
 
 
-def _narrow(value: Tensor) -> Tensor:
-    half = value.half()
-    return (half if torch.isfinite(half).all() else value).contiguous()
+def _narrow(value: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
+    return np.ascontiguousarray(half if np.isfinite(half).all() else value)

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sottovoce.exporting import selftest
+from sottovoce.exporting import make_selftest, selftest
 from sottovoce.exporting.causes import causes
 from sottovoce.exporting.held import not_held
 from sottovoce.files.replacing import new_folder
 from sottovoce.files.sealed import check_replaceable, unchanged
 from sottovoce.models.companions import companions, is_companion
+from sottovoce.models.tokenizer import TOKENIZER
 from sottovoce.models.window import shorten, shorten_files, window_frames
 from sottovoce.progress import Track, silent
 from sottovoce.recipes.target import table_of
@@ -65,21 +66,23 @@ def export(
         opened, layers = target.open()
         if shortened := seconds is not None and opened.most_seconds is not None:
             shorten(opened, layers, seconds)
-        opened.runtime_bounds = runtime.bounds(opened, options)
-        selftest.make(opened, layers, runtime, folder, track)
+        bounds = opened.frontend.runtime_bounds = runtime.bounds(opened, options)
+        make_selftest.make(opened, layers, runtime, folder, track)
         as_opened = {name: replace(layer) for name, layer in layers.items()}
         for file in companions(target.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
+        if not (folder / TOKENIZER).is_file():  # so that the folder needs no transformers to be read
+            opened.frontend.tokenizer.save(str(folder / TOKENIZER))
         if shortened:
             shorten_files(opened, folder)
         runtime.write(opened, layers, folder, options, track)
         notes = (*runtime.notes(entries), *([SHORTENED] if shortened else []))
-        made = Exported(folder, to, target.base, _source(target), notes, versions, {}, bounds=opened.runtime_bounds)
+        made = Exported(folder, to, target.base, _source(target), notes, versions, {}, bounds=bounds)
         missing = not_held(runtime, as_opened, folder, track)
         tested, _ = selftest.run(made, threads, track)
         tested = replace(tested, missing=missing)
         made = replace(made, tested=tested).write()
-        cause = causes(tested, runtime, folder)
+        cause = causes(tested, runtime.engine, folder)
     made = replace(made, folder=output)
     if not tested.passed:
         raise SelfTestError(f"{output} failed its self-test: {'; '.join(cause)}")
@@ -90,7 +93,7 @@ def _options(runtime: Runtime, target: Target, seconds: float | None, portable: 
     if portable and "portable" not in runtime.options:
         raise ValueError(f"{runtime.title} leaves no product to portable kernels; leave portable out")
     if seconds is not None:
-        if target.layout().most_seconds is not None:
+        if target.frontend.most_seconds is not None:
             window_frames(target.layout(), seconds)
         elif "seconds" not in runtime.options:
             raise ValueError(f"{target.name} takes audio of any length on {runtime.title}; leave --seconds out")

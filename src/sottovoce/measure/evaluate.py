@@ -123,12 +123,12 @@ def evaluate(
     corpora = _named_apart([_read(item) for item in _each_once(_listed(data))])
     if limit is not None:
         corpora = [corpus.select(limit, seed) for corpus in corpora]
-    layouts = [target.layout() for target in found]
+    frontends = [target.frontend for target in found]
     if skip_unusable:
         folder = Path(output) if output is not None else None
-        corpora = [usable_in_run(corpus, layouts, folder) for corpus in corpora]
+        corpora = [usable_in_run(corpus, frontends, folder) for corpus in corpora]
     else:
-        corpora = [usable(corpus, layouts, skip=False) if corpus.left_out else corpus for corpus in corpora]
+        corpora = [usable(corpus, frontends, skip=False) if corpus.left_out else corpus for corpus in corpora]
     sets = [TestSet.of(corpus) for corpus in corpora]
     for target in found:
         target.check_search(language, task, beam)
@@ -142,7 +142,7 @@ def evaluate(
         new = run.new_data(known, [test.data for test in sets])
         for test in sets:
             if test.data in new and not skip_unusable:  # which has read them
-                test.read_whole(layouts)
+                test.read_whole(frontends)
         for target, remembered in zip(found, known, strict=True):
             opened = partial(target.recognizer, language, task, device, beam)
             hear(run, remembered, sets, opened, batch_size, spoken, track)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sottovoce.measure.run import Run, RunData, RunTarget
 from sottovoce.measure.transcripts import Transcript, append_transcripts
-from sottovoce.models.base import SpeechModel
+from sottovoce.models.frontend import Frontend
 from sottovoce.progress import Track
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.spoken import Spoken
@@ -35,9 +35,9 @@ class TestSet:
 
     def check_for(self, target: Target, spoken: Spoken) -> None:
         """Refuse, before a model is opened, clips and languages that it cannot do, and clips that it was fitted to."""
-        spoken.check(self.corpus, target.layout(), target.name)
-        if faults(self.corpus, [target.layout()], decoded=False):
-            self.read_whole([target.layout()])  # which names those too whose headers tell nothing
+        spoken.check(self.corpus, target.frontend, target.name)
+        if faults(self.corpus, [target.frontend], decoded=False):
+            self.read_whole([target.frontend])  # which names those too whose headers tell nothing
         fitted = target.fitted_fingerprints
         shared = [u.id for u, mark in zip(self.corpus.utterances, self.marks, strict=True) if mark in fitted]
         if shared:
@@ -47,9 +47,9 @@ class TestSet:
                 "a test set must be disjoint from both"
             )
 
-    def read_whole(self, layouts: Sequence[SpeechModel]) -> None:
+    def read_whole(self, frontends: Sequence[Frontend]) -> None:
         """Read every clip: what a header does not tell is refused before anything is written."""
-        refuse(self.corpus, faults(self.corpus, layouts))
+        refuse(self.corpus, faults(self.corpus, frontends))
 
 
 def hear(
@@ -83,24 +83,24 @@ def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list
 
 
 def _transcribe(recognizer: Recognizer, batch: Sequence[tuple[Utterance, str]], spoken: Spoken) -> list[Transcript]:
-    model = recognizer.model
+    frontend = recognizer.frontend
     clips = [recognizer.read(utterance.audio) for utterance, _ in batch]
     started = time.perf_counter()
-    decoded = recognizer.decode([model.features(clip) for clip in clips])
+    decoded = recognizer.decode([frontend.features(clip) for clip in clips])
     wall = time.perf_counter() - started
     total = sum(len(clip) for clip in clips)
     return [
         Transcript(
             utterance.id,
             utterance.text or "",
-            model.text(row.tokens),
-            round(len(clip) / model.sampling_rate, 4),
+            frontend.text(row.tokens),
+            round(len(clip) / frontend.sampling_rate, 4),
             wall * len(clip) / total,
             len(row.tokens),
             row.capped,
             utterance.speaker,
             mark,
-            model.spoken(row.prompt),
+            frontend.spoken(row.prompt),
             spoken.of_reference(utterance.language),
         )
         for (utterance, mark), clip, row in zip(batch, clips, decoded, strict=True)

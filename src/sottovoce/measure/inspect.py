@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sottovoce.models.base import SpeechModel
+from sottovoce.models.frontend import Frontend
 from sottovoce.models.products import turn_products
 from sottovoce.recognition.target import Target, find_target
 from sottovoce.weights.cost import Cost, Workload, bits_per_weight, cost
@@ -72,7 +72,7 @@ def inspect(target: str | Path, *, revision: str | None = None, workload: Worklo
 def inspect_target(target: Target, workload: Workload | None = None) -> Inspection:
     """The same for a target that was found already."""
     layout, entries = target.layout(), target.entries()
-    work = workload or default_workload(layout)
+    work = workload or default_workload(layout.frontend)
     costs = {entry.name: entry.as_cost() for entry in entries}
     turns = target.artifact.turns if target.artifact else ()
     turned = {turn.name: turn_as_cost(turn) for turn in turns}
@@ -106,13 +106,13 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
         target.artifact.recipes if target.artifact else (),
         target.artifact.calibrations if target.artifact else (),
         target.artifact.trainings if target.artifact else (),
-        layout.prompt_notes,
+        layout.frontend.prompt_notes,
     )
 
 
-def default_workload(model: SpeechModel) -> Workload:
+def default_workload(frontend: Frontend) -> Workload:
     """10 s of audio, or the window where that is shorter, and 32 tokens."""
-    return Workload(seconds=min(10.0, model.bounds.most_seconds or 10.0))
+    return Workload(seconds=min(10.0, frontend.bounds.most_seconds or 10.0))
 
 
 def parts_text(entry: Entry) -> str:

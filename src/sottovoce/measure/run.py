@@ -44,7 +44,7 @@ class RunTarget:
     @staticmethod
     def of(target: Target) -> "RunTarget":
         """What a run keeps of a target."""
-        notes = target.layout().prompt_notes
+        notes = target.frontend.prompt_notes
         return RunTarget(target.name, target.digest, target.base_digest, target.bytes, notes, target.engine)
 
     @property

@@ -1,7 +1,7 @@
-"""All that a model family tells the rest: its layers, its sites, its units, its features and prompt.
+"""All that a model family tells the rest of its module: its layers, its sites, its units.
 
-No method knows a model's name, and no model knows a method's. A family is a subclass of SpeechModel
-around transformers' own modules; what both families share is here.
+What it says of speech and text is its frontend's. No method knows a model's name, and no model knows a method's. A
+family is a subclass of SpeechModel around transformers' own modules; what both families share is here.
 """
 
 from abc import ABC, abstractmethod
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sottovoce.models.bounds import Bounds
-from sottovoce.models.checkpoint import Checkpoint, read_json
+from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.companions import open_processor
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
+from sottovoce.models.frontend import Frontend, open_frontend
 from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
 from sottovoce.numbers.rounding import Rounding
@@ -32,22 +32,21 @@ class SpeechModel(ABC):
     module_class: ClassVar[str]
     encoder_norm: ClassVar[str] = "layer_norm"
     decoder_norm: ClassVar[str] = "layer_norm"
-    prompt_notes: tuple[str, ...] = ()  # where the prompt comes from, if generation_config.json does not say all of it
     module: Any
-    processor: Any
 
     def __init__(
-        self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype], processor: Any = None
+        self,
+        checkpoint: Checkpoint,
+        module: Any,
+        stored_dtypes: Mapping[str, torch.dtype],
+        frontend: Frontend | None = None,
     ) -> None:
         self.checkpoint = checkpoint
+        self.frontend = frontend or open_frontend(checkpoint)
         self.module = module.eval()
         self.paths = InputPaths()
         self.cached_roundings: dict[str, Rounding] = {}
-        self.runtime_bounds: Bounds | None = None
         self.stored_dtypes = dict(stored_dtypes)
-        self.processor = processor or open_processor(checkpoint)
-        saved = checkpoint.folder / "generation_config.json"
-        self.generation: dict[str, Any] = read_json(saved) if saved.exists() else {}
 
     @classmethod
     def with_weights(cls, checkpoint: Checkpoint) -> Self:
@@ -56,7 +55,7 @@ class SpeechModel(ABC):
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()  # what does not fit is in the report, and told below
-        processor = open_processor(checkpoint)  # before the weights, which take longer
+        frontend = open_frontend(checkpoint)  # before the weights, which take longer
         with blamed_on_config(checkpoint):
             loaded, report = cls._class().from_pretrained(
                 checkpoint.folder,
@@ -76,7 +75,7 @@ class SpeechModel(ABC):
                     "set that to false, or save the model without proj_out.weight"
                 )
             head.weight = table.weight
-        return cls(checkpoint, loaded, checkpoint.dtypes, processor)
+        return cls(checkpoint, loaded, checkpoint.dtypes, frontend)
 
     @classmethod
     def without_weights(cls, checkpoint: Checkpoint, device: str = "meta") -> Self:
@@ -279,31 +278,41 @@ class SpeechModel(ABC):
     def products(self, workload: Workload) -> list[Product]:
         """Every multiplication of one utterance of that length, for cost.py."""
 
-    # --- speech and text ----------------------------------------------------------------------
+    # --- speech and text: the frontend's ---------------------------------------------------------
 
     @property
     def sampling_rate(self) -> int:
         """Samples a second that `features` expects."""
-        return int(self.processor.feature_extractor.sampling_rate)
+        return self.frontend.sampling_rate
 
     @property
-    @abstractmethod
     def most_seconds(self) -> float | None:
         """The longest clip that the encoder takes whole; None if any length."""
+        return self.frontend.most_seconds
 
     @property
-    @abstractmethod
     def least_samples(self) -> int:
         """The shortest clip that the encoder takes."""
+        return self.frontend.least_samples
 
-    @property
-    def bounds(self) -> Bounds:
-        """The clips that it hears: its own bounds, unless a runtime's are narrower."""
-        return self.runtime_bounds or Bounds(self.least_samples, self.most_seconds)
-
-    @abstractmethod
     def features(self, audio: np.ndarray) -> Tensor:
         """(samples,) float32 -> the encoder's input for one clip, (1, ...) float32."""
+        return torch.from_numpy(self.frontend.features(audio))
+
+    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
+        """Prompt, suppressed tokens, end and longest output for these settings."""
+        return self.frontend.rules(language, task)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Tokens as text, without special tokens."""
+        return self.frontend.text(tokens)
+
+    @cached_property
+    def processor(self) -> Any:
+        """transformers' own feature extractor and tokenizer, for what converts them to other formats."""
+        return open_processor(self.checkpoint)
+
+    # --- passes ---------------------------------------------------------------------------------
 
     @abstractmethod
     def frames(self, features: Tensor) -> int:
@@ -320,60 +329,6 @@ class SpeechModel(ABC):
     @abstractmethod
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """What the decoder's forward takes beside tokens and cache."""
-
-    @property
-    def languages(self) -> tuple[str, ...] | None:
-        """The codes of the languages that it can be asked for, as "de"; None if it takes no language."""
-        return None
-
-    def spoken(self, prompt: Sequence[int]) -> str | None:
-        """The code of the language that a prompt names; None if it names none."""
-        return None
-
-    @abstractmethod
-    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
-        """Prompt, suppressed tokens, end and longest output for these settings."""
-
-    def end_tokens(self) -> tuple[int, ...]:
-        """The tokens that end a transcript: one, or as many as generation_config.json lists."""
-        value = self.generation.get("eos_token_id", getattr(self.module.config, "eos_token_id", None))
-        ends = tuple(value) if isinstance(value, list) else (value,)
-        if not ends or not all(isinstance(token, int) for token in ends):
-            raise ValueError(
-                f"{self.checkpoint.name} has no eos_token_id in generation_config.json, so a transcript would never end"
-            )
-        return ends
-
-    @abstractmethod
-    def text_tokens(self, text: str) -> list[int]:
-        """A transcript as the tokens that the model would emit for it, without prompt and end."""
-
-    @property
-    def vocabulary(self) -> int:
-        """The tokens that the head scores."""
-        return int(self.module.proj_out.weight.shape[0])
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """Tokens (plain ints) as text, without special tokens."""
-        return str(self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
-
-    def check_seconds(self, seconds: float, name: str) -> None:
-        """The same from a clip's length in seconds, as its manifest or header tells it."""
-        self.check_samples(round(seconds * self.sampling_rate), name)
-
-    def check_samples(self, samples: int, name: str) -> None:
-        """Raise ValueError if a clip is too long or too short for the encoder."""
-        seconds, bounds = samples / self.sampling_rate, self.bounds
-        if not bounds.hold(seconds):
-            raise ValueError(
-                f"{name} lasts {bounds.beyond(seconds)} s, and {self.checkpoint.name} transcribes "
-                f"{bounds.most_seconds:g} s at once; cut it into pieces of at most that length"
-            )
-        if samples < bounds.least_samples:
-            raise ValueError(
-                f"{name} has {samples} samples, and {self.checkpoint.name} needs at least {bounds.least_samples} "
-                f"({bounds.least_samples / self.sampling_rate:.3f} s)"
-            )
 
 
 def full_name(name: str) -> str:

@@ -76,6 +76,12 @@ def _extractors(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield name, extractor
 
 
+def extractor_of(folder: Path) -> Mapping[str, Any]:
+    """What a folder says of features; where two files do, the one that transformers reads."""
+    found = dict(_extractors(folder))
+    return found.get("processor_config.json") or found["preprocessor_config.json"]
+
+
 def open_processor(checkpoint: Checkpoint) -> Any:
     """transformers' processor of a checkpoint: feature extractor and tokenizer.
 

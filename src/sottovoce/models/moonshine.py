@@ -9,14 +9,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, pad, tanh
 from torch.nn.utils.rnn import pad_sequence
 
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
@@ -169,21 +167,6 @@ class Moonshine(SpeechModel):
         sizes = Sizes(d, d, len(model.encoder.layers), len(model.decoder.layers), 1, head)
         return transformer_products(self.shapes, stem, sizes, workload)
 
-    @property
-    def most_seconds(self) -> float | None:
-        """Any length."""
-        return None
-
-    @property
-    def least_samples(self) -> int:
-        """What the three convolutions need for one frame."""
-        return 895
-
-    def features(self, audio: np.ndarray) -> Tensor:
-        """(samples,) -> the same samples (1, samples)."""
-        made = self.processor.feature_extractor(audio, sampling_rate=self.sampling_rate, return_tensors="pt")
-        return made.input_values
-
     def frames(self, features: Tensor) -> int:
         """What the stem leaves."""
         return stem_lengths(features.shape[1])[2]
@@ -222,22 +205,6 @@ class Moonshine(SpeechModel):
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """The frames of each clip, without the padding of the batch."""
         return {"encoder_hidden_states": memory.states, "encoder_attention_mask": memory.valid}
-
-    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
-        """[start]; a Moonshine model knows one language and transcription only."""
-        if task not in (None, "transcribe"):
-            raise ValueError(f"{self.checkpoint.name} can only transcribe, found task={task}")
-        if language is not None:
-            raise ValueError(f"{self.checkpoint.name} takes no language: each Moonshine model knows one; leave it out")
-        saved, config = self.generation, self.module.config
-        start = saved.get("decoder_start_token_id", config.decoder_start_token_id)
-        room = config.max_position_embeddings - 1
-        most = saved.get("max_new_tokens") or (saved.get("max_length") or room + 1) - 1  # max_length counts the start
-        return DecodingRules((start,), self.end_tokens(), min(most, room))
-
-    def text_tokens(self, text: str) -> list[int]:
-        """The transcript's tokens as the tokenizer makes them."""
-        return list(self.processor.tokenizer(text.strip(), add_special_tokens=False).input_ids)
 
 
 def stem_lengths(samples: int) -> tuple[int, int, int]:

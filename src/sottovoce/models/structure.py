@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 Collected = Literal["here", "out", "memory", "head", "lookup"]
@@ -150,8 +149,3 @@ class Encoded:
     def count(self) -> int:
         """Rows: clips, or beams of clips."""
         return len(self.states)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it lies."""
-        return self.states.device

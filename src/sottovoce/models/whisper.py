@@ -4,26 +4,19 @@ Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 20
 Tiny to large-v3-turbo, English-only and distilled ones: all sizes come from the checkpoint's config.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.checkpoint import Checkpoint, read_json
-from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.products import Convolution, Sizes, transformer_products
-from sottovoce.models.prompt import Sources, complete
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
-from sottovoce.nearest import unknown
-from sottovoce.speech.languages import language_code
+from sottovoce.models.whisper_frontend import HOP
 from sottovoce.weights.cost import Product, Workload
-
-_HOP = 160  # samples a mel frame
 
 
 class Whisper(SpeechModel):
@@ -31,18 +24,9 @@ class Whisper(SpeechModel):
 
     module_class = "WhisperForConditionalGeneration"
 
-    def __init__(
-        self, checkpoint: Checkpoint, module: Any, stored_dtypes: Mapping[str, torch.dtype], processor: Any = None
-    ) -> None:
-        super().__init__(checkpoint, module, stored_dtypes, processor)
-        config = read_json(checkpoint.folder / "config.json")
-        saved = self.generation if (checkpoint.folder / "generation_config.json").exists() else None
-        added = self.processor.tokenizer.get_added_vocab()
-        self.generation, self.prompt_notes = complete(Sources(checkpoint.name, saved, config, added, self.vocabulary))
-
     def valid_positions(self, samples: int) -> dict[str, int]:
         """The rest of the window is silence, which the encoder hears and the statistics leave out."""
-        return {"mel": -(-samples // _HOP), "frames": -(-samples // (2 * _HOP))}
+        return {"mel": -(-samples // HOP), "frames": -(-samples // (2 * HOP))}
 
     def encoder_stem(self) -> Unit:
         """Two convolutions and a table of positions."""
@@ -145,21 +129,6 @@ class Whisper(SpeechModel):
         prompt = len(self.rules().prompt)
         return Sizes(config.d_model, config.d_model, len(model.encoder.layers), len(model.decoder.layers), prompt, head)
 
-    @property
-    def most_seconds(self) -> float | None:
-        """The window: 30 s in the released models."""
-        return float(self.module.config.max_source_positions * 2 * _HOP / self.sampling_rate)
-
-    @property
-    def least_samples(self) -> int:
-        """One sample: the rest of the window is silence."""
-        return 1
-
-    def features(self, audio: np.ndarray) -> Tensor:
-        """(samples,) -> log-mel (1, mels, frames of the window)."""
-        made = self.processor.feature_extractor(audio, sampling_rate=self.sampling_rate, return_tensors="pt")
-        return made.input_features
-
     def frames(self, features: Tensor) -> int:
         """Half the window's mel frames."""
         return features.shape[-1] // 2
@@ -182,64 +151,6 @@ class Whisper(SpeechModel):
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """Whisper attends to its whole window, silence included."""
         return {"encoder_hidden_states": memory.states}
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The codes that a prompt can name, as "de"; English alone where the prompt names no language."""
-        if not self.generation["is_multilingual"]:
-            return ("en",)
-        return tuple(sorted(token.strip("<|>") for token in self.generation["lang_to_id"]))
-
-    def spoken(self, prompt: Sequence[int]) -> str | None:
-        """The language that a prompt names; English where it can name none."""
-        if not self.generation["is_multilingual"]:
-            return "en"
-        codes = {token: code.strip("<|>") for code, token in self.generation["lang_to_id"].items()}
-        return next((codes[token] for token in prompt if token in codes), None)
-
-    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
-        """[start, language, task, no timestamps]; English-only models take neither language nor task."""
-        saved = self.generation
-        prompt: list[int | None] = [saved["decoder_start_token_id"]]
-        languages: tuple[int, ...] = ()
-        if saved["is_multilingual"]:
-            language, task = language or saved.get("language"), task or saved.get("task")
-            spoken = self._language(language) if language else None
-            prompt += [spoken, self._task(task or "transcribe")]
-            languages = tuple(saved["lang_to_id"].values()) if spoken is None else ()
-        elif language_code(language or "en") != "en" or task not in (None, "transcribe"):
-            raise ValueError(
-                f"{self.checkpoint.name} knows English and transcription only; found language={language}, task={task}"
-            )
-        if "no_timestamps_token_id" in saved:
-            prompt.append(saved["no_timestamps_token_id"])
-        room = self.module.config.max_target_positions - len(prompt)
-        return DecodingRules(
-            prompt=tuple(prompt),
-            end=self.end_tokens(),
-            # Whisper's max_length does not count the prompt
-            most_tokens=min(saved.get("max_new_tokens") or saved.get("max_length") or room, room),
-            suppressed=tuple(saved.get("suppress_tokens") or ()),
-            suppressed_first=tuple(saved.get("begin_suppress_tokens") or ()),
-            languages=languages,
-        )
-
-    def _language(self, language: str) -> int:
-        known: dict[str, int] = self.generation["lang_to_id"]
-        code = language_code(language)
-        if f"<|{code}|>" not in known:
-            raise unknown("language", language, [token.strip("<|>") for token in known])
-        return known[f"<|{code}|>"]
-
-    def _task(self, task: str) -> int:
-        known: dict[str, int] = self.generation["task_to_id"]
-        if task not in known:
-            raise unknown("task", task, known)
-        return known[task]
-
-    def text_tokens(self, text: str) -> list[int]:
-        """Whisper's transcripts begin with a space."""
-        return list(self.processor.tokenizer(f" {text.strip()}", add_special_tokens=False).input_ids)
 
 
 def _block_sites(name: str, over: str) -> tuple[Site, ...]:

@@ -8,12 +8,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from sottovoce.files.atomic import json_text, write_text
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.whisper_frontend import WhisperFrontend, window_of
 from sottovoce.numbers.grid import Quantized
 from sottovoce.weights.weight import Layer, Weight
 
@@ -34,9 +34,7 @@ def shorten(model: SpeechModel, layers: Mapping[str, Layer], seconds: float) -> 
     table.weight = nn.Parameter(table.weight[:frames].clone(), requires_grad=False)
     table.num_embeddings = model.module.config.max_source_positions = frames
     model.module.model.encoder.max_source_positions = frames
-    extractor = model.processor.feature_extractor
-    for name, value in _window(extractor.sampling_rate, extractor.hop_length, frames).items():
-        setattr(extractor, name, value)
+    frontend_of(model).shorten(frames)
     vars(model).pop("shapes", None)  # found before, of the longer table
 
 
@@ -56,8 +54,9 @@ def window_frames(model: SpeechModel, seconds: float) -> int:
 
 def shorten_files(model: SpeechModel, folder: Path) -> None:
     """Say the window of a model in the configuration files of a folder, where they say another."""
-    extractor, frames = model.processor.feature_extractor, model.module.config.max_source_positions
-    window = _window(extractor.sampling_rate, extractor.hop_length, frames) | {"max_source_positions": frames}
+    frontend, frames = frontend_of(model), model.module.config.max_source_positions
+    window: dict[str, float] = window_of(frontend.sampling_rate, frontend.log_mel.hop, frames)
+    window["max_source_positions"] = frames
     for name in ("config.json", "preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
             document = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -66,11 +65,10 @@ def shorten_files(model: SpeechModel, folder: Path) -> None:
             write_text(folder / name, json_text(document))
 
 
-def _window(rate: int, hop: int, frames: int) -> dict[str, Any]:
-    samples = 2 * frames * hop
-    seconds = samples / rate
-    whole = int(seconds) if seconds == int(seconds) else seconds
-    return {"chunk_length": whole, "n_samples": samples, "nb_max_frames": 2 * frames}
+def frontend_of(model: SpeechModel) -> WhisperFrontend:
+    """The frontend of a model that has a window."""
+    assert isinstance(model.frontend, WhisperFrontend), "window_frames has refused the others"
+    return model.frontend
 
 
 def _first_rows(weight: Weight, rows: int) -> Weight:

@@ -8,11 +8,11 @@ likeliest beginning has no better mean than the worst of them (early_stopping=Fa
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
+import numpy as np
 
 from sottovoce.models.decoding import Decoded, DecodingRules
-from sottovoce.recognition.greedy import greedy, prompts
-from sottovoce.targets.base import Engine, Memory
+from sottovoce.recognition.greedy import greedy, prompts, without
+from sottovoce.targets.engine import Engine, Memory
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,6 @@ def check_width(width: int, rules: DecodingRules, vocabulary: int) -> None:
         raise ValueError(f"beam={width}: the model chooses among {tokens} tokens, so 1 to {most} would work")
 
 
-@torch.inference_mode()
 def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> list[Decoded]:
     """The best of `width` beams, for each clip of `memory`; with one, what `greedy` gives.
 
@@ -72,10 +71,9 @@ def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> li
     if width == 1:
         return greedy(engine, memory, rules)
     feed, cache = prompts(engine, memory, rules), None
-    device = feed.device
     searches = [_Search(tuple(prompt)) for prompt in feed.tolist()]
     live, rows = searches, 1
-    totals = torch.zeros(len(live), 1, device=device)
+    totals = np.zeros((len(live), 1), np.float32)
     forbidden = list(rules.suppressed)
     forbidden_first = sorted({*rules.suppressed, *rules.suppressed_first})
     for length in range(1, rules.most_tokens + 1):
@@ -83,14 +81,11 @@ def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> li
         vocabulary = logits.shape[-1]
         if length == 1:
             check_width(width, rules, vocabulary)
-        logs = logits.float().log_softmax(-1)
-        logs[:, forbidden if length > 1 else forbidden_first] = -torch.inf
+        logs = without(_log_softmax(logits), forbidden if length > 1 else forbidden_first)
         # so many that enough go on even if every beam ends in every way
-        best = (totals + logs).view(len(live), -1).topk(width * (1 + len(rules.end)))
+        best, places = _largest((totals + logs).reshape(len(live), -1), width * (1 + len(rules.end)))
         going = []
-        for place, (search, scores, found) in enumerate(
-            zip(live, best.values.tolist(), best.indices.tolist(), strict=True)
-        ):
+        for place, (search, scores, found) in enumerate(zip(live, best.tolist(), places.tolist(), strict=True)):
             pairs = zip(scores, found, strict=True)
             candidates = [_Candidate(score, *divmod(index, vocabulary)) for score, index in pairs]
             chosen = search.advance(candidates, width, rules.end, last=length == rules.most_tokens)
@@ -98,8 +93,22 @@ def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> li
         live, rows = [search for search in live if search.beginnings], width
         if not live:
             break
-        parents = torch.tensor([parent for parent, _ in going], device=device)
-        memory, cache = engine.branch(memory, cache, parents)
-        feed = torch.tensor([[one.token] for _, one in going], device=device)
-        totals = torch.tensor([[one.total] for _, one in going], device=device)
+        memory, cache = engine.branch(memory, cache, np.array([parent for parent, _ in going]))
+        feed = np.array([[one.token] for _, one in going])
+        totals = np.array([[one.total] for _, one in going], np.float32)
     return [search.decoded(rules.end) for search in searches]
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    """(n, vocabulary) float32."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    made: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return made
+
+
+def _largest(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` largest of each row, the largest first, and where they are."""
+    some = np.argpartition(scores, -count, axis=-1)[:, -count:]
+    order = np.argsort(-np.take_along_axis(scores, some, -1), axis=-1, kind="stable")
+    places = np.take_along_axis(some, order, -1)
+    return np.take_along_axis(scores, places, -1), places

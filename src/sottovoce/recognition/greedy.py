@@ -6,14 +6,12 @@ them and their transcripts can be compared token for token.
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from sottovoce.models.decoding import Decoded, DecodingRules
-from sottovoce.targets.base import Engine, Memory
+from sottovoce.targets.engine import Engine, Memory
 
 
-@torch.inference_mode()
 def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded]:
     """The likeliest token at each step, for each clip of `memory`, until all have ended.
 
@@ -23,19 +21,18 @@ def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded
     prompt = prompts(engine, memory, rules)
     forbidden = list(rules.suppressed)
     forbidden_first = sorted({*rules.suppressed, *rules.suppressed_first})
-    ends = torch.tensor(rules.end, device=prompt.device)
+    ends = np.array(rules.end)
     rows: list[list[int]] = [[] for _ in prompt]
     live = list(range(len(prompt)))  # which clip each row of the batch is
-    ended = torch.zeros(len(live), dtype=torch.bool, device=prompt.device)
+    ended = np.zeros(len(live), bool)
     feed, cache = prompt, None
     for length in range(rules.most_tokens):
         logits, cache = engine.step(feed, memory, cache)
-        logits[:, forbidden if length else forbidden_first] = -torch.inf
-        best = torch.where(ended, ends[0], logits.argmax(-1))
+        best = np.where(ended, ends[0], without(logits, forbidden if length else forbidden_first).argmax(-1))
         for clip, token in zip(live, best.tolist(), strict=True):
             rows[clip].append(token)
-        ended = ended | torch.isin(best, ends)
-        going = (~ended).nonzero()[:, 0]
+        ended = ended | np.isin(best, ends)
+        going = np.flatnonzero(~ended)
         if not len(going):
             break
         if 2 * len(going) <= len(live):
@@ -45,6 +42,13 @@ def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded
     return [_cut(begun, row, rules.end) for begun, row in zip(prompt.tolist(), rows, strict=True)]
 
 
+def without(logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+    """A copy of (n, vocabulary) with minus infinity for some tokens."""
+    made = logits.copy()
+    made[:, list(tokens)] = -np.inf
+    return made
+
+
 def _cut(prompt: Sequence[int], row: Sequence[int], ends: Sequence[int]) -> Decoded:
     for i, token in enumerate(row):
         if token in ends:
@@ -52,16 +56,15 @@ def _cut(prompt: Sequence[int], row: Sequence[int], ends: Sequence[int]) -> Deco
     return Decoded(tuple(prompt), tuple(row), capped=True)
 
 
-@torch.inference_mode()
-def prompts(engine: Engine, memory: Memory, rules: DecodingRules) -> Tensor:
+def prompts(engine: Engine, memory: Memory, rules: DecodingRules) -> np.ndarray:
     """(n, prompt) int64: the rules' prompt for each clip, its language detected where the rules leave it open."""
-    count, device = memory.count, memory.device
+    count = memory.count
     if None not in rules.prompt:
-        return torch.tensor([rules.prompt] * count, device=device)
+        return np.array([rules.prompt] * count, np.int64)
     place = rules.prompt.index(None)
-    before = torch.tensor([rules.prompt[:place]] * count, device=device)
+    before = np.array([rules.prompt[:place]] * count, np.int64)
     logits, _ = engine.step(before, memory, None)
-    candidates = torch.tensor(rules.languages, device=device)
+    candidates = np.array(rules.languages, np.int64)
     spoken = candidates[logits[:, candidates].argmax(-1)]
-    after = torch.tensor([rules.prompt[place + 1 :]] * count, device=device)
-    return torch.cat([before, spoken[:, None], after], 1)
+    after = np.array([rules.prompt[place + 1 :]] * count, np.int64)
+    return np.concatenate([before, spoken[:, None], after], 1)

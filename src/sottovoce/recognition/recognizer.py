@@ -1,20 +1,21 @@
-"""Audio in, text out: a model's features and text around an engine."""
+"""Audio in, text out: a frontend around an engine."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
-from sottovoce.models.base import SpeechModel
 from sottovoce.models.decoding import Decoded, DecodingRules
+from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.beam import beam
 from sottovoce.recognition.greedy import prompts
 from sottovoce.speech import audio
-from sottovoce.targets.base import Engine, WholeEngine
-from sottovoce.targets.threads import search_threads
-from sottovoce.targets.torch import TorchEngine
+from sottovoce.targets.engine import Engine, WholeEngine
+
+if TYPE_CHECKING:
+    from sottovoce.models.base import SpeechModel
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,17 @@ class Recognizer:
     beam   beams of the search; 1 is greedy search
     """
 
-    model: SpeechModel
+    frontend: Frontend
     engine: Engine | WholeEngine
     rules: DecodingRules
     beam: int = 1
 
     @staticmethod
-    def of(model: SpeechModel, language: str | None = None, task: str | None = None, beam: int = 1) -> "Recognizer":
+    def of(model: "SpeechModel", language: str | None = None, task: str | None = None, beam: int = 1) -> "Recognizer":
         """A recognizer on the torch engine."""
-        return Recognizer(model, TorchEngine(model), model.rules(language, task), beam)
+        from sottovoce.targets.torch import TorchEngine
+
+        return Recognizer(model.frontend, TorchEngine(model), model.rules(language, task), beam)
 
     def transcribe(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
         """The text of a file or of samples (float32, at the model's rate); a list of them gives a list.
@@ -46,13 +49,13 @@ class Recognizer:
 
     def _texts(self, speech: Sequence[str | Path | np.ndarray]) -> list[str]:
         clips = [self._samples(item, i) for i, item in enumerate(speech)]
-        features = [self.model.features(clip) for clip in clips]
-        return [self.model.text(decoded.tokens) for decoded in self.decode(features)] if clips else []
+        features = [self.frontend.features(clip) for clip in clips]
+        return [self.frontend.text(decoded.tokens) for decoded in self.decode(features)] if clips else []
 
     def read(self, path: str | Path) -> np.ndarray:
         """The samples of a file at the model's rate. Raises ValueError if it cannot be heard whole."""
-        samples = audio.read(path, self.model.sampling_rate)
-        self.model.check_samples(len(samples), str(path))
+        samples = audio.read(path, self.frontend.sampling_rate)
+        self.frontend.check_samples(len(samples), str(path))
         return samples
 
     def _samples(self, item: str | Path | np.ndarray, place: int) -> np.ndarray:
@@ -65,17 +68,13 @@ class Recognizer:
         if samples.ndim != 1 or not np.isfinite(samples).all():
             raise ValueError(
                 f"{name}: found shape {samples.shape}; a finite one-dimensional array at "
-                f"{self.model.sampling_rate} Hz would work"
+                f"{self.frontend.sampling_rate} Hz would work"
             )
-        self.model.check_samples(len(samples), name)
+        self.frontend.check_samples(len(samples), name)
         return samples
 
-    def decode(self, features: Sequence[Tensor]) -> list[Decoded]:
+    def decode(self, features: Sequence[np.ndarray]) -> list[Decoded]:
         """One batch of features, each (1, ...), to the tokens chosen for each clip."""
-        with search_threads(self.engine):
-            return self._decode(features)
-
-    def _decode(self, features: Sequence[Tensor]) -> list[Decoded]:
         engine = self.engine
         if isinstance(engine, WholeEngine):
             whole = self._batches(features, max(1, len(features)))
@@ -84,7 +83,7 @@ class Recognizer:
         batches = self._batches(features, together)
         return [row for each in batches for row in beam(engine, engine.encode(each), self.rules, self.beam)]
 
-    def prompts(self, features: Sequence[Tensor]) -> list[tuple[int, ...]]:
+    def prompts(self, features: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
         """The prompt of each clip; the encoder runs only if a language has to be detected."""
         known = tuple(token for token in self.rules.prompt if token is not None)
         if len(known) == len(self.rules.prompt):
@@ -95,7 +94,7 @@ class Recognizer:
         asked = (prompts(engine, engine.encode(batch), self.rules).tolist() for batch in batches)
         return [tuple(prompt) for batch in asked for prompt in batch]
 
-    def _batches(self, features: Sequence[Tensor], most: int) -> Iterator[Sequence[Tensor]]:
+    def _batches(self, features: Sequence[np.ndarray], most: int) -> Iterator[Sequence[np.ndarray]]:
         """At most so many clips together, and no more than the engine takes."""
         size = min(most, self.engine.together or most)
         return (features[start : start + size] for start in range(0, len(features), size))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from sottovoce.models.base import SpeechModel
+from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.speech.languages import language_code
@@ -21,9 +21,9 @@ class Spoken:
     language: str | None = None
     task: str | None = None
 
-    def prompted(self, utterance: Utterance, model: SpeechModel) -> str | None:
+    def prompted(self, utterance: Utterance, frontend: Frontend) -> str | None:
         """What a row's prompt is asked for: the run's language, else the row's, where the model knows several."""
-        return self.language or (utterance.language if len(model.languages or ()) > 1 else None)
+        return self.language or (utterance.language if len(frontend.languages or ()) > 1 else None)
 
     def of_reference(self, own: str | None) -> str | None:
         """The language of a row's text: its own, else the run's; English where Whisper translates into it."""
@@ -31,9 +31,9 @@ class Spoken:
             return "en"
         return own or (language_code(self.language) if self.language else None)
 
-    def check(self, corpus: Corpus, model: SpeechModel, name: str) -> None:
+    def check(self, corpus: Corpus, frontend: Frontend, name: str) -> None:
         """Raise ValueError for rows in languages that the model does not know, unless the run names one for all."""
-        known = model.languages
+        known = frontend.languages
         if self.language is not None or known is None:
             return
         rows = Counter(u.language for u in corpus.utterances if u.language and u.language not in known)
@@ -49,9 +49,9 @@ class Spoken:
             f"{', '.join(most)}{more}; leave them out, or {instead}"
         )
 
-    def of_all(self, corpus: Corpus, model: SpeechModel) -> str | None:
+    def of_all(self, corpus: Corpus, frontend: Frontend) -> str | None:
         """The one language of a corpus whose rows are prompted alike. Raises ValueError if they name several."""
-        rows = Counter(self.prompted(utterance, model) for utterance in corpus.utterances)
+        rows = Counter(self.prompted(utterance, frontend) for utterance in corpus.utterances)
         if len(rows) > 1:
             named = ", ".join(f"{language or 'none'} ({count})" for language, count in rows.most_common(_SHOWN))
             raise ValueError(
@@ -66,7 +66,7 @@ class Spoken:
         """The rows in groups of one language, each with the recognizer that is prompted in it; no model opens again."""
         groups: dict[str | None, list[T]] = {}
         for row in rows:
-            groups.setdefault(self.prompted(utterance(row), recognizer.model), []).append(row)
+            groups.setdefault(self.prompted(utterance(row), recognizer.frontend), []).append(row)
         return [
             (self._speaking(recognizer, language), groups[language])
             for language in sorted(groups, key=lambda language: language or "")
@@ -75,4 +75,4 @@ class Spoken:
     def _speaking(self, recognizer: Recognizer, language: str | None) -> Recognizer:
         if language in (None, self.language):
             return recognizer
-        return replace(recognizer, rules=recognizer.model.rules(language, self.task))
+        return replace(recognizer, rules=recognizer.frontend.rules(language, self.task))

@@ -1,22 +1,28 @@
-"""What can be evaluated or run: an artifact, a checkpoint in a folder or on the hub, an export for a runtime."""
+"""What can be evaluated or run: an artifact, a checkpoint in a folder or on the hub, an export for a runtime.
+
+What only the first two need, torch and its models, is imported where it is used.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from sottovoce.artifact.folder import Artifact, Base, is_artifact, load_layers, read_artifact
+from sottovoce.artifact.base import Base, is_artifact
 from sottovoce.models import family, open_layout
-from sottovoce.models.base import SpeechModel, full_name
 from sottovoce.models.checkpoint import Checkpoint, resolve
-from sottovoce.models.device import check_device
+from sottovoce.models.frontend import Frontend, supported
 from sottovoce.recognition.beam import check_width
 from sottovoce.recognition.recognizer import Recognizer
-from sottovoce.targets import find_runtime
 from sottovoce.targets.exported import Exported, is_exported, read_exported
-from sottovoce.weights.table import DTYPE_NAMES, Entry
-from sottovoce.weights.weight import Layer
+from sottovoce.targets.threads import default_threads
+from sottovoce.versions import versions
+
+if TYPE_CHECKING:
+    from sottovoce.artifact.folder import Artifact
+    from sottovoce.models.base import SpeechModel
+    from sottovoce.weights.table import Entry
+    from sottovoce.weights.weight import Layer
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Target:
 
     name: str
     checkpoint: Checkpoint
-    artifact: Artifact | None = None
+    artifact: "Artifact | None" = None
     exported: Exported | None = None
 
     @property
@@ -60,12 +66,12 @@ class Target:
     @property
     def engine(self) -> str:
         """What transcribes with it here, as "torch 2.13.0 in 2 threads" or "ONNX Runtime 1.32.0 in 2 threads"."""
-        threads = torch.get_num_threads()
+        threads = default_threads()
         told = f"{threads} thread" if threads == 1 else f"{threads} threads"
         if not self.exported:
-            return f"torch {torch.__version__.partition('+')[0]} in {told}"
-        runtime = find_runtime(self.exported.runtime)
-        return f"{runtime.title} {self.exported.versions[runtime.runs_on[0]]} in {told}"
+            return f"torch {versions('torch')['torch'].partition('+')[0]} in {told}"
+        kind = self.exported.kind
+        return f"{kind.title} {self.exported.versions[next(iter(kind.packages))]} in {told}"
 
     def check_open(self, verb: str) -> None:
         """Raise ValueError if it is an export, whose weights lie as a runtime wants them."""
@@ -74,33 +80,39 @@ class Target:
 
     def check_search(self, language: str | None, task: str | None, beam: int) -> None:
         """Raise ValueError for a language, a task or a number of beams that it cannot be asked for."""
-        layout = self.layout()
-        runtime = find_runtime(self.exported.runtime) if self.exported else None
-        if beam != 1 and runtime and runtime.greedy_only:
+        kind = self.exported.kind if self.exported else None
+        if beam != 1 and kind and kind.greedy_only:
             raise ValueError(
-                f"beam={beam}: {runtime.title} has its own greedy search; beam=1, or another runtime, would work"
+                f"beam={beam}: {kind.title} has its own greedy search; beam=1, or another runtime, would work"
             )
-        check_width(beam, layout.rules(language, task), layout.vocabulary)
+        check_width(beam, self.frontend.rules(language, task), self.frontend.vocabulary)
 
-    def layout(self) -> SpeechModel:
+    @cached_property
+    def frontend(self) -> Frontend:
+        """Its features, its text and its rules, made once; with the layout, of which a config may make none."""
+        return self.exported.frontend() if self.exported else self.layout().frontend
+
+    def layout(self) -> "SpeechModel":
         """The model without weights, made once."""
         return self._layout
 
     @cached_property
-    def _layout(self) -> SpeechModel:
+    def _layout(self) -> "SpeechModel":
         model = open_layout(self.checkpoint)
-        model.runtime_bounds = self.exported.bounds if self.exported else None
+        model.frontend.runtime_bounds = self.exported.bounds if self.exported else None
         return model
 
-    def open(self) -> tuple[SpeechModel, dict[str, Layer]]:
+    def open(self) -> "tuple[SpeechModel, dict[str, Layer]]":
         """The model with its weights, and its layers."""
         self.check_open("open")
         if self.artifact:
+            from sottovoce.artifact.folder import load_layers
+
             return load_layers(self.artifact)
         model = family(self.checkpoint).with_weights(self.checkpoint)
         return model, model.layers()
 
-    def uncompressed(self) -> SpeechModel:
+    def uncompressed(self) -> "SpeechModel":
         """The uncompressed model behind it, opened. Raises ValueError if what has its name now is another."""
         self.check_open("open")
         return self.before_compression("a teacher has to be the same model").open()[0]
@@ -118,23 +130,30 @@ class Target:
         self, language: str | None = None, task: str | None = None, device: str = "cpu", beam: int = 1
     ) -> Recognizer:
         """The model opened on a device, ready to transcribe."""
-        check_device(device)
+        if not self.exported or device != "cpu":
+            from sottovoce.models.device import check_device
+
+            check_device(device)
         if beam != 1:  # one always works, and a layout takes time
             self.check_search(language, task, beam)
         if self.exported:
             if device != "cpu":
                 raise ValueError(f"{self.name} is an export, which runs on the cpu; found device={device}")
-            layout = self.layout()
-            return Recognizer(layout, self.exported.open(), layout.rules(language, task), beam)
+            return Recognizer(self.frontend, self.exported.open(), self.frontend.rules(language, task), beam)
         model, _ = self.open()
         model.to(device)
         return Recognizer.of(model, language, task, beam)
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> "tuple[Entry, ...]":
         """The table of its layers."""
         self.check_open("look at")
         if self.artifact:
             return self.artifact.entries
+        import torch
+
+        from sottovoce.models.base import full_name
+        from sottovoce.weights.table import DTYPE_NAMES, Entry
+
         model = self.layout()
         return tuple(
             Entry(
@@ -161,10 +180,12 @@ def find_target(target: str | Path, revision: str | None = None) -> Target:
     if is_exported(target):
         found = Target(str(target), own, exported=read_exported(target))
     elif is_artifact(target):
+        from sottovoce.artifact.folder import read_artifact
+
         found = Target(str(target), own, artifact=read_artifact(target))
     else:
         found = Target(str(target), resolve(target, revision))
-    family(found.checkpoint)
+    supported(found.checkpoint)
     return found
 
 

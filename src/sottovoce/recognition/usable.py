@@ -5,28 +5,28 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from sottovoce.models.base import SpeechModel
+from sottovoce.models.frontend import Frontend
 from sottovoce.progress import Track, silent
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import Corpus, LeftOut, Utterance
 from sottovoce.speech.problems import listed
 
 
-def usable(corpus: Corpus, layouts: Sequence[SpeechModel], *, skip: bool, track: Track = silent) -> Corpus:
+def usable(corpus: Corpus, frontends: Sequence[Frontend], *, skip: bool, track: Track = silent) -> Corpus:
     """The corpus with the clips alone that every model can use; each is read to its end.
 
     skip  leave the others out, with a warning that names them; otherwise they are refused
 
     Raises ValueError that names every clip that is refused, or where none is left.
     """
-    found = (*corpus.left_out, *faults(corpus, layouts, track=track))
+    found = (*corpus.left_out, *faults(corpus, frontends, track=track))
     if not skip:
         refuse(corpus, found)
     return leave_out(corpus, found)
 
 
 def faults(
-    corpus: Corpus, layouts: Sequence[SpeechModel], *, decoded: bool = True, track: Track = silent
+    corpus: Corpus, frontends: Sequence[Frontend], *, decoded: bool = True, track: Track = silent
 ) -> tuple[LeftOut, ...]:
     """The clips that one of the models cannot use, each with the sentence that says why: damaged, too long, too short.
 
@@ -35,10 +35,10 @@ def faults(
     utterances = corpus.utterances
     if decoded:
         with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock to the others
-            checked = pool.map(lambda utterance: _fault(utterance, layouts, decoded=True), utterances)
+            checked = pool.map(lambda utterance: _fault(utterance, frontends, decoded=True), utterances)
             reasons = list(track(checked, len(utterances), f"clips of {corpus.name} read"))
     else:
-        reasons = [_fault(utterance, layouts, decoded=False) for utterance in utterances]
+        reasons = [_fault(utterance, frontends, decoded=False) for utterance in utterances]
     return tuple(LeftOut(u.id, str(u.audio), why) for u, why in zip(utterances, reasons, strict=True) if why)
 
 
@@ -70,17 +70,17 @@ def _told(found: Sequence[LeftOut]) -> str:
     return listed([clip.reason for clip in found])
 
 
-def _fault(utterance: Utterance, layouts: Sequence[SpeechModel], *, decoded: bool) -> str | None:
+def _fault(utterance: Utterance, frontends: Sequence[Frontend], *, decoded: bool) -> str | None:
     """Why one of the models cannot use a clip; None if all can."""
     name = str(utterance.audio)
     try:
-        for layout in layouts:
-            layout.check_seconds(utterance.seconds, name)
-        for rate in sorted({layout.sampling_rate for layout in layouts}) if decoded else ():
+        for frontend in frontends:
+            frontend.check_seconds(utterance.seconds, name)
+        for rate in sorted({frontend.sampling_rate for frontend in frontends}) if decoded else ():
             samples = len(audio.read(utterance.audio, rate))
-            for layout in layouts:
-                if layout.sampling_rate == rate:
-                    layout.check_samples(samples, name)
+            for frontend in frontends:
+                if frontend.sampling_rate == rate:
+                    frontend.check_samples(samples, name)
     except ValueError as error:
         return str(error)
     return None

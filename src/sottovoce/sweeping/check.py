@@ -23,7 +23,7 @@ def check_rows(plan: SweepPlan, targets: Sequence[Target], corpora: Sequence[Cor
     """
     versions("sottovoce", "torch", "transformers", "safetensors")
     spoken = Spoken(plan.language)
-    layouts = [target.layout() for target in targets]
+    frontends = [target.frontend for target in targets]
     tests = [TestSet.of(corpus) for corpus in corpora]
     for target in targets:
         target.check_open("compress")
@@ -32,14 +32,14 @@ def check_rows(plan: SweepPlan, targets: Sequence[Target], corpora: Sequence[Cor
             test.check_for(target, spoken)
     if not plan.skip_unusable:  # which has read them
         for test in tests:
-            test.read_whole(layouts)
+            test.read_whole(frontends)
     fitted = [draw_calibration(drawn.data, drawn.limit, drawn.seed, leave_out=True) for drawn in plan.calibrations]
     if plan.train is not None and any(recipe.trains for recipe in plan.recipes):
         fitted.append(read_corpus(plan.train, need_text=False, leave_out=True))
     for corpus in fitted:
         for target in targets:
-            spoken.check(corpus, target.layout(), target.name)
-            usable(corpus, [target.layout()], skip=plan.skip_unusable)
+            spoken.check(corpus, target.frontend, target.name)
+            usable(corpus, [target.frontend], skip=plan.skip_unusable)
 
 
 class Causes:

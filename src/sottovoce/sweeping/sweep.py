@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.artifact import folder as artifacts
+from sottovoce.artifact.base import is_artifact
 from sottovoce.calibration.clips import Calibration, calibrate
 from sottovoce.compressing.compress import compress, draw_calibration, read_calibration
 from sottovoce.files.atomic import alone_in, write_text
@@ -129,7 +130,7 @@ def _jobs(plan: SweepPlan, tests: str, corpora: Sequence[Corpus]) -> Iterator[Jo
     fitted: tuple[dict[str, str], dict[CalibrationPlan, str]] | None = None
     for target in map(find_target, plan.models):
         for corpus in corpora:
-            Spoken(plan.language).check(corpus, target.layout(), target.name)
+            Spoken(plan.language).check(corpus, target.frontend, target.name)
         if fitted is None or plan.skip_unusable:  # what is left out depends on the model
             calibrated = {drawn: _calibration_digest(plan, drawn, target) for drawn in plan.calibrations}
             fitted = _training(plan, target), calibrated
@@ -157,8 +158,8 @@ def _corpora(plan: SweepPlan) -> list[Corpus]:
     corpora = [read_corpus(path, leave_out=plan.skip_unusable) for path in plan.data]
     if not plan.skip_unusable:
         return corpora
-    layouts = [find_target(model).layout() for model in plan.models]
-    return [usable(corpus, layouts, skip=True) for corpus in corpora]
+    frontends = [find_target(model).frontend for model in plan.models]
+    return [usable(corpus, frontends, skip=True) for corpus in corpora]
 
 
 def _training(plan: SweepPlan, target: Target) -> dict[str, str]:
@@ -169,7 +170,7 @@ def _training(plan: SweepPlan, target: Target) -> dict[str, str]:
     need_text = any("transcripts" in recipe.trains for recipe in learning)
     corpus = read_corpus(plan.train, need_text=need_text, leave_out=plan.skip_unusable)
     if plan.skip_unusable:
-        corpus = usable(corpus, [target.layout()], skip=True)
+        corpus = usable(corpus, [target.frontend], skip=True)
     return {"training": RunData.of(corpus, corpus.fingerprints()).digest}
 
 
@@ -198,7 +199,7 @@ def _key(content: Mapping[str, Any]) -> str:
 def _calibration_digest(plan: SweepPlan, drawn: CalibrationPlan, target: Target) -> str:
     """The identity of what a row is calibrated on: ids, texts and audio of the utterances drawn."""
     if plan.skip_unusable:
-        corpus = read_calibration(drawn.data, drawn.limit, drawn.seed, target.layout(), skip_unusable=True)
+        corpus = read_calibration(drawn.data, drawn.limit, drawn.seed, target.frontend, skip_unusable=True)
     else:
         corpus = draw_calibration(drawn.data, drawn.limit, drawn.seed)
     return RunData.of(corpus, corpus.fingerprints()).digest
@@ -240,7 +241,7 @@ class _Worker:
     def _measured(self, job: Job, row: Row) -> Row:
         path = self.folder / "artifacts" / job.artifact
         seconds = None
-        if job.recipe is not None and not artifacts.is_artifact(path):
+        if job.recipe is not None and not is_artifact(path):
             data = self._calibration(job)
             started = time.perf_counter()
             compress(
@@ -292,7 +293,7 @@ class _Worker:
         if self.kept is None or self.kept[0] != wanted:
             plan = job.calibration
             model, _ = job.target.open()
-            corpus = read_calibration(plan.data, plan.limit, plan.seed, model, self.plan.skip_unusable)
+            corpus = read_calibration(plan.data, plan.limit, plan.seed, model.frontend, self.plan.skip_unusable)
             model.to(self.device)
             tokens = plan.tokens
             assert tokens in ("own", "transcript")

@@ -7,8 +7,7 @@ the runtime's rule, and an error of that size is expected of the runtime too.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 FACTOR = 1.5
 CLEAR = 8  # standard deviations of a logit's error, within which two tokens may change places
@@ -68,18 +67,19 @@ class SelfTest:
         return max(self.outputs, key=lambda output: output.error / output.allowed)
 
 
-def error(found: Tensor, wanted: Tensor) -> float:
+def error(found: np.ndarray, wanted: np.ndarray) -> float:
     """The norm of the difference over the norm of what is wanted, both of one shape."""
-    return float((found - wanted).norm() / wanted.norm().clamp(min=torch.finfo(torch.float32).tiny))
+    least = np.finfo(np.float32).tiny
+    return float(np.linalg.norm(found - wanted) / max(np.linalg.norm(wanted), least))
 
 
-def errors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, float]:
+def errors(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The error of each output that both have."""
     return {name: error(found[name], tensor) for name, tensor in wanted.items() if name in found}
 
 
 def outputs_of(
-    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], explained: Mapping[str, float], tolerance: float
+    found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], explained: Mapping[str, float], tolerance: float
 ) -> tuple[Output, ...]:
     """Each output that both have, in the order of `wanted`."""
     return tuple(

@@ -14,7 +14,8 @@ from sottovoce.models import family
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import WEIGHTS, Checkpoint
 from sottovoce.progress import Track
-from sottovoce.targets.base import Engine, Runtime, WriteOptions
+from sottovoce.targets.base import Runtime, WriteOptions
+from sottovoce.targets.engine import EngineKind
 from sottovoce.targets.run_time import changed_at_run_time
 from sottovoce.targets.torch import TorchEngine
 from sottovoce.tested import tested
@@ -23,13 +24,22 @@ from sottovoce.weights.table import Entry
 from sottovoce.weights.weight import Layer
 
 
+def _open(folder: Path, threads: int | None) -> TorchEngine:
+    """transformers' own modules; threads are torch's."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    checkpoint = Checkpoint(str(folder), folder, None)
+    return TorchEngine(family(checkpoint).with_weights(checkpoint))
+
+
+ENGINE = EngineKind("plain safetensors", tested("transformers"), (WEIGHTS,), _open)
+
+
 class DenseSafetensors(Runtime):
     """model.safetensors, every tensor in the narrowest of float16 and float32 that holds it exactly."""
 
-    title = "plain safetensors"
+    engine = ENGINE
     packages = tested("transformers")
-    runs_on = ("transformers",)
-    files = (WEIGHTS,)
     rounds_activations = False
     tells = frozenset({"blocks", "encoder"})
 
@@ -51,13 +61,6 @@ class DenseSafetensors(Runtime):
 
         state = narrow_state(model)
         save_file(dict(track(state.items(), len(state), "tensors")), folder / WEIGHTS, metadata={"format": "pt"})
-
-    def open(self, folder: Path, threads: int | None) -> Engine:
-        """transformers' own modules; threads are torch's."""
-        if threads is not None:
-            torch.set_num_threads(threads)
-        checkpoint = Checkpoint(str(folder), folder, None)
-        return TorchEngine(family(checkpoint).with_weights(checkpoint))
 
 
 def narrow_state(model: SpeechModel) -> dict[str, Tensor]:

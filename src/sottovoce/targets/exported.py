@@ -13,14 +13,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-from sottovoce.artifact.folder import Base
+from sottovoce.artifact.base import Base
 from sottovoce.files.atomic import sha256
 from sottovoce.files.sealed import read_sealed, seal
 from sottovoce.models.bounds import Bounds
+from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.companions import check_listed
-from sottovoce.targets import find_runtime
+from sottovoce.models.frontend import Frontend, open_frontend
+from sottovoce.targets import find_engine
 from sottovoce.targets.agreement import Output, SelfTest
-from sottovoce.targets.base import Engine, Runtime, WholeEngine
+from sottovoce.targets.engine import Engine, EngineKind, WholeEngine
 
 FORMAT = 2
 MANIFEST = "export.json"
@@ -55,9 +57,20 @@ class Exported:
     digest: str = field(default="")
 
     @property
+    def kind(self) -> EngineKind:
+        """What runs it."""
+        return find_engine(self.runtime)
+
+    @property
     def bytes(self) -> int:
         """The bytes of what the runtime opens."""
-        return sum((self.folder / name).stat().st_size for name in find_runtime(self.runtime).files)
+        return sum((self.folder / name).stat().st_size for name in self.kind.files)
+
+    def frontend(self) -> Frontend:
+        """Its features, its text and its rules, within its bounds."""
+        frontend = open_frontend(Checkpoint(str(self.folder), self.folder, None))
+        frontend.runtime_bounds = self.bounds
+        return frontend
 
     @property
     def fitted_fingerprints(self) -> frozenset[str]:
@@ -69,17 +82,15 @@ class Exported:
 
         Raises ValueError if the runtime is not installed in a version that was tested.
         """
-        runtime = find_runtime(self.runtime)
-        check_installed(runtime, runtime.runs_on)
-        if runtime.saturates(self.folder):
-            warnings.warn(f"{self.folder}: {saturation(runtime)}", stacklevel=2)
+        kind = self.kind
+        check_installed(kind, kind.packages)
+        if kind.saturates(self.folder):
+            warnings.warn(f"{self.folder}: {saturation(kind)}", stacklevel=2)
         try:
-            return runtime.open(self.folder, threads)
+            return kind.open(self.folder, threads)
         except (RuntimeError, OSError) as error:
             told = str(error).splitlines()[0]
-            raise ValueError(
-                f"{self.folder}: {runtime.title} cannot open it ({told}); export the model again"
-            ) from None
+            raise ValueError(f"{self.folder}: {kind.title} cannot open it ({told}); export the model again") from None
 
     def write(self) -> "Exported":
         """Write export.json into its folder, with the hashes of all that lies there."""
@@ -94,10 +105,10 @@ class Exported:
         return {"format": FORMAT, **found}
 
 
-def saturation(runtime: Runtime) -> str:
+def saturation(kind: EngineKind) -> str:
     """What it means that a runtime's products saturate here."""
     return (
-        f"{runtime.title}'s 8-bit products saturate on this CPU, which has no VNNI: they are summed in 16 bits, so "
+        f"{kind.title}'s 8-bit products saturate on this CPU, which has no VNNI: they are summed in 16 bits, so "
         "large sums come out too small; use another runtime, or a CPU with VNNI"
     )
 

@@ -8,8 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 Fed = tuple[int, ...]
 
@@ -18,27 +17,26 @@ class ReplayEngine(ABC):
     """Both of an Engine's verbs around a program that is fed tokens at places, one clip at a time."""
 
     together = 1
-    own_threads = True
 
     def __init__(self) -> None:
         self._heard: Any = None  # the memory whose tokens the program holds
         self._fed: Fed = ()
 
     @abstractmethod
-    def encode(self, features: Sequence[Tensor]) -> Any:
+    def encode(self, features: Sequence[np.ndarray]) -> Any:
         """One clip's features (1, ...)."""
 
     @abstractmethod
-    def feed(self, tokens: Fed, place: int, memory: Any) -> Tensor:
+    def feed(self, tokens: Fed, place: int, memory: Any) -> np.ndarray:
         """Feed tokens from a place on, behind those that are held: logits (1, vocabulary) of what follows the last."""
 
-    def step(self, tokens: Tensor, memory: Any, cache: list[Fed] | None) -> tuple[Tensor, list[Fed]]:
+    def step(self, tokens: np.ndarray, memory: Any, cache: list[Fed] | None) -> tuple[np.ndarray, list[Fed]]:
         """(n, k) tokens after those of each row: logits (n, vocabulary) of what follows the last."""
         before: list[Fed] = [()] * len(tokens) if cache is None else cache
         rows = [(*held, *row) for held, row in zip(before, tokens.tolist(), strict=True)]
-        return torch.cat([self._logits(row, memory) for row in rows]), rows
+        return np.concatenate([self._logits(row, memory) for row in rows]), rows
 
-    def branch(self, memory: Any, cache: list[Fed], parents: Tensor) -> tuple[Any, list[Fed]]:
+    def branch(self, memory: Any, cache: list[Fed], parents: np.ndarray) -> tuple[Any, list[Fed]]:
         """Rows are tokens, so nothing is copied."""
         return memory, [cache[parent] for parent in parents.tolist()]
 
@@ -46,7 +44,7 @@ class ReplayEngine(ABC):
         """What the program holds is worth nothing any more."""
         self._heard, self._fed = None, ()
 
-    def _logits(self, wanted: Fed, memory: Any) -> Tensor:
+    def _logits(self, wanted: Fed, memory: Any) -> np.ndarray:
         shared = self._shared(wanted) if memory is self._heard else 0
         self._heard, self._fed = memory, wanted[:shared]
         logits = self.feed(wanted[shared:], shared, memory)

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sottovoce.exporting.selftest import fitting_speech
+from sottovoce.exporting.make_selftest import fitting_speech
 from sottovoce.measure.inspect import default_workload
 from sottovoce.measure.wer import align
 from sottovoce.progress import Track, silent
@@ -131,13 +131,13 @@ def plan(
     found = tuple(find_target(target) for target in dict.fromkeys(map(str, listed)))
     if not found:
         raise ValueError("no target to time; an artifact, an export or a checkpoint would work")
-    longest = min(target.layout().rules().most_tokens for target in found)
+    longest = min(target.frontend.rules().most_tokens for target in found)
     written = min(_TOKENS, longest) if tokens is None else tokens
     check_counts(threads=min(threads, default=0), tokens=written, rounds=rounds)
-    work = seconds if seconds is not None else min(default_workload(target.layout()).seconds for target in found)
+    work = seconds if seconds is not None else min(default_workload(target.frontend).seconds for target in found)
     for target in found:
-        target.layout().check_seconds(work, f"noise of {work:g} s")
-        if written > (most := target.layout().rules().most_tokens):
+        target.frontend.check_seconds(work, f"noise of {work:g} s")
+        if written > (most := target.frontend.rules().most_tokens):
             raise ValueError(f"{target.name} writes {most} tokens at most, and {written} are asked for")
     return Plan(found, tuple(dict.fromkeys(threads)), work, written)
 
@@ -151,7 +151,7 @@ def check_counts(**counts: int) -> None:
 
 def _clip(targets: Sequence[Target]) -> Path | None:
     """Speech that the shortest window hears, and so all do; None if it is shorter than any clip."""
-    clips = min((fitting_speech(target.layout()) for target in targets), key=len)
+    clips = min((fitting_speech(target.frontend) for target in targets), key=len)
     return Path(clips[0].audio) if clips else None
 
 

@@ -90,7 +90,7 @@ class UtteranceBatches:
         if self.texts is None:
             none = torch.zeros(len(ids), 0, dtype=torch.int64)
             return Batch(ids, tuple(features), none, none)
-        prompts = self.recognizer.prompts([clip.to(self.model.module.device) for clip in features])
+        prompts = self.recognizer.prompts([clip.numpy() for clip in features])
         texts = [self.texts[name] for name in ids]
         inputs, labels = teacher_forced(prompts, texts, self.recognizer.rules.end[0])
         return Batch(ids, tuple(features), inputs, labels)
@@ -113,7 +113,7 @@ def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) ->
             f"{corpus.path}: {utterance.id} has {len(utterance.text)} characters for {utterance.seconds:.2f} s, "
             "faster than anybody speaks; its transcript belongs to another recording, or its seconds are wrong"
         )
-    tokens = recognizer.model.text_tokens(utterance.text)
+    tokens = recognizer.frontend.text_tokens(utterance.text)
     most = recognizer.rules.most_tokens
     if len(tokens) + 1 > most:
         raise ValueError(
@@ -134,7 +134,7 @@ def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, trac
     groups = [missing[i : i + batch] for i in range(0, len(missing), batch)]
     with file.open("a", encoding="utf-8") as lines, torch.no_grad():
         for group in track(groups, len(groups), "teacher's transcripts") if groups else ():
-            features = [teacher.model.features(teacher.read(utterance.audio)) for utterance in group]
+            features = [teacher.frontend.features(teacher.read(utterance.audio)) for utterance in group]
             for utterance, decoded in zip(group, teacher.decode(features), strict=True):
                 row = {"id": utterance.id, "tokens": list(decoded.tokens), "capped": decoded.capped}
                 known[utterance.id] = row

@@ -12,9 +12,10 @@ from sottovoce.models import family
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import WEIGHTS, Checkpoint
 from sottovoce.progress import Track
-from sottovoce.targets.base import Engine, Runtime, WriteOptions
+from sottovoce.targets.base import Runtime, WriteOptions
 from sottovoce.targets.compressed_tensors.accepts import notes, refusals
 from sottovoce.targets.compressed_tensors.write import write
+from sottovoce.targets.engine import EngineKind
 from sottovoce.targets.torch import TorchEngine
 from sottovoce.tested import tested
 from sottovoce.weights.path_table import TurnEntry
@@ -22,36 +23,12 @@ from sottovoce.weights.table import Entry
 from sottovoce.weights.weight import Layer
 
 
-class CompressedTensors(Runtime):
-    """model.safetensors in the format "pack-quantized", and its scheme in config.json."""
-
-    title = "compressed-tensors"
-    packages = tested("compressed-tensors", "transformers")
-    runs_on = ("compressed-tensors", "transformers")
-    files = (WEIGHTS,)
-    rounds_activations = False
-    tells = frozenset({"blocks", "encoder"})
-
-    def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
-        """See accepts.py."""
-        return refusals(entries, turns)
-
-    def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
-        """See accepts.py."""
-        return notes(entries)
-
-    def write(
-        self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track
-    ) -> None:
-        """See write.py."""
-        write(model, layers, folder, track)
-
-    def open(self, folder: Path, threads: int | None) -> Engine:
-        """transformers' modules with the weights that its loader unpacks; threads are torch's."""
-        if threads is not None:
-            torch.set_num_threads(threads)
-        checkpoint = Checkpoint(str(folder), folder, None)
-        return TorchEngine(family(checkpoint)(checkpoint, _loaded(folder), {}))
+def _open(folder: Path, threads: int | None) -> TorchEngine:
+    """transformers' modules with the weights that its loader unpacks; threads are torch's."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    checkpoint = Checkpoint(str(folder), folder, None)
+    return TorchEngine(family(checkpoint)(checkpoint, _loaded(folder), {}))
 
 
 def _loaded(folder: Path) -> Any:
@@ -70,3 +47,29 @@ def _loaded(folder: Path) -> Any:
         if report[what]:
             raise RuntimeError(f"transformers finds {what.replace('_', ' ')}, first {min(map(str, report[what]))}")
     return module
+
+
+ENGINE = EngineKind("compressed-tensors", tested("compressed-tensors", "transformers"), (WEIGHTS,), _open)
+
+
+class CompressedTensors(Runtime):
+    """model.safetensors in the format "pack-quantized", and its scheme in config.json."""
+
+    engine = ENGINE
+    packages = tested("compressed-tensors", "transformers")
+    rounds_activations = False
+    tells = frozenset({"blocks", "encoder"})
+
+    def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
+        """See accepts.py."""
+        return refusals(entries, turns)
+
+    def notes(self, entries: Sequence[Entry]) -> Sequence[str]:
+        """See accepts.py."""
+        return notes(entries)
+
+    def write(
+        self, model: SpeechModel, layers: Mapping[str, Layer], folder: Path, options: WriteOptions, track: Track
+    ) -> None:
+        """See write.py."""
+        write(model, layers, folder, track)

@@ -2,18 +2,21 @@
 
 import json
 import logging
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sottovoce.models.decoding import Decoded, DecodingRules
-from sottovoce.targets.base import OneClip, WholeEngine
-from sottovoce.targets.ctranslate2.write import VOCABULARY
+from sottovoce.targets.ctranslate2.saturation import exact_here
+from sottovoce.targets.engine import EngineKind, OneClip, WholeEngine
+from sottovoce.targets.threads import default_threads
+from sottovoce.tested import tested
+
+MODEL, VOCABULARY = "model.bin", "vocabulary.json"
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class CTranslate2Engine(WholeEngine):
 
         ctranslate2.set_log_level(logging.ERROR)  # it warns that a CPU multiplies float16 as float32
         self._view = ctranslate2.StorageView.from_array
-        self._model = ctranslate2.models.Whisper(str(folder), intra_threads=threads or torch.get_num_threads())
+        self._model = ctranslate2.models.Whisper(str(folder), intra_threads=threads or default_threads())
         tokens = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
         self._ids = {token: i for i, token in enumerate(tokens)}
 
-    def encode(self, features: Sequence[Tensor]) -> States:
+    def encode(self, features: Sequence[np.ndarray]) -> States:
         """One clip's features (1, mels, frames)."""
         [clip] = features
-        return States(self._model.encode(self._view(clip.contiguous().numpy())))
+        return States(self._model.encode(self._view(np.ascontiguousarray(clip))))
 
     def decode(self, memory: States, rules: DecodingRules) -> list[Decoded]:
         """The likeliest token at each step; the language first where the rules leave it open."""
@@ -50,15 +53,15 @@ class CTranslate2Engine(WholeEngine):
         [tokens] = told.sequences_ids
         return [Decoded(tuple(prompt), tuple(tokens), capped=len(tokens) == most)]
 
-    def outputs(self, memory: States) -> Mapping[str, Tensor]:
+    def outputs(self, memory: States) -> Mapping[str, np.ndarray]:
         """The encoder's last state."""
-        return {"encoder": torch.from_numpy(np.array(memory.held))[0]}
+        return {"encoder": np.array(memory.held)[0]}
 
-    def logits(self, prompt: Sequence[int], tokens: Sequence[int], memory: States) -> Tensor:
+    def logits(self, prompt: Sequence[int], tokens: Sequence[int], memory: States) -> np.ndarray:
         """(tokens + 1, vocabulary): what follows a prompt is taken for the beginning of what is to be written."""
         fed, asked = [*prompt, *tokens], {"suppress_blank": False, "return_logits_vocab": True}
         told = self._write(memory, fed, len(prompt), len(tokens) + 1, [], **asked)
-        return torch.from_numpy(np.array(told.logits[0])).float()
+        return np.array(told.logits[0], np.float32)
 
     def _write(
         self, memory: States, fed: list[int], prompt: int, most: int, suppressed: Sequence[int], **asked: bool
@@ -84,3 +87,24 @@ class CTranslate2Engine(WholeEngine):
             )
         [likely] = self._model.detect_language(memory.held)
         return next(self._ids[token] for token, _ in likely if self._ids[token] in rules.languages)
+
+
+def holds_integers(folder: Path) -> bool:
+    """Whether a folder's model has integers: only they have scales."""
+    with (folder / MODEL).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"/weight_scale\0") >= 0
+
+
+def _saturates(folder: Path) -> bool:
+    """See saturation.py; a model of floats has no such products."""
+    return holds_integers(folder) and not exact_here()
+
+
+ENGINE = EngineKind(
+    "CTranslate2",
+    tested("ctranslate2"),
+    (MODEL, VOCABULARY),
+    CTranslate2Engine,
+    saturates=_saturates,
+    greedy_only=True,
+)

@@ -9,12 +9,11 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.progress import Track
-from sottovoce.targets.base import Runtime, WholeEngine, WriteOptions
+from sottovoce.targets.base import Runtime, WriteOptions
 from sottovoce.targets.ctranslate2.accepts import notes, refusals
 from sottovoce.targets.ctranslate2.places import POSITIONS
-from sottovoce.targets.ctranslate2.run import CTranslate2Engine
-from sottovoce.targets.ctranslate2.saturation import exact_here
-from sottovoce.targets.ctranslate2.write import MODEL, VOCABULARY, holds_integers, integers, write
+from sottovoce.targets.ctranslate2.run import ENGINE
+from sottovoce.targets.ctranslate2.write import integers, write
 from sottovoce.targets.levels import bytes_of
 from sottovoce.tested import tested
 from sottovoce.weights.path_table import TurnEntry
@@ -25,11 +24,8 @@ from sottovoce.weights.weight import Layer
 class CTranslate2(Runtime):
     """model.bin and vocabulary.json; int8 with one scale a row, or floats."""
 
-    title = "CTranslate2"
+    engine = ENGINE
     packages = tested("ctranslate2", "transformers")
-    runs_on = ("ctranslate2",)
-    files = (MODEL, VOCABULARY)
-    greedy_only = True
     rounds_activations = True
     tells = frozenset({"encoder"})
 
@@ -55,11 +51,3 @@ class CTranslate2(Runtime):
         """Integers and the reciprocals of their scales; tables of positions are floats there."""
         if isinstance(layer.weight.base, Quantized) and layer.name not in POSITIONS:
             yield from (bytes_of(part) for part in integers(layer))
-
-    def saturates(self, folder: Path) -> bool:
-        """See saturation.py; a model of floats has no such products."""
-        return holds_integers(folder) and not exact_here()
-
-    def open(self, folder: Path, threads: int | None) -> WholeEngine:
-        """See run.py."""
-        return CTranslate2Engine(folder, threads)

@@ -3,7 +3,6 @@
 An int8 of CTranslate2 is a level counted from the middle; its scale is kept as the reciprocal, in float32.
 """
 
-import mmap
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import product
@@ -22,7 +21,7 @@ from sottovoce.targets.ctranslate2.places import POSITIONS, order, place
 from sottovoce.targets.levels import each_row, kept_codes
 from sottovoce.weights.weight import Layer
 
-MODEL, VOCABULARY, CONFIG = "model.bin", "vocabulary.json", "config.json"
+CONFIG = "config.json"
 
 
 def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track = silent) -> None:
@@ -40,8 +39,6 @@ def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: 
     document = read_json(folder / CONFIG)  # CTranslate2 writes its own words to a file of that name
     spec.save(str(folder))
     write_text(folder / CONFIG, json_text(document | _words(model)))
-    if not (folder / "tokenizer.json").is_file():
-        model.processor.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     if not (folder / "preprocessor_config.json").is_file():
         model.processor.feature_extractor.save_pretrained(folder)
 
@@ -72,19 +69,13 @@ def integers(layer: Layer) -> tuple[Tensor, Tensor]:
     return codes.to(torch.int8), 1 / each_row(base.scales(), len(codes))[:, 0]
 
 
-def holds_integers(folder: Path) -> bool:
-    """Whether a folder's model has integers: only they have scales."""
-    with (folder / MODEL).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"/weight_scale\0") >= 0
-
-
 def _fit_halves(model: SpeechModel) -> bool:
     return all(torch.equal(tensor.half().float(), tensor) for tensor in model.module.state_dict().values())
 
 
 def _words(model: SpeechModel) -> dict[str, Any]:
     """What CTranslate2 reads in config.json, beside what transformers reads there."""
-    rules, saved, config = model.rules(), model.generation, model.module.config
+    rules, saved, config = model.rules(), model.frontend.generation, model.module.config
     later_half = product(
         range(config.decoder_layers // 2, config.decoder_layers), range(config.decoder_attention_heads)
     )

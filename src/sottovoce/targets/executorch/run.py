@@ -8,23 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from sottovoce.targets.base import OneClip
-from sottovoce.targets.executorch.write import DECODER, ENCODER, PROGRAM
+from sottovoce.targets.engine import EngineKind, OneClip
 from sottovoce.targets.replay import Fed, ReplayEngine
+from sottovoce.targets.threads import default_threads
+from sottovoce.tested import tested
+
+PROGRAM = "model.pte"
+ENCODER, DECODER = "encoder", "text_decoder"
 
 
 @dataclass(frozen=True, eq=False)
 class Cross(OneClip):
     """Keys and values of one clip for every cross-attention."""
 
-    values: Sequence[Tensor]
+    values: Sequence[Any]  # tensors of torch, which ExecuTorch's Python speaks
 
 
 class ExecuTorchEngine(ReplayEngine):
-    """Runs an exported folder. threads: of all operators; as many as torch uses if None.
+    """Runs an exported folder. threads: of all operators; `default_threads()` if None.
 
     The threads are the whole process's, as ExecuTorch has them.
     """
@@ -36,29 +39,34 @@ class ExecuTorchEngine(ReplayEngine):
             from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
             from executorch.runtime import Runtime, Verification
 
-            _unsafe_reset_threadpool(threads or torch.get_num_threads())
+            _unsafe_reset_threadpool(threads or default_threads())
             self._program = Runtime.get().load_program(folder / PROGRAM, verification=Verification.InternalConsistency)
             self._encoder: Any = self._program.load_method(ENCODER)
             self._decoder: Any = self._program.load_method(DECODER)
 
-    def encode(self, features: Sequence[Tensor]) -> Cross:
+    def encode(self, features: Sequence[np.ndarray]) -> Cross:
         """One clip's features (1, ...)."""
+        import torch
+
         [clip] = features
-        return Cross(self._encoder.execute([clip.contiguous()]))
+        return Cross(self._encoder.execute([torch.as_tensor(clip).contiguous()]))
 
-    def outputs(self, memory: Cross) -> Mapping[str, Tensor]:
+    def outputs(self, memory: Cross) -> Mapping[str, np.ndarray]:
         """Keys and values of one clip; values lie with their frames last."""
-        keys = {f"cross.{i}.key": key.transpose(0, 1).flatten(1) for i, key in enumerate(memory.values[::2])}
-        values = {f"cross.{i}.value": value.permute(2, 0, 1).flatten(1) for i, value in enumerate(memory.values[1::2])}
-        return keys | values
+        keys = {f"cross.{i}.key": key.transpose(0, 1) for i, key in enumerate(memory.values[::2])}
+        values = {f"cross.{i}.value": value.permute(2, 0, 1) for i, value in enumerate(memory.values[1::2])}
+        return {name: tensor.flatten(1).numpy() for name, tensor in (keys | values).items()}
 
-    def feed(self, tokens: Fed, place: int, memory: Cross) -> Tensor:
+    def feed(self, tokens: Fed, place: int, memory: Cross) -> np.ndarray:
         """As ReplayEngine's; one after another."""
-        logits = None
+        import torch
+
+        logits: Any = None
         for number, token in enumerate(tokens, place):
             [logits] = self._decoder.execute([torch.tensor([[token]]), torch.tensor([number]), *memory.values])
         assert logits is not None, "there is a token"
-        return logits
+        told: np.ndarray = logits.numpy().copy()
+        return told
 
 
 @contextmanager
@@ -73,3 +81,6 @@ def _hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+ENGINE = EngineKind("ExecuTorch", tested("executorch"), (PROGRAM,), ExecuTorchEngine)

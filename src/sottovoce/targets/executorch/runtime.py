@@ -10,11 +10,11 @@ from sottovoce.models.bounds import Bounds
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.progress import Track
-from sottovoce.targets.base import Engine, Runtime, WriteOptions
+from sottovoce.targets.base import Runtime, WriteOptions
 from sottovoce.targets.executorch.accepts import notes, refusals
 from sottovoce.targets.executorch.layers import parts_of
-from sottovoce.targets.executorch.run import ExecuTorchEngine
-from sottovoce.targets.executorch.write import PROGRAM, least_samples, write
+from sottovoce.targets.executorch.run import ENGINE
+from sottovoce.targets.executorch.write import least_samples, write
 from sottovoce.tested import tested
 from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry
@@ -26,10 +26,8 @@ SECONDS = 30.0  # of memory for a model that takes any length
 class ExecuTorch(Runtime):
     """model.pte with the methods encoder and text_decoder; products of 4- and 8-bit integers by XNNPACK."""
 
-    title = "ExecuTorch"
+    engine = ENGINE
     packages = tested("executorch", "torchao")
-    runs_on = ("executorch",)
-    files = (PROGRAM,)
     grid: Mapping[str, str] = {"scale_dtype": "bfloat16"}
     options = frozenset({"seconds", "portable"})
     rounds_activations = True
@@ -61,7 +59,3 @@ class ExecuTorch(Runtime):
     ) -> None:
         """See write.py."""
         write(model, layers, folder, self.bounds(model, options), options.portable, track)
-
-    def open(self, folder: Path, threads: int | None) -> Engine:
-        """See run.py."""
-        return ExecuTorchEngine(folder, threads)

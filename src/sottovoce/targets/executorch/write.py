@@ -18,11 +18,11 @@ from sottovoce.targets.executorch.attention import MANY, ONE, set_attention
 from sottovoce.targets.executorch.layers import put_in_place
 from sottovoce.targets.executorch.lower import Report, lower
 from sottovoce.targets.executorch.once import store_once
+from sottovoce.targets.executorch.run import DECODER, ENCODER, PROGRAM
 from sottovoce.targets.executorch.runner import write_runner
 from sottovoce.weights.weight import Layer
 
-PROGRAM, DELEGATION = "model.pte", "delegation.json"
-ENCODER, DECODER = "encoder", "text_decoder"
+DELEGATION = "delegation.json"
 LEAST_FRAMES = 4  # below, torch.export cannot tell a frame from a missing dimension
 _EXAMPLE_SECONDS = 2
 

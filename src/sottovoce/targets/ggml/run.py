@@ -7,24 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from sottovoce.targets.base import OneClip
+from sottovoce.targets.engine import EngineKind, OneClip
 from sottovoce.targets.ggml.library import library
-from sottovoce.targets.ggml.write import MODEL
 from sottovoce.targets.replay import Fed, ReplayEngine
+from sottovoce.targets.threads import default_threads
+from sottovoce.tested import tested
+
+MODEL = "ggml-model.bin"
 
 
 @dataclass(frozen=True, eq=False)
 class Heard(OneClip):
     """One clip's features (1, mels, frames); what the encoder makes of them lies in whisper.cpp's memory."""
 
-    features: Tensor
+    features: np.ndarray
 
 
 class GgmlEngine(ReplayEngine):
-    """Runs an exported folder. threads: of one operator; as many as torch uses if None.
+    """Runs an exported folder. threads: of one operator; `default_threads()` if None.
 
     whisper.cpp remembers one clip: one that is asked for again after another is encoded again.
     """
@@ -32,7 +33,7 @@ class GgmlEngine(ReplayEngine):
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__()
         self._library = library()
-        self._threads = threads or torch.get_num_threads()
+        self._threads = threads or default_threads()
         params = self._library.call("context_default_params")
         params.use_gpu = False
         params.flash_attn = False  # it attends to frames that only fill the window up to a multiple of 256
@@ -43,19 +44,19 @@ class GgmlEngine(ReplayEngine):
         self._vocabulary = self._library.call("n_vocab", self._context)
         self._encoded: Heard | None = None  # whose keys and values whisper.cpp holds
 
-    def encode(self, features: Sequence[Tensor]) -> Heard:
+    def encode(self, features: Sequence[np.ndarray]) -> Heard:
         """One clip's features (1, mels, frames)."""
         [clip] = features
-        heard = Heard(clip.float().contiguous())
+        heard = Heard(np.ascontiguousarray(clip, np.float32))
         self.forget()
         self._hear(heard)
         return heard
 
-    def outputs(self, memory: Heard) -> Mapping[str, Tensor]:
+    def outputs(self, memory: Heard) -> Mapping[str, np.ndarray]:
         """None: whisper.cpp keeps what its encoder makes to itself."""
         return {}
 
-    def feed(self, tokens: Fed, place: int, memory: Heard) -> Tensor:
+    def feed(self, tokens: Fed, place: int, memory: Heard) -> np.ndarray:
         """As ReplayEngine's; all tokens at once."""
         if memory is not self._encoded:
             self._hear(memory)
@@ -63,12 +64,21 @@ class GgmlEngine(ReplayEngine):
         failed = self._library.call("decode", self._context, given, len(tokens), place, self._threads)
         self._library.check(not failed)
         told = self._library.call("get_logits", self._context)
-        return torch.from_numpy(np.ctypeslib.as_array(told, (len(tokens), self._vocabulary))[-1:].copy())
+        return np.ctypeslib.as_array(told, (len(tokens), self._vocabulary))[-1:].copy()
 
     def _hear(self, heard: Heard) -> None:
         self._encoded = None
         _, mels, frames = heard.features.shape
-        failed = self._library.call("set_mel", self._context, heard.features.data_ptr(), frames, mels)
+        failed = self._library.call("set_mel", self._context, heard.features.ctypes.data, frames, mels)
         failed = failed or self._library.call("encode", self._context, 0, self._threads)
         self._library.check(not failed)
         self._encoded = heard
+
+
+ENGINE = EngineKind(
+    "whisper.cpp",
+    tested("pywhispercpp"),
+    (MODEL,),
+    GgmlEngine,
+    tolerance=0.01,  # what convolutions and attention read is rounded to float16, and GELU is a table of it
+)

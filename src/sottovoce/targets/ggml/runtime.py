@@ -8,12 +8,12 @@ from torch import Tensor
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.grid import Quantized
 from sottovoce.progress import Track
-from sottovoce.targets.base import Engine, Runtime, WriteOptions
+from sottovoce.targets.base import Runtime, WriteOptions
 from sottovoce.targets.ggml.accepts import notes, refusals
 from sottovoce.targets.ggml.blocks import BLOCK, BLOCK_TYPES, blocks
 from sottovoce.targets.ggml.names import POSITIONS
-from sottovoce.targets.ggml.run import GgmlEngine
-from sottovoce.targets.ggml.write import MODEL, write
+from sottovoce.targets.ggml.run import ENGINE
+from sottovoce.targets.ggml.write import write
 from sottovoce.targets.rounded import InBlocks
 from sottovoce.tested import tested
 from sottovoce.weights.path_table import TurnEntry
@@ -24,12 +24,9 @@ from sottovoce.weights.weight import Layer
 class Ggml(Runtime):
     """ggml-model.bin; q4_0, q5_0 or q8_0, or floats."""
 
-    title = "whisper.cpp"
+    engine = ENGINE
     packages = tested("pywhispercpp")
-    runs_on = ("pywhispercpp",)
-    files = (MODEL,)
     rounds_activations = True
-    tolerance = 0.01  # what convolutions and attention read is rounded to float16, and GELU is a table of it
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """See accepts.py."""
@@ -56,7 +53,3 @@ class Ggml(Runtime):
         if isinstance(base, Quantized) and layer.kind != "conv" and layer.name not in POSITIONS:
             kinds = [kind for kind in BLOCK_TYPES if kind.holds(base.bits, base.zero_point is None)]
             yield [blocks(base, layer.weight.mask, kind) for kind in kinds]
-
-    def open(self, folder: Path, threads: int | None) -> Engine:
-        """See run.py."""
-        return GgmlEngine(folder, threads)

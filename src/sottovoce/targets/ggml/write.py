@@ -25,10 +25,10 @@ from sottovoce.progress import Track, silent
 from sottovoce.targets.ggml.accepts import type_of
 from sottovoce.targets.ggml.blocks import BlockType, blocks
 from sottovoce.targets.ggml.names import POSITIONS, tensor_of
+from sottovoce.targets.ggml.run import MODEL
 from sottovoce.targets.pieces import token_bytes
 from sottovoce.weights.weight import Layer
 
-MODEL = "ggml-model.bin"
 MAGIC = 0x67676D6C
 _F32, _F16 = 0, 1  # as types of tensors and of files
 _BLOCKS_VERSION = 2000  # the second layout of blocks, in thousands beside the file's type

@@ -3,18 +3,19 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from sottovoce.targets.base import OneClip
+from sottovoce.targets.engine import EngineKind, OneClip
 from sottovoce.targets.onnx.graph import NODE, OUTPUT, parts, texts, with_outputs
 from sottovoce.targets.onnx.signed import fit_for_here
-from sottovoce.targets.onnx.write import DECODER, ENCODER
+from sottovoce.targets.threads import default_threads
+from sottovoce.tested import tested
 
+ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 BLOCKS = ("encoder.layers.", "decoder.layers.")
 Values = dict[str, Any]  # a graph's inputs or outputs by name, in ONNX Runtime's memory
 
@@ -33,18 +34,17 @@ class Cross(OneClip):
 class OnnxEngine:
     """Runs an exported folder.
 
-    threads  of one operator; as many as torch uses if None
+    threads  of one operator; `default_threads()` if None
     telling  whether it keeps what each block puts out, which a self-test asks for to find where two models part
     """
 
     together = 1
-    own_threads = True
 
     def __init__(self, folder: Path, threads: int | None = None, telling: bool = False) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = threads or default_threads()
         options.log_severity_level = 3
         try:
             encoder = fit_for_here((folder / ENCODER).read_bytes())
@@ -62,31 +62,33 @@ class OnnxEngine:
         past = [entry for entry in self._decoder.get_inputs() if entry.name.startswith("past")]
         self._empty = {e.name: self._value(np.zeros((1, e.shape[1], 0, e.shape[3]), np.float32)) for e in past}
 
-    def encode(self, features: Sequence[Tensor]) -> Cross:
+    def encode(self, features: Sequence[np.ndarray]) -> Cross:
         """One clip's features (1, ...)."""
         [clip] = features
-        made = self._encoder.run_with_ort_values(None, {"features": self._value(clip.contiguous().numpy())})
+        made = self._encoder.run_with_ort_values(None, {"features": self._value(np.ascontiguousarray(clip))})
         values = dict(zip(self._made, made, strict=True))
         blocks = {name: [values.pop(name).numpy()[0]] for name in self._made if name.startswith(BLOCKS)}
         return Cross(values, blocks)
 
-    def step(self, tokens: Tensor, memory: Cross, cache: Sequence[Values] | None) -> tuple[Tensor, list[Values]]:
+    def step(
+        self, tokens: np.ndarray, memory: Cross, cache: Sequence[Values] | None
+    ) -> tuple[np.ndarray, list[Values]]:
         """(n, k) tokens, row by row and one after another: logits (n, vocabulary), and each row's own cache."""
         held = [self._empty] * len(tokens) if cache is None else cache
         fed = [self._feed(row, memory, values) for row, values in zip(tokens.tolist(), held, strict=True)]
-        return torch.cat([logits for logits, _ in fed]), [values for _, values in fed]
+        return np.concatenate([logits for logits, _ in fed]), [values for _, values in fed]
 
-    def outputs(self, memory: Cross) -> Mapping[str, Tensor]:
+    def outputs(self, memory: Cross) -> Mapping[str, np.ndarray]:
         """Keys and values of one clip, and what blocks put out, the decoder's at each token that was fed."""
-        made = {name: torch.from_numpy(value.numpy()) for name, value in memory.values.items()}
-        blocks = {name: torch.from_numpy(np.concatenate(rows)) for name, rows in memory.blocks.items()}
-        return {name: value[0].transpose(0, 1).flatten(1) for name, value in made.items()} | blocks
+        made = {name: value.numpy()[0].swapaxes(0, 1) for name, value in memory.values.items()}
+        blocks = {name: np.concatenate(rows) for name, rows in memory.blocks.items()}
+        return {name: value.reshape(len(value), -1) for name, value in made.items()} | blocks
 
-    def branch(self, memory: Cross, cache: Sequence[Values], parents: Tensor) -> tuple[Cross, list[Values]]:
+    def branch(self, memory: Cross, cache: Sequence[Values], parents: np.ndarray) -> tuple[Cross, list[Values]]:
         """All rows are of one clip; a row's cache is never changed, so that rows can share it."""
         return memory, [cache[parent] for parent in parents.tolist()]
 
-    def _feed(self, tokens: Sequence[int], memory: Cross, held: Values) -> tuple[Tensor, Values]:
+    def _feed(self, tokens: Sequence[int], memory: Cross, held: Values) -> tuple[np.ndarray, Values]:
         logits = None
         for token in tokens:
             given = {"token": self._value(np.array([[token]], np.int64)), **held, **memory.values}
@@ -95,10 +97,19 @@ class OnnxEngine:
             for name, told in zip(self._told[1 + len(held) :], kept[len(held) :], strict=True):
                 memory.blocks.setdefault(name, []).append(told.numpy()[0])
         assert logits is not None, "there is a token"
-        return torch.from_numpy(logits.numpy()), held
+        return logits.numpy(), held
 
 
 def telling_blocks(graph: bytes) -> bytes:
     """A graph that puts out what its blocks do, under the names that `write` gave them."""
     names = [name for node in parts(graph, NODE) for name in texts(graph, node, OUTPUT)]
     return with_outputs(graph, [name for name in names if re.fullmatch(r"(encoder|decoder)\.layers\.\d+", name)])
+
+
+ENGINE = EngineKind(
+    "ONNX Runtime",
+    tested("onnxruntime"),
+    (ENCODER, DECODER),
+    OnnxEngine,
+    telling=partial(OnnxEngine, telling=True),
+)

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
-from sottovoce.targets.base import Engine, Runtime, WriteOptions
+from sottovoce.targets.base import Runtime, WriteOptions
 from sottovoce.targets.onnx.accepts import notes, refusals
 from sottovoce.targets.onnx.layers import parts_of, rule_of
-from sottovoce.targets.onnx.run import OnnxEngine
-from sottovoce.targets.onnx.write import DECODER, ENCODER, write
+from sottovoce.targets.onnx.run import ENGINE
+from sottovoce.targets.onnx.write import write
 from sottovoce.tested import tested
 from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry
@@ -21,10 +21,8 @@ from sottovoce.weights.weight import Layer
 class OnnxRuntime(Runtime):
     """encoder.onnx and decoder.onnx; integers by MatMulNBits and DynamicQuantizeMatMul."""
 
-    title = "ONNX Runtime"
+    engine = ENGINE
     packages = tested("onnxruntime", "onnx", "onnxscript")
-    runs_on = ("onnxruntime",)
-    files = (ENCODER, DECODER)
     rounds_activations = True
     tells = frozenset({"cross", "blocks"})
 
@@ -49,11 +47,3 @@ class OnnxRuntime(Runtime):
     def stored(self, layer: Layer) -> Iterator[Sequence[bytes]]:
         """See layers.py."""
         return parts_of(layer)
-
-    def open(self, folder: Path, threads: int | None) -> Engine:
-        """See run.py."""
-        return OnnxEngine(folder, threads)
-
-    def telling(self, folder: Path, threads: int | None) -> Engine:
-        """The same graphs, of which more is asked."""
-        return OnnxEngine(folder, threads, telling=True)

@@ -15,9 +15,9 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.models.graphs import DecoderGraph, EncoderGraph, cache_shape
 from sottovoce.progress import Track, silent
 from sottovoce.targets.onnx.layers import put_in_place
+from sottovoce.targets.onnx.run import DECODER, ENCODER
 from sottovoce.weights.weight import Layer
 
-ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 OPSET = 23  # the first with Attention, which ONNX Runtime computes without keeping the scores
 _SMALL = 256  # values below which a tensor is not worth a cast
 _EXAMPLE_SECONDS = 2

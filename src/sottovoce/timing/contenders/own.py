@@ -4,13 +4,12 @@ import time
 from dataclasses import replace
 from functools import cached_property
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import Target, find_target
-from sottovoce.targets.base import WholeEngine
-from sottovoce.targets.threads import search_threads
+from sottovoce.targets.engine import WholeEngine
+from sottovoce.targets.threads import set_default_threads
 from sottovoce.timing.contenders.contender import Contender, Job, Times
 
 
@@ -18,7 +17,7 @@ class Own:
     """The encoder and then single steps, the likeliest token fed back."""
 
     def __init__(self, job: Job) -> None:
-        torch.set_num_threads(job.threads)
+        set_default_threads(job.threads)
         self.job = job
         self.target = find_target(job.model)
         self.recognizer: Recognizer
@@ -31,27 +30,22 @@ class Own:
         """As `transcribe` does."""
         return str(self.recognizer.transcribe(clip))
 
-    @torch.inference_mode()
     def time(self) -> Times:
         """Features are made before."""
-        with search_threads(self.recognizer.engine):
-            return self._time()
-
-    def _time(self) -> Times:
         engine, features = self.recognizer.engine, self._features
         if isinstance(engine, WholeEngine):
             return self._whole(engine, features)
-        prompt = torch.tensor([[token or 0 for token in self.job.prompt]])
+        prompt = np.array([[token or 0 for token in self.job.prompt]])
         start = time.perf_counter()
         memory = engine.encode([features])
         encoded = time.perf_counter()
         logits, cache = engine.step(prompt, memory, None)
         first = time.perf_counter()
         for _ in range(self.job.tokens - 1):
-            logits, cache = engine.step(logits.argmax(-1, keepdim=True), memory, cache)
+            logits, cache = engine.step(logits.argmax(-1, keepdims=True), memory, cache)
         return Times(encoded - start, first - encoded, time.perf_counter() - first)
 
-    def _whole(self, engine: WholeEngine, features: Tensor) -> Times:
+    def _whole(self, engine: WholeEngine, features: np.ndarray) -> Times:
         """Of an engine that does not stop between tokens: those that follow are what all take more than one."""
         rules = self.recognizer.rules
         endless = replace(rules, suppressed=(*rules.suppressed, *rules.end))
@@ -65,13 +59,13 @@ class Own:
         return Times(encoded - start, first - encoded, max(0.0, whole - (first - encoded)))
 
     @cached_property
-    def _features(self) -> Tensor:
-        model = self.recognizer.model
-        return model.features(self.job.noise(model.sampling_rate))
+    def _features(self) -> np.ndarray:
+        frontend = self.recognizer.frontend
+        return frontend.features(self.job.noise(frontend.sampling_rate))
 
 
 def contender(target: Target) -> Contender:
     """A target's line of the bench."""
-    rules = target.layout().rules()
+    rules = target.frontend.rules()
     runs = f"{__name__}:{Own.__name__}"
     return Contender(target.name, target.bytes, runs, target.name, rules.prompt, rules.end, rules.most_tokens)

@@ -35,7 +35,7 @@ class Asked:
 
     def contender(self, folder: Path) -> Contender:
         """Make its model in a folder to write in, which other peers share."""
-        peer, rules = PEERS[self.name], self.base.layout().rules()
+        peer, rules = PEERS[self.name], self.base.frontend.rules()
         made = peer.make(self.base, folder, self.file)
         return Contender(
             self.name,

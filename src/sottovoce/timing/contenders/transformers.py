@@ -63,7 +63,7 @@ class Transformers:
 
     @cached_property
     def _options(self) -> dict[str, Any]:
-        known = self.model.generation.get("lang_to_id", {})
+        known = self.model.frontend.generation.get("lang_to_id", {})
         language = {"language": next(iter(known))} if None in self.job.prompt else {}
         return {"min_new_tokens": self.job.tokens, "max_new_tokens": self.job.tokens, **language}
 

@@ -1,0 +1,154 @@
+"""What lies around a model: from samples to features, from tokens to text, and the rules between them.
+
+All of it comes from a folder's JSON files, with NumPy and the library `tokenizers`: no torch, no transformers, no
+weight. So an export transcribes where neither is installed, and a model in torch asks the same frontend.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sottovoce.models.bounds import Bounds
+from sottovoce.models.checkpoint import Checkpoint, model_type, read_json
+from sottovoce.models.companions import check_companions, extractor_of
+from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.tokenizer import open_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Audio = npt.NDArray[np.float32]
+FRONTENDS = {
+    "whisper": "sottovoce.models.whisper_frontend:WhisperFrontend",
+    "moonshine": "sottovoce.models.moonshine_frontend:MoonshineFrontend",
+}
+
+
+class Frontend(ABC):
+    """A family's speech and text, as one checkpoint has them.
+
+    config          config.json
+    extractor       what preprocessor_config.json or processor_config.json says of features
+    generation      generation_config.json
+    runtime_bounds  the clips that a runtime takes, where they are fewer than the model does
+    prompt_notes    where the prompt comes from, if generation_config.json does not say all of it
+    """
+
+    prompt_notes: tuple[str, ...] = ()
+    usual_end: ClassVar[int]  # the token, where no file says it
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.config = read_json(checkpoint.folder / "config.json")
+        self.extractor = dict(extractor_of(checkpoint.folder))
+        self.tokenizer: Tokenizer = open_tokenizer(checkpoint)
+        saved = checkpoint.folder / "generation_config.json"
+        self.generation: dict[str, Any] = read_json(saved) if saved.is_file() else {}
+        self.runtime_bounds: Bounds | None = None
+
+    # --- speech -------------------------------------------------------------------------------
+
+    @cached_property
+    def sampling_rate(self) -> int:
+        """Samples a second that `features` expects."""
+        return int(self.extractor.get("sampling_rate", 16_000))
+
+    @property
+    @abstractmethod
+    def most_seconds(self) -> float | None:
+        """The longest clip that the encoder takes whole; None if any length."""
+
+    @property
+    @abstractmethod
+    def least_samples(self) -> int:
+        """The shortest clip that the encoder takes."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """The clips that are transcribed whole: the model's own bounds, unless a runtime's are narrower."""
+        return self.runtime_bounds or Bounds(self.least_samples, self.most_seconds)
+
+    @abstractmethod
+    def features(self, audio: Audio) -> npt.NDArray[np.float32]:
+        """(samples,) float32 -> the encoder's input for one clip, (1, ...) float32."""
+
+    def check_seconds(self, seconds: float, name: str) -> None:
+        """As `check_samples`, from a clip's length in seconds, as its manifest or header tells it."""
+        self.check_samples(round(seconds * self.sampling_rate), name)
+
+    def check_samples(self, samples: int, name: str) -> None:
+        """Raise ValueError if a clip is too long or too short for the encoder."""
+        seconds, bounds = samples / self.sampling_rate, self.bounds
+        if not bounds.hold(seconds):
+            raise ValueError(
+                f"{name} lasts {bounds.beyond(seconds)} s, and {self.checkpoint.name} transcribes "
+                f"{bounds.most_seconds:g} s at once; cut it into pieces of at most that length"
+            )
+        if samples < bounds.least_samples:
+            raise ValueError(
+                f"{name} has {samples} samples, and {self.checkpoint.name} needs at least {bounds.least_samples} "
+                f"({bounds.least_samples / self.sampling_rate:.3f} s)"
+            )
+
+    # --- text ---------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int:
+        """The tokens that the head scores."""
+
+    @abstractmethod
+    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
+        """Prompt, suppressed tokens, end and longest output for these settings."""
+
+    @property
+    def languages(self) -> tuple[str, ...] | None:
+        """The codes of the languages that it can be asked for, as "de"; None if it takes no language."""
+        return None
+
+    def spoken(self, prompt: Sequence[int]) -> str | None:
+        """The code of the language that a prompt names; None if it names none."""
+        return None
+
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a transcript: one, or as many as generation_config.json lists."""
+        value = self.generation.get("eos_token_id", self.config.get("eos_token_id", self.usual_end))
+        ends = tuple(value) if isinstance(value, list) else (value,)
+        if not ends or not all(isinstance(token, int) for token in ends):
+            raise ValueError(
+                f"{self.checkpoint.name} has no eos_token_id in generation_config.json, so a transcript would "
+                "never end"
+            )
+        return ends
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Tokens as text, without special tokens."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
+
+    def text_tokens(self, text: str) -> list[int]:
+        """A transcript as the tokens that the model would emit for it, without prompt and end."""
+        return list(self.tokenizer.encode(text.strip(), add_special_tokens=False).ids)
+
+
+def supported(checkpoint: Checkpoint) -> str:
+    """A checkpoint's `model_type`, once the files beside its weights have been checked.
+
+    Raises ValueError that lists the supported ones, or says what is missing or wrong in the folder.
+    """
+    kind = model_type(checkpoint)
+    if kind not in FRONTENDS:
+        raise ValueError(f"{checkpoint.name} is a {kind!r} model; supported are {', '.join(FRONTENDS)}")
+    check_companions(checkpoint)
+    return kind
+
+
+def open_frontend(checkpoint: Checkpoint) -> Frontend:
+    """The frontend of a checkpoint's folder. Raises ValueError as `supported` does, and for a file that is damaged."""
+    module, name = FRONTENDS[supported(checkpoint)].split(":")
+    found: Frontend = getattr(import_module(module), name)(checkpoint)
+    return found

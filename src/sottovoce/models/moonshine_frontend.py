@@ -1,0 +1,46 @@
+"""Moonshine's speech and text: samples as they are, of any length; one language, one task."""
+
+import numpy as np
+import numpy.typing as npt
+
+from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.frontend import Audio, Frontend
+
+
+class MoonshineFrontend(Frontend):
+    """What its stem needs is one frame, and it takes no language."""
+
+    usual_end = 2
+
+    @property
+    def most_seconds(self) -> float | None:
+        """Any length."""
+        return None
+
+    @property
+    def least_samples(self) -> int:
+        """What the three convolutions need for one frame."""
+        return 895
+
+    def features(self, audio: Audio) -> npt.NDArray[np.float32]:
+        """(samples,) -> the same samples (1, samples), of mean 0 and variance 1 if the feature extractor says so."""
+        if self.extractor.get("do_normalize", True):
+            audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
+        return np.asarray(audio, np.float32).reshape(1, -1)
+
+    @property
+    def vocabulary(self) -> int:
+        """The tokens that the head scores."""
+        return int(self.config.get("vocab_size", 32_768))
+
+    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
+        """[start]; a Moonshine model knows one language and transcription only."""
+        if task not in (None, "transcribe"):
+            raise ValueError(f"{self.checkpoint.name} can only transcribe, found task={task}")
+        if language is not None:
+            raise ValueError(f"{self.checkpoint.name} takes no language: each Moonshine model knows one; leave it out")
+        saved, config = self.generation, self.config
+        start = saved.get("decoder_start_token_id", config.get("decoder_start_token_id", 1))
+        room = config.get("max_position_embeddings", 512) - 1
+        most = saved.get("max_new_tokens") or (saved.get("max_length") or room + 1) - 1  # max_length counts the start
+        return DecodingRules((start,), self.end_tokens(), min(most, room))

@@ -1,0 +1,149 @@
+"""Whisper's speech and text: a log-mel window of fixed length; a prompt of language and task."""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from sottovoce.models.checkpoint import Checkpoint
+from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.frontend import Audio, Frontend
+from sottovoce.models.log_mel import LogMel
+from sottovoce.models.prompt import Sources, complete
+from sottovoce.models.tokenizer import added_tokens
+from sottovoce.nearest import unknown
+from sottovoce.speech.languages import language_code
+
+HOP = 160  # samples a mel frame
+_TIME = re.compile(r"<\|\d+\.\d+\|>")
+_BEFORE, _START = "<|startofprev|>", "<|startoftranscript|>"
+
+
+class WhisperFrontend(Frontend):
+    """The window is that of config.json, what fills it that of the feature extractor."""
+
+    usual_end = 50_256
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        for key in ("dither", "padding_value"):
+            if self.extractor.get(key):
+                raise ValueError(f"{checkpoint.name}: its feature extractor has {key}={self.extractor[key]}; 0 works")
+        saved = self.generation if (checkpoint.folder / "generation_config.json").is_file() else None
+        added = added_tokens(self.tokenizer)
+        self.generation, self.prompt_notes = complete(
+            Sources(checkpoint.name, saved, self.config, added, self.vocabulary)
+        )
+
+    @property
+    def most_seconds(self) -> float | None:
+        """The window: 30 s in the released models."""
+        return float(self.config.get("max_source_positions", 1500) * 2 * HOP / self.sampling_rate)
+
+    @property
+    def least_samples(self) -> int:
+        """One sample: the rest of the window is silence."""
+        return 1
+
+    @cached_property
+    def log_mel(self) -> LogMel:
+        """As the feature extractor says it."""
+        said = self.extractor
+        return LogMel(
+            said.get("feature_size", 80), said.get("n_fft", 400), said.get("hop_length", HOP), self.sampling_rate
+        )
+
+    def features(self, audio: Audio) -> npt.NDArray[np.float32]:
+        """(samples,) -> log-mel (1, mels, frames of the window)."""
+        window = round(self.extractor.get("chunk_length", 30) * self.sampling_rate)
+        made = self.log_mel(audio, window)
+        return made.reshape(1, *made.shape)  # an axis by None would have a stride of 0, which ExecuTorch refuses
+
+    def shorten(self, frames: int) -> None:
+        """Let the window be so many frames of the encoder's output."""
+        self.config["max_source_positions"] = frames
+        self.extractor |= window_of(self.sampling_rate, self.log_mel.hop, frames)
+
+    @property
+    def vocabulary(self) -> int:
+        """The tokens that the head scores."""
+        return int(self.config.get("vocab_size", 51_865))
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes that a prompt can name, as "de"; English alone where the prompt names no language."""
+        if not self.generation["is_multilingual"]:
+            return ("en",)
+        return tuple(sorted(token.strip("<|>") for token in self.generation["lang_to_id"]))
+
+    def spoken(self, prompt: Sequence[int]) -> str | None:
+        """The language that a prompt names; English where it can name none."""
+        if not self.generation["is_multilingual"]:
+            return "en"
+        codes = {token: code.strip("<|>") for code, token in self.generation["lang_to_id"].items()}
+        return next((codes[token] for token in prompt if token in codes), None)
+
+    def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
+        """[start, language, task, no timestamps]; English-only models take neither language nor task."""
+        saved = self.generation
+        prompt: list[int | None] = [saved["decoder_start_token_id"]]
+        languages: tuple[int, ...] = ()
+        if saved["is_multilingual"]:
+            language, task = language or saved.get("language"), task or saved.get("task")
+            spoken = self._language(language) if language else None
+            prompt += [spoken, self._task(task or "transcribe")]
+            languages = tuple(saved["lang_to_id"].values()) if spoken is None else ()
+        elif language_code(language or "en") != "en" or task not in (None, "transcribe"):
+            raise ValueError(
+                f"{self.checkpoint.name} knows English and transcription only; found language={language}, task={task}"
+            )
+        if "no_timestamps_token_id" in saved:
+            prompt.append(saved["no_timestamps_token_id"])
+        room = self.config.get("max_target_positions", 448) - len(prompt)
+        return DecodingRules(
+            prompt=tuple(prompt),
+            end=self.end_tokens(),
+            # Whisper's max_length does not count the prompt
+            most_tokens=min(saved.get("max_new_tokens") or saved.get("max_length") or room, room),
+            suppressed=tuple(saved.get("suppress_tokens") or ()),
+            suppressed_first=tuple(saved.get("begin_suppress_tokens") or ()),
+            languages=languages,
+        )
+
+    def _language(self, language: str) -> int:
+        known: dict[str, int] = self.generation["lang_to_id"]
+        code = language_code(language)
+        if f"<|{code}|>" not in known:
+            raise unknown("language", language, [token.strip("<|>") for token in known])
+        return known[f"<|{code}|>"]
+
+    def _task(self, task: str) -> int:
+        known: dict[str, int] = self.generation["task_to_id"]
+        if task not in known:
+            raise unknown("task", task, known)
+        return known[task]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """As transformers writes it: without times, and without what a prompt repeats of the text before."""
+        before, start = (self.tokenizer.token_to_id(token) for token in (_BEFORE, _START))
+        said = list(tokens)
+        if before is not None and said[:1] == [before]:
+            said = said[said.index(start) :] if start in said else []
+        return _TIME.sub("", self.tokenizer.decode(said, skip_special_tokens=True)).strip()
+
+    def text_tokens(self, text: str) -> list[int]:
+        """Whisper's transcripts begin with a space."""
+        return list(self.tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids)
+
+
+def window_of(rate: int, hop: int, frames: int) -> dict[str, float]:
+    """What a feature extractor says of a window of so many frames of the encoder's output."""
+    samples = 2 * frames * hop
+    seconds = samples / rate
+    return {
+        "chunk_length": int(seconds) if seconds == int(seconds) else seconds,
+        "n_samples": samples,
+        "nb_max_frames": 2 * frames,
+    }

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 import sottovoce
 from sottovoce.artifact import folder as artifacts
-from sottovoce.artifact.folder import FORMAT, is_artifact, load_layers, read_artifact
+from sottovoce.artifact.base import is_artifact
+from sottovoce.artifact.folder import FORMAT, load_layers, read_artifact
 from sottovoce.files.atomic import sha256
 from sottovoce.recognition.target import find_target
 from tests.forgery import rewrite

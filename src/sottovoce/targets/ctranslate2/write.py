@@ -40,7 +40,7 @@ def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: 
     spec.save(str(folder))
     write_text(folder / CONFIG, json_text(document | _words(model)))
     if not (folder / "preprocessor_config.json").is_file():
-        model.processor.feature_extractor.save_pretrained(folder)
+        write_text(folder / "preprocessor_config.json", json_text(model.frontend.extractor))
 
 
 def _put_integers(spec: Any, layers: Mapping[str, Layer], tied: bool, track: Track) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from sottovoce.files.atomic import write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.bounds import Bounds
+from sottovoce.models.whisper_frontend import WhisperFrontend
 from sottovoce.targets.pieces import token_bytes
 
 FACTS, VALUES = "runner.txt", "runner.bin"
@@ -24,19 +25,22 @@ HEARD = -1  # in the place of a language that is to be detected
 def write_runner(model: SpeechModel, bounds: Bounds, folder: Path) -> None:
     """Write both files. Raises ValueError for a tokenizer whose tokens are no pieces of bytes."""
     pieces = token_bytes(model.processor.tokenizer, model.module.config.vocab_size)
-    filters = getattr(model.processor.feature_extractor, "mel_filters", None)
-    values = b"" if filters is None else np.asarray(filters, "<f4").T.tobytes()
+    frontend = model.frontend
+    values = b""
+    if isinstance(frontend, WhisperFrontend):
+        values = np.asarray(frontend.log_mel.filters, "<f4").T.tobytes()
     (folder / VALUES).write_bytes(values + b"".join(struct.pack("<H", len(piece)) + piece for piece in pieces))
     write_text(folder / FACTS, "".join(f"{line}\n" for line in _facts(model, bounds, len(pieces))))
 
 
 def _facts(model: SpeechModel, bounds: Bounds, pieces: int) -> list[str]:
-    rules, extractor = model.rules(), model.processor.feature_extractor
+    rules, frontend = model.rules(), model.frontend
     assert bounds.most_seconds is not None
     told: dict[str, Any] = {"format": FORMAT, "rate": model.sampling_rate}
-    if hasattr(extractor, "mel_filters"):
-        frames = round(bounds.most_seconds * model.sampling_rate) // extractor.hop_length
-        told["log-mel"] = (extractor.n_fft, extractor.hop_length, extractor.feature_size, frames)
+    if isinstance(frontend, WhisperFrontend):
+        mel = frontend.log_mel
+        frames = round(bounds.most_seconds * model.sampling_rate) // mel.hop
+        told["log-mel"] = (mel.n_fft, mel.hop, mel.bins, frames)
     told |= {
         "samples": (bounds.least_samples, round(bounds.most_seconds * model.sampling_rate)),
         "prompt": [HEARD if token is None else token for token in rules.prompt],

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.whisper_frontend import WhisperFrontend
 from sottovoce.numbers.grid import Quantized
 from sottovoce.progress import Track, silent
 from sottovoce.targets.ggml.accepts import type_of
@@ -100,7 +101,8 @@ def _sizes(model: SpeechModel, file_type: int) -> bytes:
 
 
 def _filters(model: SpeechModel) -> bytes:
-    filters = np.asarray(model.processor.feature_extractor.mel_filters, "<f4").T
+    assert isinstance(model.frontend, WhisperFrontend), "refused before"
+    filters = np.asarray(model.frontend.log_mel.filters, "<f4").T
     return _numbers(*filters.shape) + filters.tobytes()
 
 

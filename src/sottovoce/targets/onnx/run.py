@@ -46,6 +46,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or default_threads()
         options.log_severity_level = 3
+        options.enable_mem_pattern = False  # else the second clip's plan lies beside what the first one took
         try:
             encoder = fit_for_here((folder / ENCODER).read_bytes())
             graphs: tuple[bytes | Path, bytes | Path] = (encoder, folder / DECODER)

@@ -522,7 +522,7 @@ def test_smoothing_may_not_follow_a_mask_or_a_rounding(name, earlier, toy):
 @every_toy
 def test_smoothing_refuses_an_artifact_that_is_masked(name, toy, tmp_path):
     sottovoce.compress(toy(name), recipe={"steps": ["magnitude"]}, output=tmp_path / "a")
-    with pytest.raises(ValueError, match="smoothquant changes the basis of weights that an earlier compression"):
+    with pytest.raises(ValueError, match="smoothquant rescales or rotates weights that an earlier compression"):
         sottovoce.compress(tmp_path / "a", recipe={"steps": ["smoothquant"]}, output=tmp_path / "b", data="none")
 
 
@@ -808,7 +808,7 @@ def test_a_wrong_recipe_fails_before_a_weight_is_read(name, steps, message, toy,
 
 def test_missing_and_needless_data_are_refused_before_a_weight_is_read(toy, speech, tmp_path, monkeypatch):
     monkeypatch.setattr(SpeechModel, "with_weights", None)
-    with pytest.raises(ValueError, match=r"looks at activations \(gram\)"):
+    with pytest.raises(ValueError, match=r"needs calibration audio \(gram\)"):
         sottovoce.compress(toy("whisper"), recipe="gptq-w8", output=tmp_path / "out")
     with pytest.raises(ValueError, match="uses no calibration data"):
         sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=tmp_path / "out", data=speech)
@@ -824,7 +824,7 @@ def test_integer_activations_are_what_is_saved_loaded_and_transcribed(name, toy,
     model, _ = compressed(toy(name), steps, Material())
     loaded = sottovoce.load(tmp_path / "a")
     for clip in clips(name):
-        assert torch.equal(next_tokens(loaded.model, clip), next_tokens(model, clip))
+        assert torch.equal(next_tokens(loaded.engine.model, clip), next_tokens(model, clip))
     assert loaded.transcribe(audio) == Recognizer.of(model).transcribe(audio)
 
 

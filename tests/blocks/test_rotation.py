@@ -142,7 +142,7 @@ def test_a_constant_for_a_layer_without_a_bias_is_dropped_for_keys_and_refused_e
     add_constant(biases, "k", torch.ones(2), droppable=True)
     assert biases["q"].tolist() == [2, 2]
     assert set(biases) == {"q"}
-    with pytest.raises(ValueError, match="v has no bias that could take"):
+    with pytest.raises(ValueError, match="v has no bias to absorb"):
         add_constant(biases, "v", torch.ones(2), droppable=False)
 
 
@@ -153,5 +153,5 @@ def test_what_is_turned_or_rounded_already_is_refused(toy):
         folded(model, layers)
     turns = random_turns(model, "hadamard", 0, heads=False, keys=False, online=False)
     model.set_turn("encoder.layers.0", turns["encoder"])
-    with pytest.raises(ValueError, match=r"turned already, at encoder.layers.0"):
+    with pytest.raises(ValueError, match=r"rotated already, at encoder.layers.0"):
         folded(model, layers)

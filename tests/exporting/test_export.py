@@ -190,7 +190,7 @@ def test_beams_are_refused_where_a_runtime_searches_on_its_own(copied):
     made = replace(read_exported(copied), runtime="ctranslate2")
     target = replace(find_target(copied), exported=made)
     target.check_search(None, None, 1)
-    with pytest.raises(ValueError, match="beam=2: CTranslate2 searches on its own"):
+    with pytest.raises(ValueError, match="beam=2: CTranslate2 has its own greedy search"):
         target.check_search(None, None, 2)
 
 

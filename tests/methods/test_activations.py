@@ -174,7 +174,7 @@ def test_a_constant_activation_and_a_single_frame_are_kept(value, symmetric, per
         ({"bits": 1}, "bits=1: should be greater than or equal to 2"),
         ({"bits": 9}, "bits=9"),
         ({"per": "row"}, "per='row'"),
-        ({"where": "*"}, "works on what a layer reads, and encoder.embed_positions is only looked up"),
+        ({"where": "*"}, "works on the input of a layer, and encoder.embed_positions is an embedding"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, message, toy):
@@ -217,9 +217,9 @@ FIXED = {"activations": {"per": "tensor"}}
     ("steps", "message"),
     [
         (["activations", "activations"], "activations would overwrite what activations wrote"),
-        ([FIXED, "smoothquant"], "smoothquant changes the basis of inputs that activations has already"),
-        (["activations", "quarot"], "quarot changes the basis of inputs that activations has already"),
-        (["rtn", "activations", "smoothquant"], "smoothquant changes the basis of weights that rtn has already"),
+        ([FIXED, "smoothquant"], "smoothquant rescales or rotates inputs that activations has already"),
+        (["activations", "quarot"], "quarot rescales or rotates inputs that activations has already"),
+        (["rtn", "activations", "smoothquant"], "smoothquant rescales or rotates weights that rtn has already"),
     ],
 )
 def test_an_input_is_rounded_once_and_in_its_last_basis(steps, message, toy):

@@ -458,5 +458,5 @@ def test_a_damaged_row_is_named(swept, document, tmp_path):
     rows = tmp_path / "rows"
     rows.mkdir()
     (rows / f"{swept[1][0].key}.json").write_text(json.dumps({"format": 1}))
-    with pytest.raises(ValueError, match=f"{swept[1][0].key}.json is no row of a sweep .*remove it"):
+    with pytest.raises(ValueError, match=f"{swept[1][0].key}.json is not a row of a sweep .*remove it"):
         read_rows(tmp_path)

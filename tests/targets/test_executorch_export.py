@@ -139,7 +139,7 @@ def test_what_is_held_otherwise_is_noted(toy, clips):
     held = entries(*compressed(toy, clips, "whisper", steps))
     told = " ".join(notes([*held, replace(held[0], dtype="float16")]))
     for part in (
-        "rounded to 8 bits",
+        "quantized to 8 bits",
         "a sparsity mask is written as zeros",
         "codes of 3 bits",
         "float layers are written as float32",

@@ -1,3 +1,5 @@
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,19 @@ def test_every_file_begins_with_what_it_is_for(module):
 
 def test_the_document_is_the_one_that_make_docs_writes():
     assert DOCUMENT.read_text(encoding="utf-8") == page()
+
+
+FOREIGN = ("targets/ctranslate2/places.py", "targets/ggml/names.py")  # tables from transformers' names to another's
+NAMES = re.compile(r"proj_out|encoder_attn|embed_tokens|model\.(encoder|decoder)\b")
+
+
+def test_transformers_names_of_modules_stand_in_models_alone():
+    for module, path in modules().items():
+        if module.startswith("sottovoce.models") or str(path).endswith(FOREIGN):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+        for node in ast.walk(tree):
+            said = ast.unparse(node) if isinstance(node, ast.Attribute) else getattr(node, "value", "")
+            if isinstance(said, str) and id(node) not in texts:
+                assert not NAMES.search(said), (module, said)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sottovoce.compressing.loop import compress_layers
-from sottovoce.models.base import full_name
+from sottovoce.models.names import full_name
 from sottovoce.recipes.recipe import read_recipe, select
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 import sottovoce
 from sottovoce.compressing.loop import compress_layers
-from sottovoce.models.base import full_name
+from sottovoce.models.names import full_name
 from sottovoce.recipes.recipe import read_recipe, select
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sottovoce.models.base import full_name
+from sottovoce.models.names import full_name
 from sottovoce.recognition.target import find_target
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses, Objective

@@ -26,9 +26,10 @@ from sottovoce.files.atomic import sha256
 from sottovoce.files.replacing import new_folder, remove_files
 from sottovoce.files.sealed import check_replaceable, read_sealed, seal, unchanged
 from sottovoce.models import family
-from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.companions import check_listed, companions, is_companion
+from sottovoce.models.names import full_name
 from sottovoce.versions import versions
 from sottovoce.weights.parts import checked_parts, entry_of, pack_layer, unpack_layer
 from sottovoce.weights.path_parts import pack_turn, turn_entry, unpack_turn
@@ -163,7 +164,7 @@ def save(
 
 def _rest(model: SpeechModel, weights: set[str]) -> dict[str, Tensor]:
     """All that is no layer's weight, in the checkpoint's dtype where that loses nothing."""
-    skip = weights | ({"proj_out.weight"} if model.tied else set())
+    skip = weights | model.unstored
     rest = {}
     for name, tensor in model.module.state_dict().items():
         if name in skip:
@@ -209,7 +210,7 @@ def load_layers(artifact: Artifact) -> tuple[SpeechModel, dict[str, Layer]]:
     model = family(checkpoint).without_weights(checkpoint, "cpu")
     tensors = load_file(artifact.folder / WEIGHTS)
     layers: dict[str, Layer] = {}
-    homeless = set(model.module.state_dict()) - ({"proj_out.weight"} if model.tied else set())
+    homeless = set(model.module.state_dict()) - model.unstored
     for entry in artifact.entries:
         try:
             layers[entry.name] = unpack_layer(entry, tensors)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from sottovoce.calibration.collect import State, run
-from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.names import full_name
 from sottovoce.models.structure import Context, Unit
 from sottovoce.training.attention import training_attention
 from sottovoce.training.forward import CPU_POSITIONS

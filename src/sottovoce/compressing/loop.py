@@ -19,6 +19,7 @@ from sottovoce.calibration.collect import Asked, State, collect, head_statistics
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.names import HEAD
 from sottovoce.models.structure import Clip, Site, Stack, Unit, indifferent_layers
 from sottovoce.progress import Track, silent
 from sottovoce.recipes.recipe import Selection, Step
@@ -156,7 +157,7 @@ def _asked(model: SpeechModel, work: Work) -> Asked:
 
 def _shown(site: Site) -> bool:
     """Whether the output of its unit, a hidden state, shows what the site's readers do."""
-    return site.collected in ("here", "memory") and "proj_out" not in site.readers
+    return site.collected in ("here", "memory") and HEAD not in site.readers
 
 
 def _last_to_feed(units: Sequence[tuple[Stack, Unit, Work]], asked: Asked) -> int:

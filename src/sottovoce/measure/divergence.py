@@ -30,12 +30,11 @@ def divergence(model: SpeechModel, reference: SpeechModel, clips: Sequence[Clip]
     return total / count
 
 
+@torch.no_grad()
 def next_tokens(model: SpeechModel, clip: Clip) -> Tensor:
     """(tokens, vocabulary) float64: the log probabilities of what follows each token of a clip."""
     memory = model.encode([clip.features])
     tokens = clip.tokens.to(model.module.device)
     cache = model.cache()
-    out = model.module.model.decoder(
-        input_ids=tokens, past_key_values=cache, use_cache=cache is not None, **model.decoder_keywords(memory)
-    )
-    return model.module.proj_out(out.last_hidden_state[0]).double().log_softmax(-1)
+    hidden, _ = model.decode(tokens, memory, cache)
+    return model.head(hidden[0]).double().log_softmax(-1)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
+from sottovoce.models.names import CACHED
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.weights.weight import Layer, LayerShape
 
@@ -22,7 +23,7 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     if not shape.cached:
         return (
             f"kv_cache rounds what the decoder's cache holds, which {shape.name} does not make; "
-            'where: "decoder.layers.*.k_proj" and "decoder.layers.*.v_proj" would work'
+            f"where: {' and '.join(CACHED)} would work"
         )
     return None
 
@@ -31,7 +32,7 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     scope="layer",
     owns="output",
     refuse=_refuse,
-    where=("decoder.layers.*.k_proj", "decoder.layers.*.v_proj"),
+    where=CACHED,
     words=lambda name, options: {"activations": f"kv int{options['bits']}"},
 )
 def kv_cache(

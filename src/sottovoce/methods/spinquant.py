@@ -38,7 +38,8 @@ from sottovoce.blocks.rotation import (
 )
 from sottovoce.methods import method
 from sottovoce.methods.quarot import Heads, Keys, Kind, Online, Seed, random_turns, refuse_widths
-from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.names import full_name
 from sottovoce.models.structure import Clip
 from sottovoce.numbers.rounding import Rounding, found_scale
 from sottovoce.training.data import Material
@@ -221,9 +222,8 @@ class Student:
         for name, place in self.where.items():
             path = InputPath(turn=turns[name] if place.online else None, rounding=self.round)
             self.model.paths.set(name, self.model.find(name), path)
-        module = self.model.module
-        made = functional_call(module, self.weights(turns), kwargs=_inputs(self.model, clip)).logits
-        own = module.proj_out(wanted).log_softmax(-1)
+        made = functional_call(self.model.module, self.weights(turns), kwargs=_inputs(self.model, clip)).logits
+        own = self.model.head(wanted).log_softmax(-1)
         return torch.nn.functional.kl_div(
             made[0, -len(wanted) :].log_softmax(-1), own, reduction="sum", log_target=True
         ) / len(wanted)

@@ -18,6 +18,7 @@ from sottovoce.models.companions import open_processor
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.frontend import Frontend, open_frontend
+from sottovoce.models.names import full_name, unstored
 from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
 from sottovoce.numbers.rounding import Rounding
@@ -176,6 +177,60 @@ class SpeechModel(ABC):
         if layer.output is not None:
             self.cached_roundings[layer.name] = layer.output
 
+    @property
+    def head(self) -> nn.Module:
+        """What scores the next token, from what leaves the decoder."""
+        head: nn.Module = self.module.proj_out
+        return head
+
+    @head.setter
+    def head(self, head: nn.Module) -> None:
+        self.module.proj_out = head
+
+    def blocks(self, stack: str) -> dict[str, nn.Module]:
+        """The blocks of a stack, "encoder" or "decoder", by name in their order."""
+        layers = getattr(self.module.model, stack).layers
+        return {f"{stack}.layers.{i}": block for i, block in enumerate(layers)}
+
+    def decode(self, tokens: Tensor, memory: Encoded, cache: Any = None) -> tuple[Tensor, Any]:
+        """Feed tokens (n, k) after those in a cache; none is kept without one: what the head reads, and the cache."""
+        made = self.module.model.decoder(
+            input_ids=tokens, past_key_values=cache, use_cache=cache is not None, **self.decoder_keywords(memory)
+        )
+        return made.last_hidden_state, made.past_key_values
+
+    def start_cache(self) -> Any:
+        """An empty cache for a search: what `cache` gives, or transformers' own where nothing in it is rounded."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        rounded = self.cache()
+        return EncoderDecoderCache(DynamicCache(), DynamicCache()) if rounded is None else rounded
+
+    def across(self, memory: Encoded) -> dict[str, Tensor]:
+        """What the decoder's blocks make of the encoder's output: "cross.0.key", "cross.0.value", ..., all frames."""
+        attentions = [block.encoder_attn for block in self.module.model.decoder.layers]
+        return {
+            f"cross.{i}.{part}": project(memory.states)
+            for i, attention in enumerate(attentions)
+            for part, project in (("key", attention.k_proj), ("value", attention.v_proj))
+        }
+
+    @property
+    def unstored(self) -> frozenset[str]:
+        """The tensors of the module's state that a checkpoint does not hold."""
+        return unstored(self.tied)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the decoder is training and computes its blocks again in the backward pass."""
+        decoder = self.module.model.decoder
+        return bool(decoder.training and decoder.gradient_checkpointing)
+
+    def attend_by(self, name: str) -> None:
+        """Let all attention be computed by the function that transformers has under that name."""
+        for config in (self.module.config, self.module.model.encoder.config, self.module.model.decoder.config):
+            config._attn_implementation = name
+
     def to(self, device: str) -> None:
         """Move the module and the paths of its inputs to a device."""
         self.module.to(device)
@@ -329,11 +384,6 @@ class SpeechModel(ABC):
     @abstractmethod
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """What the decoder's forward takes beside tokens and cache."""
-
-
-def full_name(name: str) -> str:
-    """The name in transformers' module of what layers and sites call `name`."""
-    return name if name == "proj_out" else f"model.{name}"
 
 
 def _enter_decoder(clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:

@@ -121,8 +121,7 @@ class Frontend(ABC):
         ends = tuple(value) if isinstance(value, list) else (value,)
         if not ends or not all(isinstance(token, int) for token in ends):
             raise ValueError(
-                f"{self.checkpoint.name} has no eos_token_id in generation_config.json, so a transcript would "
-                "never end"
+                f"{self.checkpoint.name} has no eos_token_id in generation_config.json, so a transcript would never end"
             )
         return ends
 

@@ -151,7 +151,7 @@ class Target:
             return self.artifact.entries
         import torch
 
-        from sottovoce.models.base import full_name
+        from sottovoce.models.names import full_name
         from sottovoce.weights.table import DTYPE_NAMES, Entry
 
         model = self.layout()

@@ -65,8 +65,8 @@ class DenseSafetensors(Runtime):
 
 def narrow_state(model: SpeechModel) -> dict[str, Tensor]:
     """The tensors of a checkpoint, each in the narrowest of float16 and float32 that holds it exactly."""
-    skip = {"proj_out.weight"} if model.tied else set()
-    return {name: _narrowest(tensor) for name, tensor in model.module.state_dict().items() if name not in skip}
+    unstored = model.unstored
+    return {name: _narrowest(tensor) for name, tensor in model.module.state_dict().items() if name not in unstored}
 
 
 def _narrowest(tensor: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.names import full_name
 from sottovoce.weights.input_path import InputPath
 from sottovoce.weights.weight import Layer
 
@@ -26,11 +27,6 @@ def float_path(layer: Layer) -> InputPath:
 def bias_of(module: Any) -> Tensor | None:
     """The bias of one of transformers' modules."""
     return None if module.bias is None else module.bias.detach()
-
-
-def reads_many(name: str) -> bool:
-    """Whether the encoder's graph multiplies by it: frames, and not one token."""
-    return name.startswith("encoder.") or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
 
 
 class LowRank(nn.Module):

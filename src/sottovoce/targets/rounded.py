@@ -61,10 +61,7 @@ def rules_of(
 
 def _multiplying(model: SpeechModel, layer: Layer) -> nn.Module:
     """The module that multiplies by a layer: the head, if it is the embedding."""
-    if layer.kind != "embedding":
-        return model.find(layer.name)
-    head: nn.Module = model.module.proj_out
-    return head
+    return model.head if layer.kind == "embedding" else model.find(layer.name)
 
 
 def _hook(rule: Rule) -> Any:

@@ -28,22 +28,14 @@ class TorchEngine:
     @torch.inference_mode()
     def step(self, tokens: np.ndarray, memory: Encoded, cache: Any) -> tuple[np.ndarray, Any]:
         """The head sees the last position only: earlier logits of the prompt are never used."""
-        module = self.model.module
-        held = self.model.cache() if cache is None else cache
-        out = module.model.decoder(
-            input_ids=self._here(tokens), past_key_values=held, use_cache=True, **self.model.decoder_keywords(memory)
-        )
-        return _numpy(module.proj_out(out.last_hidden_state[:, -1])), out.past_key_values
+        held = self.model.start_cache() if cache is None else cache
+        hidden, held = self.model.decode(self._here(tokens), memory, held)
+        return _numpy(self.model.head(hidden[:, -1])), held
 
     @torch.inference_mode()
     def outputs(self, memory: Encoded) -> Mapping[str, np.ndarray]:
         """All of one clip."""
-        blocks = [block.encoder_attn for block in self.model.module.model.decoder.layers]
-        made = {"encoder": memory.states}
-        for i, attention in enumerate(blocks):
-            made[f"cross.{i}.key"], made[f"cross.{i}.value"] = (
-                project(memory.states) for project in (attention.k_proj, attention.v_proj)
-            )
+        made = {"encoder": memory.states, **self.model.across(memory)}
         return {name: _numpy(output[0]) for name, output in made.items()}
 
     @torch.inference_mode()
@@ -52,14 +44,8 @@ class TorchEngine:
         model = self.model
         with _told(model, "encoder") as encoder_blocks, _told(model, "decoder") as decoder_blocks:
             memory = self.encode([features])
-            cache = model.cache()
-            hidden = model.module.model.decoder(
-                input_ids=self._here(np.array([tokens])),
-                past_key_values=cache,
-                use_cache=cache is not None,
-                **model.decoder_keywords(memory),
-            ).last_hidden_state
-            logits = _numpy(model.module.proj_out(hidden)[0])
+            hidden, _ = model.decode(self._here(np.array([tokens])), memory, model.cache())
+            logits = _numpy(model.head(hidden)[0])
         return {**encoder_blocks, **self.outputs(memory), **decoder_blocks}, logits
 
     @torch.inference_mode()
@@ -95,8 +81,7 @@ def _told(model: SpeechModel, stack: str) -> Iterator[dict[str, np.ndarray]]:
 
         return hook
 
-    blocks = getattr(model.module.model, stack).layers
-    hooks = [block.register_forward_hook(tell(f"{stack}.layers.{i}")) for i, block in enumerate(blocks)]
+    hooks = [block.register_forward_hook(tell(name)) for name, block in model.blocks(stack).items()]
     try:
         yield told
     finally:

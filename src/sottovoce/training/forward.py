@@ -35,29 +35,24 @@ def forward(model: SpeechModel, batch: Batch, *, decoder: bool, hidden: bool) ->
     memory, heard = _encoded(model, batch.features, hidden)
     if not decoder:
         return Forward(memory, None, heard)
-    inner, device = model.module.model.decoder, model.module.device
+    device = model.module.device
     cache = model.cache()
-    if cache is not None and inner.training and inner.gradient_checkpointing:
+    if cache is not None and model.recomputes:
         raise ValueError(
             "rounded keys and values cannot be computed twice, as checkpoint_activations asks for; put kv_cache after "
             "what trains, or set checkpoint_activations: false"
         )
-    with tapped(inner.layers if hidden else ()) as outputs:
-        decoded = inner(
-            input_ids=batch.inputs.to(device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **model.decoder_keywords(memory),
-        )
+    with tapped([*model.blocks("decoder").values()] if hidden else ()) as outputs:
+        decoded, _ = model.decode(batch.inputs.to(device), memory, cache)
     learned = (batch.labels != IGNORED).to(device)
     said = tuple(states[learned] for [states] in outputs)
-    return Forward(memory, model.module.proj_out(decoded.last_hidden_state), heard + said)
+    return Forward(memory, model.head(decoded), heard + said)
 
 
 def _encoded(model: SpeechModel, features: Sequence[Tensor], hidden: bool) -> tuple[Encoded, tuple[Tensor, ...]]:
     """The encoder's output and, if asked, that of each of its blocks where it is no padding."""
     parts = []
-    with tapped(model.module.model.encoder.layers if hidden else ()) as outputs:
+    with tapped([*model.blocks("encoder").values()] if hidden else ()) as outputs:
         for clips in passes(model, features):
             parts.append(model.encode_together(clips))
     heard = tuple(

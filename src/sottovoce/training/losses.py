@@ -109,4 +109,4 @@ def divergence(student: Tensor, teacher: Tensor, labels: Tensor, temperature: fl
 
 def blocks(model: SpeechModel) -> list[nn.Module]:
     """Every transformer block, encoder first."""
-    return [*model.module.model.encoder.layers, *model.module.model.decoder.layers]
+    return [*model.blocks("encoder").values(), *model.blocks("decoder").values()]

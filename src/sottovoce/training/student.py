@@ -6,7 +6,8 @@ from contextlib import suppress
 import torch
 from torch.nn import Parameter
 
-from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.names import full_name
 from sottovoce.training.latent import Latent
 from sottovoce.weights.weight import Layer
 

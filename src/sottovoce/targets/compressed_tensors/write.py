@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sottovoce.files.atomic import json_text, write_text
-from sottovoce.models.base import SpeechModel, full_name
+from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import WEIGHTS, read_json
+from sottovoce.models.names import HEAD, full_name
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.packing import pack
 from sottovoce.progress import Track, silent
@@ -33,7 +34,7 @@ def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: 
 
     state = narrow_state(model)
     schemes: dict[str, list[str]] = {}
-    floats = ["proj_out"] if model.tied else []
+    floats = [HEAD] if model.tied else []
     for name, layer in track(layers.items(), len(layers), "layers"):
         base, module = layer.weight.base, full_name(name)
         if layer.kind != "linear":

@@ -2,14 +2,16 @@
 
 import re
 
+from sottovoce.models.names import HEAD, TABLE
+
 POSITIONS = ("encoder.embed_positions", "decoder.embed_positions")
 _WHOLE = {
     "encoder.conv1": "encoder/conv1",
     "encoder.conv2": "encoder/conv2",
     "encoder.embed_positions": "encoder/position_encodings",
     "decoder.embed_positions": "decoder/position_encodings",
-    "decoder.embed_tokens": "decoder/embeddings",
-    "proj_out": "decoder/projection",
+    TABLE: "decoder/embeddings",
+    HEAD: "decoder/projection",
 }
 _IN_BLOCK = {
     "self_attn.q_proj": "self_attention/linear_0",

@@ -15,6 +15,7 @@ from torch import Tensor
 from sottovoce.files.atomic import json_text, write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import read_json
+from sottovoce.models.names import TABLE
 from sottovoce.numbers.grid import Quantized
 from sottovoce.progress import Track, silent
 from sottovoce.targets.ctranslate2.places import POSITIONS, order, place
@@ -51,7 +52,7 @@ def _put_integers(spec: Any, layers: Mapping[str, Layer], tied: bool, track: Tra
         path = place(name)
         assert path is not None, "refused before"
         at[path].append(layer)
-        if tied and name == "decoder.embed_tokens":
+        if tied and name == TABLE:
             at["decoder/projection"].append(layer)
     for path, held in at.items():
         found = index_spec(spec, path)

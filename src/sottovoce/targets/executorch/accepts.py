@@ -1,7 +1,8 @@
 """Which artifacts XNNPACK can hold as they are; told from the table, before any weight is read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from sottovoce.models.names import tied_table
 from sottovoce.targets.executorch.layers import BLOCK, SMALL_BITS
 from sottovoce.targets.run_time import kept_otherwise, without_operator
 from sottovoce.weights.table import Entry
@@ -9,14 +10,9 @@ from sottovoce.weights.table import Entry
 
 def refusals(entries: Sequence[Entry]) -> dict[str, str]:
     """The layers that cannot be held, each with the reason."""
-    table = tied_table(entries)
-    return {e.name: reason for e in entries if (reason := _reason(e, multiplies=e.kind == "linear" or e is table))}
-
-
-def tied_table(entries: Iterable[Entry]) -> Entry | None:
-    """The embedding that is the head too; None if the head is a layer of its own."""
-    named = {entry.name: entry for entry in entries}
-    return None if "proj_out" in named else named.get("decoder.embed_tokens")
+    table = tied_table(entry.name for entry in entries)
+    told = {e.name: _reason(e, multiplies=e.kind == "linear" or e.name == table) for e in entries}
+    return {name: reason for name, reason in told.items() if reason}
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:

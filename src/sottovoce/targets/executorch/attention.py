@@ -62,6 +62,4 @@ def set_attention(model: Any, name: str) -> None:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(name, {MANY: attend_many, ONE: attend_one}[name])
-    module = model.module
-    for config in (module.config, module.model.encoder.config, module.model.decoder.config):
-        config._attn_implementation = name
+    model.attend_by(name)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.names import TABLE
 from sottovoce.numbers.grid import Quantized
 from sottovoce.targets.levels import bytes_of, each_row, kept_codes
 from sottovoce.targets.placing import LowRank, bias_of, float_path, place
@@ -124,5 +125,5 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
             place(model, name, IntegerLinear(layer, base, bias_of(module)))
             continue
         place(model, name, IntegerEmbedding(layer, base))
-        if tied and name == "decoder.embed_tokens":
-            model.module.proj_out = IntegerLinear(layer, base, None)
+        if tied and name == TABLE:
+            model.head = IntegerLinear(layer, base, None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from sottovoce.models.names import HEAD, TABLE
 from sottovoce.targets.ggml.blocks import BLOCK, BLOCK_TYPES, BlockType, smallest
 from sottovoce.targets.ggml.names import POSITIONS, name_of
 from sottovoce.targets.run_time import beside_integers, changed_at_run_time
@@ -59,7 +60,7 @@ def _of_our_own(entries: Iterable[Entry]) -> list[str]:
     found = []
     if (frames := rows.get("encoder.embed_positions", _USUAL_FRAMES)) != _USUAL_FRAMES:
         found.append(f"a window of {frames * _SECONDS_A_FRAME:g} s, not 30")
-    if (tokens := rows.get("decoder.embed_tokens", _LEAST_VOCABULARY)) < _LEAST_VOCABULARY:
+    if (tokens := rows.get(TABLE, _LEAST_VOCABULARY)) < _LEAST_VOCABULARY:
         found.append(f"a vocabulary of {tokens} tokens, not OpenAI's")
     if not found:
         return []
@@ -72,7 +73,7 @@ def _in_blocks(entry: Entry) -> bool:
 
 
 def _reason(entry: Entry, coded: bool) -> str | None:
-    if entry.name == "proj_out":
+    if entry.name == HEAD:
         return "an untied head: whisper.cpp's head is always the embedding"
     if name_of(entry.name) is None:
         return "whisper.cpp has no such layer; it runs Whisper only"

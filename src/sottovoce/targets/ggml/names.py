@@ -2,6 +2,8 @@
 
 import re
 
+from sottovoce.models.names import TABLE
+
 POSITIONS = ("encoder.embed_positions", "decoder.embed_positions")
 _WHOLE = {
     "encoder.conv1": "encoder.conv1",
@@ -9,7 +11,7 @@ _WHOLE = {
     "encoder.embed_positions": "encoder.positional_embedding",
     "encoder.layer_norm": "encoder.ln_post",
     "decoder.embed_positions": "decoder.positional_embedding",
-    "decoder.embed_tokens": "decoder.token_embedding",
+    TABLE: "decoder.token_embedding",
     "decoder.layer_norm": "decoder.ln",
 }
 _IN_BLOCK = {

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.names import HEAD
 from sottovoce.models.whisper_frontend import WhisperFrontend
 from sottovoce.numbers.grid import Quantized
 from sottovoce.progress import Track, silent
@@ -54,7 +55,7 @@ def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: 
     Raises ValueError for a float convolution beside integers that float16 does not hold.
     """
     state = {name.removeprefix("model."): tensor for name, tensor in model.module.state_dict().items()}
-    state.pop("proj_out.weight")  # a head of its own was refused
+    state.pop(f"{HEAD}.weight")  # a head of its own was refused
     types = _types(layers, state)
     with (folder / MODEL).open("wb") as file:
         file.write(_sizes(model, types.file))

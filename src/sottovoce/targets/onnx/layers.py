@@ -12,11 +12,12 @@ from torch.nn.functional import conv1d
 from torch.onnx.ops import symbolic
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.names import TABLE, once_a_clip
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.targets.levels import bytes_of, each_row, fractional, kept_codes
 from sottovoce.targets.onnx.blocks import Blocks, block_size, to_blocks
-from sottovoce.targets.placing import LowRank, bias_of, float_path, place, reads_many
+from sottovoce.targets.placing import LowRank, bias_of, float_path, place
 from sottovoce.targets.rounded import InBlocks
 from sottovoce.weights.weight import Layer
 
@@ -183,8 +184,8 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
             place(model, name, CodedConv(table, layer, module))
         else:
             place(model, name, CodedEmbedding(table))
-            if tied and name == "decoder.embed_tokens":
-                model.module.proj_out = CodedLinear(table, layer, None)
+            if tied and name == TABLE:
+                model.head = CodedLinear(table, layer, None)
 
 
 def rule_of(layer: Layer) -> Callable[[Tensor], Tensor] | None:
@@ -217,7 +218,7 @@ def parts_of(layer: Layer) -> Iterator[Sequence[bytes]]:
 def in_rows(layer: Layer) -> bool:
     """Whether a layer becomes an Int8Linear."""
     base = layer.weight.base
-    return isinstance(base, Quantized) and layer.kind == "linear" and reads_many(layer.name) and whole_rows(base)
+    return isinstance(base, Quantized) and layer.kind == "linear" and once_a_clip(layer.name) and whole_rows(base)
 
 
 def whole_rows(base: Quantized) -> bool:

@@ -1,6 +1,5 @@
 """The engine: the two graphs, one clip at a time, a token at a time, caches never copied to Python."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sottovoce.models.names import is_block
 from sottovoce.targets.engine import EngineKind, OneClip
 from sottovoce.targets.onnx.graph import NODE, OUTPUT, parts, texts, with_outputs
 from sottovoce.targets.onnx.signed import fit_for_here
@@ -16,7 +16,6 @@ from sottovoce.targets.threads import default_threads
 from sottovoce.tested import tested
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
-BLOCKS = ("encoder.layers.", "decoder.layers.")
 Values = dict[str, Any]  # a graph's inputs or outputs by name, in ONNX Runtime's memory
 
 
@@ -68,7 +67,7 @@ class OnnxEngine:
         [clip] = features
         made = self._encoder.run_with_ort_values(None, {"features": self._value(np.ascontiguousarray(clip))})
         values = dict(zip(self._made, made, strict=True))
-        blocks = {name: [values.pop(name).numpy()[0]] for name in self._made if name.startswith(BLOCKS)}
+        blocks = {name: [values.pop(name).numpy()[0]] for name in self._made if is_block(name)}
         return Cross(values, blocks)
 
     def step(
@@ -104,7 +103,7 @@ class OnnxEngine:
 def telling_blocks(graph: bytes) -> bytes:
     """A graph that puts out what its blocks do, under the names that `write` gave them."""
     names = [name for node in parts(graph, NODE) for name in texts(graph, node, OUTPUT)]
-    return with_outputs(graph, [name for name in names if re.fullmatch(r"(encoder|decoder)\.layers\.\d+", name)])
+    return with_outputs(graph, [name for name in names if is_block(name)])
 
 
 ENGINE = EngineKind(

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ def _write_encoder(model: SpeechModel, folder: Path) -> None:
     example = _features(model)
     length = torch.export.Dim("samples", min=model.least_samples) if model.most_seconds is None else None
     shapes: dict[str, Any] = {"given": ({example.ndim - 1: length} if length else {},)}
-    names, graph = _names("cross", model), Telling(EncoderGraph(model), model.module.model.encoder.layers)
-    made = exported(graph, (example,), shapes, ["features"], [*names, *_blocks("encoder", graph)])
+    names, graph = _names("cross", model), Telling(EncoderGraph(model), model.blocks("encoder"))
+    made = exported(graph, (example,), shapes, ["features"], [*names, *graph.blocks])
     save(made, folder / ENCODER, len(names))
 
 
@@ -51,20 +51,20 @@ def _write_decoder(model: SpeechModel, folder: Path) -> None:
     any_frames = {2: torch.export.Dim("frames")} if model.most_seconds is None else {}
     shapes: dict[str, Any] = {"given": ({}, [{2: torch.export.Dim("tokens")}] * count, [any_frames] * count)}
     inputs = ["token", *_names("past", model), *_names("cross", model)]
-    outputs, graph = ["logits", *_names("kept", model)], Telling(DecoderGraph(model), model.module.model.decoder.layers)
+    outputs, graph = ["logits", *_names("kept", model)], Telling(DecoderGraph(model), model.blocks("decoder"))
     token = torch.zeros(1, 1, dtype=torch.int64)
-    made = exported(graph, (token, past, cross), shapes, inputs, [*outputs, *_blocks("decoder", graph)])
+    made = exported(graph, (token, past, cross), shapes, inputs, [*outputs, *graph.blocks])
     save(made, folder / DECODER, len(outputs))
 
 
 class Telling(nn.Module):
     """A graph that puts out, after its own outputs, what each of some blocks inside does."""
 
-    def __init__(self, graph: nn.Module, blocks: Sequence[nn.Module]) -> None:
+    def __init__(self, graph: nn.Module, blocks: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.inner, self.count = graph, len(blocks)
+        self.inner, self.blocks = graph, tuple(blocks)
         self._told: list[Tensor] = []
-        for block in blocks:
+        for block in blocks.values():
             block.register_forward_hook(self._tell)
 
     def forward(self, *given: Any) -> tuple[Tensor, ...]:
@@ -77,17 +77,13 @@ class Telling(nn.Module):
         self._told.append(output if isinstance(output, Tensor) else output[0])
 
 
-def _blocks(stack: str, graph: Telling) -> list[str]:
-    return [f"{stack}.layers.{i}" for i in range(graph.count)]
-
-
 def _features(model: SpeechModel) -> Tensor:
     """What the graphs are traced with."""
     return model.features(np.zeros(_EXAMPLE_SECONDS * model.sampling_rate, np.float32))
 
 
 def _names(stem: str, model: SpeechModel) -> list[str]:
-    blocks = len(model.module.model.decoder.layers)
+    blocks = len(model.blocks("decoder"))
     return [f"{stem}.{i}.{part}" for i in range(blocks) for part in ("key", "value")]
 
 

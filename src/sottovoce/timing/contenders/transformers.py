@@ -31,7 +31,7 @@ class Transformers:
 
         self.model, _ = find_target(self.job.model).open()
         module = self.model.module
-        for part in (module.get_encoder(), module.proj_out):
+        for part in (module.get_encoder(), module.get_output_embeddings()):
             part.register_forward_hook(lambda *_: self._seen.append(time.perf_counter()))
 
     def hear(self, clip: str) -> str:

@@ -1,0 +1,39 @@
+"""Names that transformers gives to the modules of a speech model, and what they tell: no other room knows them.
+
+Layers and sites go by transformers' names without a leading "model.".
+"""
+
+import re
+from collections.abc import Iterable
+
+HEAD = "proj_out"  # what scores the next token
+TABLE = "decoder.embed_tokens"  # the look-up of tokens, which may be the head too
+CACHED = ("decoder.layers.*.k_proj", "decoder.layers.*.v_proj")  # patterns of what a decoder's cache holds
+_ACROSS = ("encoder_attn.k_proj", "encoder_attn.v_proj")
+_BLOCK = re.compile(r"(encoder|decoder)\.layers\.\d+")
+
+
+def full_name(name: str) -> str:
+    """The name in transformers' module of what layers and sites call `name`."""
+    return name if name == HEAD else f"model.{name}"
+
+
+def is_block(name: str) -> bool:
+    """Whether it is the name of a block: "encoder.layers.0"."""
+    return _BLOCK.fullmatch(name) is not None
+
+
+def once_a_clip(name: str) -> bool:
+    """Whether a layer multiplies a clip's frames, once: the encoder's, and those that read its output."""
+    return name.startswith("encoder.") or name.endswith(_ACROSS)
+
+
+def unstored(tied: bool) -> frozenset[str]:
+    """The tensors of a module's state that a checkpoint does not hold: a tied head's, which is the look-up's."""
+    return frozenset({f"{HEAD}.weight"}) if tied else frozenset()
+
+
+def tied_table(names: Iterable[str]) -> str | None:
+    """Of a model's layers the look-up that is the head too; None if the head is a layer of its own."""
+    found = set(names)
+    return TABLE if HEAD not in found and TABLE in found else None

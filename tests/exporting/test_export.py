@@ -204,3 +204,17 @@ def test_an_export_is_no_way_back(copied, tmp_path):
             verb()
     with pytest.raises(ValueError, match="runs on the cpu"):
         find_target(copied).recognizer(device="meta")
+
+
+def test_an_export_holds_tokenizer_json_where_its_checkpoint_has_the_older_two_files(tmp_path):
+    older = shutil.copytree(find_target("builtin:whisper").checkpoint.folder, tmp_path / "older")
+    tokenizer = json.loads((older / "tokenizer.json").read_text())
+    (older / "vocab.json").write_text(json.dumps(tokenizer["model"]["vocab"]))
+    pairs = tokenizer["model"]["merges"]
+    (older / "merges.txt").write_text("\n".join(pair if isinstance(pair, str) else " ".join(pair) for pair in pairs))
+    (older / "added_tokens.json").write_text(json.dumps({t["content"]: t["id"] for t in tokenizer["added_tokens"]}))
+    (older / "tokenizer.json").unlink()
+    made = sottovoce.export(older, to="safetensors", output=tmp_path / "out", threads=1)
+    assert (made.folder / "tokenizer.json").is_file()
+    clip = str(read_corpus("builtin:test").utterances[0].audio)
+    assert sottovoce.load(made.folder).transcribe(clip) == sottovoce.load("builtin:whisper").transcribe(clip) != ""

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
-from sottovoce.exporting.answers import answer, answer_whole, choices
+from sottovoce.exporting.answers import Answers, answer, answer_whole, choices, sampled
 from sottovoce.exporting.causes import causes
 from sottovoce.exporting.expected import VALUES
 from sottovoce.exporting.held import not_held
@@ -63,6 +64,16 @@ def test_an_export_agrees_as_far_as_rounding_explains_and_says_by_how_much(expor
         assert 0.5 * output.explained < output.error < FACTOR * output.explained == output.allowed < 0.1
     assert [each.text for each in heard] == [each.clip.text for each in heard]
     assert not causes(tested, ENGINE, exported.folder)
+
+
+@pytest.mark.parametrize("vocabulary", [257, 1056, 8501, 32768, 51864, 51865, 51866])
+def test_logits_are_sampled_where_older_exports_have_them(vocabulary):
+    every = np.arange(vocabulary, dtype=np.float32)[None]
+    wanted = torch.linspace(0, vocabulary - 1, 256).long().numpy()
+    kept = Answers({}, every).kept["logits"][0]
+    np.testing.assert_allclose(kept - kept[0], wanted - wanted[0], rtol=1e-6)
+    for count in range(1, 1501):
+        assert sampled(count).tolist() == torch.linspace(0, count - 1, 4).round().long().tolist()
 
 
 def test_what_an_artifact_answers_is_the_same_token_by_token_and_at_once(artifact):

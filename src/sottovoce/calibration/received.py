@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sottovoce.models.attention import attending
+
 NAME = "sottovoce_received"
 _QUERIES = 256  # whose weights are held at once: 1500 frames by 20 heads take 31 MB
 
@@ -49,9 +51,7 @@ def watched_attention(
     module: Any, watched: Container[nn.Module], see: Callable[[nn.Module, Attention], None]
 ) -> Iterator[None]:
     """Within, `see` is told of each attention of transformers' model `module` that is `watched`; its output stays."""
-    from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
     def attend(
         here: nn.Module,
@@ -70,11 +70,5 @@ def watched_attention(
             see(here, Attention(query, key, attention_mask, causal and query.shape[2] > 1, scale))
         return sdpa_attention_forward(here, query, key, value, attention_mask, dropout, scaling, is_causal, **keywords)
 
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    before = module.config._attn_implementation
-    module.set_attn_implementation(NAME)
-    try:
+    with attending(module, NAME, attend):
         yield
-    finally:
-        module.set_attn_implementation(before)

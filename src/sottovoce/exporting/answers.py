@@ -66,7 +66,7 @@ def answer(
     engine: Engine | WholeEngine, features: np.ndarray, prompt: Sequence[int], tokens: Sequence[int], frames: int
 ) -> Answers:
     """What an engine answers to a clip, of which the first `frames` frames are speech, when it is fed the tokens."""
-    memory, places, last = engine.encode([features]), sampled(frames), len(prompt) - 1
+    memory, last = engine.encode([features]), len(prompt) - 1
     if isinstance(engine, WholeEngine):
         logits = engine.logits(prompt, tokens, memory)
     else:
@@ -75,9 +75,7 @@ def answer(
             row, cache = engine.step(np.array([[token]]), memory, cache)
             rows.append(row[0])
         logits = np.stack(rows[last:])
-    after = last + sampled(len(logits))
-    told = engine.outputs(memory).items()
-    return Answers({name: value[after if name.startswith("decoder.") else places] for name, value in told}, logits)
+    return _sampled(engine.outputs(memory), logits, frames, last)
 
 
 def answer_whole(
@@ -85,16 +83,21 @@ def answer_whole(
 ) -> Answers:
     """The same of an engine that takes all tokens at once, with what every block puts out."""
     told, logits = engine.at_once(features, (*prompt, *tokens))
-    places, last = sampled(frames), len(prompt) - 1
-    after = last + sampled(len(logits) - last)
-    outputs = {name: value[after if name.startswith("decoder.") else places] for name, value in told.items()}
-    return Answers(outputs, logits[last:])
+    last = len(prompt) - 1
+    return _sampled(told, logits[last:], frames, last)
+
+
+def _sampled(told: Mapping[str, np.ndarray], logits: np.ndarray, frames: int, last: int) -> Answers:
+    """The rows that are kept of outputs: of the decoder's, those from the `last` token of the prompt on."""
+    places, after = sampled(frames), last + sampled(len(logits))
+    return Answers(
+        {name: value[after if name.startswith("decoder.") else places] for name, value in told.items()}, logits
+    )
 
 
 def choices(logits: np.ndarray, rules: DecodingRules) -> tuple[list[int], list[float]]:
     """What the greedy search would choose after the prompt and after each token, and by what margin."""
-    allowed = without(logits, rules.suppressed)
-    allowed[:1] = without(allowed[:1], rules.suppressed_first)
+    allowed = np.concatenate([without(logits[:1], rules.forbidden(0)), without(logits[1:], rules.forbidden(1))])
     best = allowed.argmax(-1)
     rows = np.arange(len(allowed))
     highest = allowed[rows, best]

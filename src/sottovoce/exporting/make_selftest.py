@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sottovoce.exporting.answers import Answers, answer_whole, choices
 from sottovoce.exporting.expected import Clip, together, write_expected
-from sottovoce.exporting.selftest import FOLDER, text_of
+from sottovoce.exporting.selftest import FOLDER, answered, text_of
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.frontend import Frontend
 from sottovoce.progress import Track, silent
@@ -49,7 +49,7 @@ def make(
         answers.append(made.told(runtime.tells))
         if rules:
             with rounded_inputs(model, layers, rules):
-                rounded.append(_answered(model, clip, into).told(runtime.tells))
+                rounded.append(answered(TorchEngine(model), model.frontend, clip, into).told(runtime.tells))
     wanted = together(answers)
     write_expected(into, clips, wanted, errors(together(rounded or answers), wanted))
 
@@ -71,9 +71,3 @@ def _expect(model: SpeechModel, file: Path) -> tuple[Clip, Answers]:
     chosen, margins = choices(made.logits, rules)
     told = (tuple(chosen), tuple(margins), text_of(model.frontend, chosen))
     return Clip(file.name, frames, decoded.prompt, decoded.tokens, *told), made
-
-
-def _answered(model: SpeechModel, clip: Clip, place: Path) -> Answers:
-    """What the model, as it stands, answers to a clip that it has heard before."""
-    features = model.frontend.features(audio.read(place / clip.audio, model.sampling_rate))
-    return answer_whole(TorchEngine(model), features, clip.prompt, clip.tokens, clip.frames)

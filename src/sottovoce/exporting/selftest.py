@@ -50,7 +50,7 @@ def _held_against(
 ) -> tuple[SelfTest, list[Heard]]:
     heard, answers, rules = [], [], frontend.rules()
     for clip in track(expected.clips, len(expected.clips), "self-test"):
-        made = _answer(engine, frontend, clip, place)
+        made = answered(engine, frontend, clip, place)
         chosen, _ = choices(made.logits, rules)
         heard.append(Heard(clip, tuple(chosen), text_of(frontend, chosen)))
         answers.append(made.kept)
@@ -68,7 +68,8 @@ def text_of(frontend: Frontend, chosen: Sequence[int]) -> str:
     return frontend.text([token for token in chosen if token not in frontend.end_tokens()])
 
 
-def _answer(engine: Engine | WholeEngine, frontend: Frontend, clip: Clip, place: Path) -> Answers:
+def answered(engine: Engine | WholeEngine, frontend: Frontend, clip: Clip, place: Path) -> Answers:
+    """What an engine answers to a clip of the self-test in the folder `place`."""
     features = frontend.features(audio.read(place / clip.audio, frontend.sampling_rate))
     given = (features, clip.prompt, clip.tokens, clip.frames)
     return answer_whole(engine, *given) if isinstance(engine, AtOnce) else answer(engine, *given)

@@ -61,7 +61,7 @@ def export(
     entries = target.entries()
     turns = target.artifact.turns if target.artifact else ()
     _check_held(target, runtime.title, runtime.refusals(entries, turns))
-    versions = check_installed(runtime, runtime.packages)
+    versions = check_installed(runtime)
     with new_folder(output, lambda older: unchanged(older / MANIFEST)) as folder:
         opened, layers = target.open()
         if shortened := seconds is not None and opened.most_seconds is not None:

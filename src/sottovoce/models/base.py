@@ -18,7 +18,7 @@ from sottovoce.models.companions import open_processor
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.frontend import Frontend, open_frontend
-from sottovoce.models.names import full_name, unstored
+from sottovoce.models.names import HEAD, TABLE, full_name, is_cached
 from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
 from sottovoce.numbers.rounding import Rounding
@@ -108,7 +108,7 @@ class SpeechModel(ABC):
     @cached_property
     def tied(self) -> bool:
         """Whether the head is the embedding."""
-        return self.module.proj_out.weight is self.module.model.decoder.embed_tokens.weight
+        return self._is_head(self.find(TABLE))
 
     @cached_property
     def shapes(self) -> dict[str, LayerShape]:
@@ -116,7 +116,7 @@ class SpeechModel(ABC):
         shapes = {}
         for full, module in self.module.named_modules():
             name = full.removeprefix("model.")
-            if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)) or (name == "proj_out" and self.tied):
+            if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)) or (name == HEAD and self.tied):
                 continue
             kind: Kind = (
                 "linear" if isinstance(module, nn.Linear) else "conv" if isinstance(module, nn.Conv1d) else "embedding"
@@ -127,7 +127,7 @@ class SpeechModel(ABC):
                 module.weight.shape[0],
                 module.weight[0].numel(),
                 multiplies=kind != "embedding" or self._is_head(module),
-                cached=name.startswith("decoder.layers.") and name.endswith((".k_proj", ".v_proj")),
+                cached=is_cached(name),
             )
         return shapes
 
@@ -172,7 +172,7 @@ class SpeechModel(ABC):
             raise ValueError(
                 f"{layer.name} is an embedding that is only looked up, so it has no input to quantize or rotate"
             )
-        self.paths.set(layer.name, self.module.proj_out if self._is_head(module) else module, layer.input)
+        self.paths.set(layer.name, self.head if self._is_head(module) else module, layer.input)
         self.cached_roundings.pop(layer.name, None)
         if layer.output is not None:
             self.cached_roundings[layer.name] = layer.output
@@ -216,9 +216,14 @@ class SpeechModel(ABC):
         }
 
     @property
+    def head_layer(self) -> str:
+        """The layer that the head multiplies by: the look-up if it is tied."""
+        return TABLE if self.tied else HEAD
+
+    @property
     def unstored(self) -> frozenset[str]:
-        """The tensors of the module's state that a checkpoint does not hold."""
-        return unstored(self.tied)
+        """The tensors of the module's state that a checkpoint does not hold: a tied head's, which is the look-up's."""
+        return frozenset({f"{HEAD}.weight"}) if self.tied else frozenset()
 
     @property
     def recomputes(self) -> bool:
@@ -242,14 +247,14 @@ class SpeechModel(ABC):
             return None
         from sottovoce.models.cache import pairs_of, rounded_cache
 
-        blocks = len(self.module.model.decoder.layers)
+        blocks = tuple(self.blocks("decoder"))
         return rounded_cache(
             pairs_of(self.cached_roundings, blocks, "self_attn"),
             pairs_of(self.cached_roundings, blocks, "encoder_attn"),
         )
 
     def _is_head(self, module: nn.Module) -> bool:
-        return self.module.proj_out.weight is module.weight
+        return self.head.weight is module.weight
 
     @property
     def turns(self) -> dict[str, Turn]:
@@ -268,13 +273,13 @@ class SpeechModel(ABC):
         encoder, decoder = self.module.model.encoder, self.module.model.decoder
         leave_encoder, leave_decoder = getattr(encoder, self.encoder_norm), getattr(decoder, self.decoder_norm)
         leaving = f"encoder.{self.encoder_norm}"
-        decoder_blocks = [self.decoder_block(f"decoder.layers.{i}") for i in range(len(decoder.layers))]
+        decoder_blocks = [self.decoder_block(name) for name in self.blocks("decoder")]
         return (
             Stack(
                 "encoder",
                 (
                     self.encoder_stem(),
-                    *(self.encoder_block(f"encoder.layers.{i}") for i in range(len(encoder.layers))),
+                    *(self.encoder_block(name) for name in self.blocks("encoder")),
                     Unit(
                         "encoder.exit",
                         (leaving_site(leaving, decoder_blocks),),
@@ -298,7 +303,7 @@ class SpeechModel(ABC):
                     Unit(
                         "decoder.head",
                         head_sites(tied=self.tied, norm=self.decoder_norm),
-                        lambda hidden, context: self.module.proj_out(hidden),
+                        lambda hidden, context: self.head(hidden),
                     ),
                 ),
                 _enter_decoder,

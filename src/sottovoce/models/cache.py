@@ -39,7 +39,7 @@ def rounded_cache(self_attention: Sequence[Pair], cross_attention: Sequence[Pair
     return EncoderDecoderCache(*(Cache(layers=list(layers)) for layers in caches))
 
 
-def pairs_of(roundings: Mapping[str, Rounding], blocks: int, attention: str) -> list[Pair]:
+def pairs_of(roundings: Mapping[str, Rounding], blocks: Sequence[str], attention: str) -> list[Pair]:
     """Each block's roundings of an attention's keys and values, by the names of the layers that make them."""
-    names = [f"decoder.layers.{i}.{attention}" for i in range(blocks)]
+    names = [f"{block}.{attention}" for block in blocks]
     return [(roundings.get(f"{name}.k_proj"), roundings.get(f"{name}.v_proj")) for name in names]

@@ -21,6 +21,10 @@ class DecodingRules:
     suppressed_first: tuple[int, ...] = ()
     languages: tuple[int, ...] = ()
 
+    def forbidden(self, place: int) -> tuple[int, ...]:
+        """The tokens that are not chosen as the one at `place`, from 0."""
+        return self.suppressed if place else (*self.suppressed, *self.suppressed_first)
+
 
 @dataclass(frozen=True)
 class Decoded:

@@ -163,8 +163,7 @@ class Moonshine(SpeechModel):
             Convolution("encoder.conv2", d, first, second),
             Convolution("encoder.conv3", 2 * d, second, third),
         ]
-        head = "decoder.embed_tokens" if self.tied else "proj_out"
-        sizes = Sizes(d, d, len(model.encoder.layers), len(model.decoder.layers), 1, head)
+        sizes = Sizes(d, d, len(model.encoder.layers), len(model.decoder.layers), 1, self.head_layer)
         return transformer_products(self.shapes, stem, sizes, workload)
 
     def frames(self, features: Tensor) -> int:

@@ -5,6 +5,7 @@ Layers and sites go by transformers' names without a leading "model.".
 
 import re
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 HEAD = "proj_out"  # what scores the next token
 TABLE = "decoder.embed_tokens"  # the look-up of tokens, which may be the head too
@@ -18,6 +19,11 @@ def full_name(name: str) -> str:
     return name if name == HEAD else f"model.{name}"
 
 
+def is_cached(name: str) -> bool:
+    """Whether a decoder's cache holds what the layer puts out."""
+    return any(fnmatchcase(name, pattern) for pattern in CACHED)
+
+
 def is_block(name: str) -> bool:
     """Whether it is the name of a block: "encoder.layers.0"."""
     return _BLOCK.fullmatch(name) is not None
@@ -26,11 +32,6 @@ def is_block(name: str) -> bool:
 def once_a_clip(name: str) -> bool:
     """Whether a layer multiplies a clip's frames, once: the encoder's, and those that read its output."""
     return name.startswith("encoder.") or name.endswith(_ACROSS)
-
-
-def unstored(tied: bool) -> frozenset[str]:
-    """The tensors of a module's state that a checkpoint does not hold: a tied head's, which is the look-up's."""
-    return frozenset({f"{HEAD}.weight"}) if tied else frozenset()
 
 
 def tied_table(names: Iterable[str]) -> str | None:

@@ -125,9 +125,9 @@ class Whisper(SpeechModel):
     @property
     def _sizes(self) -> Sizes:
         config, model = self.module.config, self.module.model
-        head = "decoder.embed_tokens" if self.tied else "proj_out"
         prompt = len(self.rules().prompt)
-        return Sizes(config.d_model, config.d_model, len(model.encoder.layers), len(model.decoder.layers), prompt, head)
+        layers = len(model.encoder.layers), len(model.decoder.layers)
+        return Sizes(config.d_model, config.d_model, *layers, prompt, self.head_layer)
 
     def frames(self, features: Tensor) -> int:
         """Half the window's mel frames."""

@@ -56,7 +56,7 @@ class _Search:
 
 def check_width(width: int, rules: DecodingRules, vocabulary: int) -> None:
     """Raise ValueError for a number of beams below 1, or above what the first step's tokens can fill."""
-    tokens = vocabulary - len({*rules.suppressed, *rules.suppressed_first})
+    tokens = vocabulary - len({*rules.forbidden(0)})
     most = max(1, tokens // (1 + len(rules.end)))
     if not 1 <= width <= most:
         raise ValueError(f"beam={width}: the model chooses among {tokens} tokens, so 1 to {most} would work")
@@ -74,14 +74,12 @@ def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> li
     searches = [_Search(tuple(prompt)) for prompt in feed.tolist()]
     live, rows = searches, 1
     totals = np.zeros((len(live), 1), np.float32)
-    forbidden = list(rules.suppressed)
-    forbidden_first = sorted({*rules.suppressed, *rules.suppressed_first})
     for length in range(1, rules.most_tokens + 1):
         logits, cache = engine.step(feed, memory, cache)
         vocabulary = logits.shape[-1]
         if length == 1:
             check_width(width, rules, vocabulary)
-        logs = without(_log_softmax(logits), forbidden if length > 1 else forbidden_first)
+        logs = without(_log_softmax(logits), rules.forbidden(length - 1))
         # so many that enough go on even if every beam ends in every way
         best, places = _largest((totals + logs).reshape(len(live), -1), width * (1 + len(rules.end)))
         going = []

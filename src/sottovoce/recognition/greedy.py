@@ -19,8 +19,6 @@ def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded
     one clip that loops does not cost what all cost.
     """
     prompt = prompts(engine, memory, rules)
-    forbidden = list(rules.suppressed)
-    forbidden_first = sorted({*rules.suppressed, *rules.suppressed_first})
     ends = np.array(rules.end)
     rows: list[list[int]] = [[] for _ in prompt]
     live = list(range(len(prompt)))  # which clip each row of the batch is
@@ -28,7 +26,7 @@ def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded
     feed, cache = prompt, None
     for length in range(rules.most_tokens):
         logits, cache = engine.step(feed, memory, cache)
-        best = np.where(ended, ends[0], without(logits, forbidden if length else forbidden_first).argmax(-1))
+        best = np.where(ended, ends[0], without(logits, rules.forbidden(length)).argmax(-1))
         for clip, token in zip(live, best.tolist(), strict=True):
             rows[clip].append(token)
         ended = ended | np.isin(best, ends)

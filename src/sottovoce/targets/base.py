@@ -33,7 +33,7 @@ class Runtime(ABC):
     """What writes a model's files for a runtime, beside the engine that runs them.
 
     engine    what runs them
-    packages  the packages that writing needs, each with the version that it was tested with, as "1.31"
+    writes_with  the packages that writing needs beside the engine's own, each with the version that it was tested with
     grid      options of a grid that a recipe with this target has where it says nothing else
     options   the fields of WriteOptions that it takes
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
@@ -42,7 +42,7 @@ class Runtime(ABC):
     """
 
     engine: EngineKind
-    packages: Mapping[str, str]
+    writes_with: Mapping[str, str] = MappingProxyType({})
     grid: Mapping[str, str] = MappingProxyType({})
     options: frozenset[str] = frozenset()
     rounds_activations: bool
@@ -52,6 +52,11 @@ class Runtime(ABC):
     def title(self) -> str:
         """As its makers write it."""
         return self.engine.title
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """What writing needs: the engine's packages, which test what was written, and `writes_with`."""
+        return {**self.engine.packages, **self.writes_with}
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -39,7 +39,6 @@ class DenseSafetensors(Runtime):
     """model.safetensors, every tensor in the narrowest of float16 and float32 that holds it exactly."""
 
     engine = ENGINE
-    packages = tested("transformers")
     rounds_activations = False
     tells = frozenset({"blocks", "encoder"})
 

@@ -7,7 +7,7 @@ selftest/           some speech, and what the artifact makes of it
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,7 +83,7 @@ class Exported:
         Raises ValueError if the runtime is not installed in a version that was tested.
         """
         kind = self.kind
-        check_installed(kind, kind.packages)
+        check_installed(kind)
         if kind.saturates(self.folder):
             warnings.warn(f"{self.folder}: {saturation(kind)}", stacklevel=2)
         try:
@@ -163,14 +163,13 @@ class Needing(Protocol):
     def packages(self) -> Mapping[str, str]: ...  # noqa: D102
 
 
-def check_installed(runtime: Needing, packages: Iterable[str]) -> dict[str, str]:
-    """The installed versions of some of the packages that a runtime or a peer needs.
+def check_installed(runtime: Needing) -> dict[str, str]:
+    """The installed versions of the packages that a runtime or a peer needs.
 
     Raises ValueError if one is missing or of a version that was not tested.
     """
     found = {}
-    for name in packages:
-        tested = runtime.packages[name]
+    for name, tested in runtime.packages.items():
         cure = f'pip install "{name}=={tested}.*"'
         try:
             found[name] = version(name)

@@ -4,32 +4,22 @@ Forward and backward of the fused kernel take up to four times as long in bfloat
 GPU, or where the weights of a long clip would fill the memory, the fused kernel stays.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout as drop
 
+from sottovoce.models.attention import attending
+
 NAME = "sottovoce_training"
 MOST_POSITIONS = 1024  # of queries or keys
 
 
-@contextmanager
-def training_attention(module: Any) -> Iterator[None]:
+def training_attention(module: Any) -> AbstractContextManager[None]:
     """Within, transformers' model `module` attends by `attend`."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    before = module.config._attn_implementation
-    module.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        module.set_attn_implementation(before)
+    return attending(module, NAME, attend)
 
 
 def attend(

@@ -56,7 +56,6 @@ class CompressedTensors(Runtime):
     """model.safetensors in the format "pack-quantized", and its scheme in config.json."""
 
     engine = ENGINE
-    packages = tested("compressed-tensors", "transformers")
     rounds_activations = False
     tells = frozenset({"blocks", "encoder"})
 

@@ -25,7 +25,7 @@ class CTranslate2(Runtime):
     """model.bin and vocabulary.json; int8 with one scale a row, or floats."""
 
     engine = ENGINE
-    packages = tested("ctranslate2", "transformers")
+    writes_with = tested("transformers")
     rounds_activations = True
     tells = frozenset({"encoder"})
 

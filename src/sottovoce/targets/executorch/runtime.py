@@ -27,7 +27,7 @@ class ExecuTorch(Runtime):
     """model.pte with the methods encoder and text_decoder; products of 4- and 8-bit integers by XNNPACK."""
 
     engine = ENGINE
-    packages = tested("executorch", "torchao")
+    writes_with = tested("torchao")
     grid: Mapping[str, str] = {"scale_dtype": "bfloat16"}
     options = frozenset({"seconds", "portable"})
     rounds_activations = True

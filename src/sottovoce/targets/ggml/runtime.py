@@ -15,7 +15,6 @@ from sottovoce.targets.ggml.names import POSITIONS
 from sottovoce.targets.ggml.run import ENGINE
 from sottovoce.targets.ggml.write import write
 from sottovoce.targets.rounded import InBlocks
-from sottovoce.tested import tested
 from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry
 from sottovoce.weights.weight import Layer
@@ -25,7 +24,6 @@ class Ggml(Runtime):
     """ggml-model.bin; q4_0, q5_0 or q8_0, or floats."""
 
     engine = ENGINE
-    packages = tested("pywhispercpp")
     rounds_activations = True
 
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ class OnnxRuntime(Runtime):
     """encoder.onnx and decoder.onnx; integers by MatMulNBits and DynamicQuantizeMatMul."""
 
     engine = ENGINE
-    packages = tested("onnxruntime", "onnx", "onnxscript")
+    writes_with = tested("onnx", "onnxscript")
     rounds_activations = True
     tells = frozenset({"cross", "blocks"})
 

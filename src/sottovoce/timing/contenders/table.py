@@ -57,7 +57,7 @@ def ask(names: Sequence[str], target: Target) -> list[Asked]:
     """
     wanted = [_named(name) for name in dict.fromkeys(names)]
     for name, _ in wanted:
-        check_installed(PEERS[name], PEERS[name].packages)
+        check_installed(PEERS[name])
     if not wanted:
         return []
     base = target.before_compression("a peer is made from it")

@@ -19,8 +19,12 @@ WRITERS = {
     "whisper untied": (toys.write_whisper, {"tied": False}),
     "moonshine": (toys.write_moonshine, {}),
     "moonshine untied": (toys.write_moonshine, {"tied": False}),
+    "wav2vec2": (toys.write_wav2vec2, {}),
+    "wav2vec2 stable": (toys.write_wav2vec2, {"stable": True}),
 }
 TOYS = tuple(WRITERS)
+FRAMES = ("wav2vec2", "wav2vec2 stable")  # CTC: no decoder
+WRITING = tuple(name for name in TOYS if name not in FRAMES)  # token by token
 
 
 def pytest_collection_finish():

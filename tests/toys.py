@@ -25,7 +25,10 @@ from transformers import (
     MoonshineConfig,
     MoonshineForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
     Wav2Vec2Processor,
     WhisperConfig,
     WhisperFeatureExtractor,
@@ -180,6 +183,42 @@ def save_moonshine(
         bos_token_id=1, decoder_start_token_id=1, eos_token_id=2, pad_token_id=2, max_length=max_length
     )
     features = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True)
+    return save(folder, model, Wav2Vec2Processor(features, tokenizer))
+
+
+def write_wav2vec2(folder: str | Path, *, seed: int = 0, stable: bool = False, hidden_size: int = 32) -> Path:
+    """A random wav2vec 2.0 with a CTC head: group norm in its stem, norms after sums; `stable`, the other kind."""
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(letters)}))
+    tokenizer = Wav2Vec2CTCTokenizer(folder / "vocab.json")
+    config = Wav2Vec2Config(
+        vocab_size=len(letters),
+        hidden_size=hidden_size,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        conv_dim=(32, 32, 32),
+        conv_kernel=(10, 8, 4),
+        conv_stride=(5, 8, 4),
+        conv_bias=stable,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        feat_extract_norm="layer" if stable else "group",
+        do_stable_layer_norm=stable,
+        num_feat_extract_layers=3,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        model = Wav2Vec2ForCTC(config)
+    fill_with_noise(model, torch.ones(len(letters)), seed)
+    with torch.no_grad():
+        model.lm_head.bias[0] += 1.0  # the blank is likely
+        model.lm_head.bias[1:4] -= 100.0  # transformers would write "<s>" where it is chosen
+    features = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=True, return_attention_mask=stable)
     return save(folder, model, Wav2Vec2Processor(features, tokenizer))
 
 

@@ -4,12 +4,11 @@ from sottovoce.calibration.collect import State
 
 
 def through_units(model, clip):
-    """(1, tokens, vocabulary): what is left of a clip behind the last unit, the logits."""
-    encoder, decoder = model.stacks
-    state = State(*encoder.enter(clip, None, None))
-    for unit in encoder.units:
-        state.hidden = unit.run(state.hidden, state.context)
-    state = State(*decoder.enter(clip, state.hidden, state.context))
-    for unit in decoder.units:
-        state.hidden = unit.run(state.hidden, state.context)
-    return state.hidden
+    """(1, tokens or frames, vocabulary): what is left of a clip behind the last unit, the logits."""
+    hidden, context = None, None
+    for stack in model.stacks:
+        state = State(*stack.enter(clip, hidden, context))
+        for unit in stack.units:
+            state.hidden = unit.run(state.hidden, state.context)
+        hidden, context = state.hidden, state.context
+    return hidden

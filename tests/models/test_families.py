@@ -293,8 +293,8 @@ def test_moonshines_frames_are_those_of_its_convolutions(folder):
 
 def test_an_unsupported_model_lists_those_that_are(tmp_path, folder):
     made = folder("whisper")
-    edit(made / "config.json", model_type="wav2vec2")
-    with pytest.raises(ValueError, match="is a 'wav2vec2' model; supported are whisper, moonshine"):
+    edit(made / "config.json", model_type="hubert")
+    with pytest.raises(ValueError, match="is a 'hubert' model; supported are whisper, moonshine, wav2vec2"):
         find_target(made)
 
 

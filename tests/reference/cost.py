@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sottovoce.targets.torch import TorchEngine
+from sottovoce.models.encoder_decoder import EncoderDecoder
+from sottovoce.targets.torch import TorchEngine, TorchFrameEngine
 
 
 @dataclass
@@ -46,15 +47,22 @@ def count(model, samples, tokens):
     return counted
 
 
+def count_frames(model, samples):
+    """The same of a model without a decoder."""
+    counted = Counted()
+    engine = TorchFrameEngine(model)
+    with watched(model, counted):
+        engine.frame_logits(engine.encode([model.frontend.features(samples)]))
+    return counted
+
+
 @contextmanager
 def watched(model, counted):
-    embedding = model.module.model.decoder.embed_tokens
     decoding = []  # something while the decoder runs
-    names = {module: name.removeprefix("model.") for name, module in model.module.named_modules()}
+    names = {module: name.removeprefix(f"{model.root}.") for name, module in model.module.named_modules()}
 
     def linear(module, inputs, output):
-        tied = module is model.module.proj_out and module.weight is embedding.weight
-        name = names[embedding] if tied else names[module]
+        name = model.head_layer if module is model.head else names[module]
         places = output.numel() // len(module.weight)  # output positions, of a linear or a convolution
         counted.macs[name] += places * module.weight.numel()
         counted.passes[name] += 1
@@ -92,11 +100,12 @@ def watched(model, counted):
         for module in model.module.modules()
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding))
     ]
-    decoder = model.module.model.decoder
-    handles += [
-        decoder.register_forward_pre_hook(lambda module, inputs: decoding.append(True)),
-        decoder.register_forward_hook(lambda module, inputs, output: decoding.clear()),
-    ]
+    if isinstance(model, EncoderDecoder):
+        decoder = model.module.model.decoder
+        handles += [
+            decoder.register_forward_pre_hook(lambda module, inputs: decoding.append(True)),
+            decoder.register_forward_hook(lambda module, inputs, output: decoding.clear()),
+        ]
     functional.scaled_dot_product_attention = attend
     try:
         yield

@@ -29,7 +29,6 @@ from sottovoce.models import family
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.companions import check_listed, companions, is_companion
-from sottovoce.models.names import full_name
 from sottovoce.versions import versions
 from sottovoce.weights.parts import checked_parts, entry_of, pack_layer, unpack_layer
 from sottovoce.weights.path_parts import pack_turn, turn_entry, unpack_turn
@@ -74,7 +73,8 @@ class Artifact:
 
     def predicted_bytes(self) -> int:
         """The bytes of model.safetensors from the table alone."""
-        turned = (part for turn in self.turns for part in turn_parts(turn, full_name(turn.name)))
+        named = family(Checkpoint(str(self.folder), self.folder, None)).full_name
+        turned = (part for turn in self.turns for part in turn_parts(turn, named(turn.name)))
         return file_size([*(part for entry in self.entries for part in entry.parts()), *turned, *self.rest])
 
     def as_document(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def save(
 
     check_output(output)
     entries = tuple(
-        entry_of(layer, f"{full_name(name)}.weight", tuple(model.find(name).weight.shape))  # type: ignore[arg-type]
+        entry_of(layer, f"{model.full_name(name)}.weight", tuple(model.find(name).weight.shape))  # type: ignore[arg-type]
         for name, layer in layers.items()
     )
     rest = _rest(model, {entry.tensor for entry in entries})
@@ -132,7 +132,7 @@ def save(
         tensors |= pack_layer(layers[entry.name], entry)
     turns = tuple(TurnEntry(name, turn_entry(turn)) for name, turn in model.turns.items())
     for entered in turns:
-        tensors |= pack_turn(model.turns[entered.name], entered.turn, f"{full_name(entered.name)}.turn")
+        tensors |= pack_turn(model.turns[entered.name], entered.turn, f"{model.full_name(entered.name)}.turn")
     with new_folder(output, lambda older: unchanged(older / MANIFEST)) as folder:
         try:
             save_file(tensors, folder / WEIGHTS)
@@ -219,7 +219,7 @@ def load_layers(artifact: Artifact) -> tuple[SpeechModel, dict[str, Layer]]:
         model.assign(layers[entry.name])
         homeless.discard(entry.tensor)
     for entered in artifact.turns:
-        module = full_name(entered.name)
+        module = model.full_name(entered.name)
         try:
             parts = checked_parts(turn_parts(entered, module), tensors, module)
         except ValueError as error:

@@ -10,7 +10,6 @@ from torch.nn import Parameter
 
 from sottovoce.calibration.collect import State, run
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.names import full_name
 from sottovoce.models.structure import Context, Unit
 from sottovoce.training.attention import training_attention
 from sottovoce.training.forward import CPU_POSITIONS
@@ -52,7 +51,7 @@ class LiveUnit:
 
     def parameter(self, name: str) -> Parameter:
         """A parameter as the layers' names go, such as "encoder.layers.0.fc1.weight"."""
-        found = self.model.module.get_parameter(full_name(name))
+        found = self.model.module.get_parameter(self.model.full_name(name))
         assert isinstance(found, Parameter)
         return found
 

@@ -1,7 +1,7 @@
 """Audio to batches: what the sweep feeds through the model to see its activations.
 
 A batch is a single clip, so nothing is padded but Whisper's own window, whose silence is left out of
-the statistics. The decoder is driven by the model's own greedy tokens or by the transcripts.
+the statistics. A decoder is driven by the model's own greedy tokens or by the transcripts.
 """
 
 import hashlib
@@ -70,6 +70,11 @@ def calibrate(
 
     Raises ValueError for audio that cannot be used or, with tokens="transcript", an utterance without one.
     """
+    by_frames = model.rules().blank is not None
+    if tokens == "transcript" and by_frames:
+        raise ValueError(
+            f"{model.checkpoint.name} has no decoder that tokens drive (CTC), found tokens=transcript; leave it out"
+        )
     if tokens == "transcript" and (bare := next((u for u in corpus.utterances if not u.text), None)):
         raise ValueError(
             f"{corpus.path}: {bare.id} has no transcript; give one, or drive the decoder with the model's own tokens"
@@ -89,7 +94,7 @@ def calibrate(
         corpus.name,
         len(corpus),
         round(corpus.total_seconds, 3),
-        tokens,
+        "none" if by_frames else tokens,
         seed,
         tuple(utterance.id for utterance in corpus.utterances),
         fingerprints,
@@ -103,7 +108,10 @@ def _clips(recognizer: Recognizer, batch: Sequence[Utterance], tokens: Tokens) -
     frontend, most = recognizer.frontend, recognizer.rules.most_tokens
     samples = [recognizer.read(utterance.audio) for utterance in batch]
     features = [frontend.features(clip) for clip in samples]
-    if tokens == "own":
+    rows: list[tuple[int, ...]]
+    if recognizer.rules.blank is not None:
+        rows = [()] * len(features)
+    elif tokens == "own":
         rows = [(*decoded.prompt, *decoded.tokens) for decoded in recognizer.decode(features)]
     else:
         spoken = [frontend.text_tokens(utterance.text or "") for utterance in batch]
@@ -113,4 +121,4 @@ def _clips(recognizer: Recognizer, batch: Sequence[Utterance], tokens: Tokens) -
             )
         rows = [(*prompt, *row) for prompt, row in zip(recognizer.prompts(features), spoken, strict=True)]
     for clip, feature, row in zip(samples, features, rows, strict=True):
-        yield Clip(torch.from_numpy(feature), len(clip), torch.tensor([row]))
+        yield Clip(torch.from_numpy(feature), len(clip), torch.tensor([row], dtype=torch.int64))

@@ -21,6 +21,7 @@ from sottovoce.recognition.spoken import Spoken
 from sottovoce.recognition.target import Target, find_target
 from sottovoce.recognition.usable import usable
 from sottovoce.speech.datasets import Corpus, read_corpus
+from sottovoce.targets import find_runtime
 from sottovoce.training.data import Material, TrainingData
 from sottovoce.training.record import TrainingRecord
 from sottovoce.weights.table import Entry
@@ -77,6 +78,7 @@ def compress(
     existing = {entry.name: _written(entry) for entry in target.artifact.entries} if target.artifact else {}
     selection = select(chosen, layout, existing)
     if chosen.target is not None:
+        find_runtime(chosen.target).check_search(target.frontend)
         check_target(chosen.target, selection, target.entries(), layout.components)
     corpus = None
     if not isinstance(data, Calibration):

@@ -19,7 +19,6 @@ from sottovoce.calibration.collect import Asked, State, collect, head_statistics
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.names import HEAD
 from sottovoce.models.structure import Clip, Site, Stack, Unit, indifferent_layers
 from sottovoce.progress import Track, silent
 from sottovoce.recipes.recipe import Selection, Step
@@ -121,9 +120,8 @@ def _learns(work: Work) -> bool:
 
 def _passages(stack: Stack, states: Sequence[State], floats: Sequence[State]) -> list[Passage]:
     """What a unit is given and what it should make of it; the float model has passed it already."""
-    over = "frames" if stack.name == "encoder" else "tokens"
     return [
-        Passage(state, uncompressed.hidden, state.context.valid[over])
+        Passage(state, uncompressed.hidden, state.context.valid[stack.over])
         for state, uncompressed in zip(states, floats, strict=True)
     ]
 
@@ -157,20 +155,23 @@ def _asked(model: SpeechModel, work: Work) -> Asked:
 
 def _shown(site: Site) -> bool:
     """Whether the output of its unit, a hidden state, shows what the site's readers do."""
-    return site.collected in ("here", "memory") and HEAD not in site.readers
+    return site.collected in ("here", "memory") and site.component != "head"
 
 
 def _last_to_feed(units: Sequence[tuple[Stack, Unit, Work]], asked: Asked) -> int:
     """The last unit whose inputs matter to somebody; -1 if the recipe needs no data."""
-    entry = next(i for i, (stack, _, _) in enumerate(units) if stack.name == "decoder")
-    reached = {"memory": entry, "head": entry, "lookup": -1}
-    sites = [(i, site) for i, (_, unit, _) in enumerate(units) for site in unit.sites if asked.get(site.name)]
-    return max((reached.get(site.collected, i) for i, site in sites), default=-1)
+    entries = {stack.name: i for i, (stack, unit, _) in enumerate(units) if unit is stack.units[0]}
+    reached = []
+    for i, (stack, unit, _) in enumerate(units):
+        for site in (site for site in unit.sites if asked.get(site.name)):
+            shared = {"memory": entries[stack.name], "head": entries[stack.name], "lookup": -1}
+            reached.append(shared.get(site.collected, i))
+    return max(reached, default=-1)
 
 
 def _enter(stack: Stack, clips: Sequence[Clip], before: Sequence[State]) -> list[State]:
     """Every clip at the entry of a stack; what left the encoder is the decoder's memory."""
-    if stack.name == "encoder":
+    if not before:
         return [State(*stack.enter(clip, None, None)) for clip in clips]
     return [State(*stack.enter(clip, state.hidden, state.context)) for clip, state in zip(clips, before, strict=True)]
 

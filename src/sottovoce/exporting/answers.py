@@ -11,7 +11,7 @@ import numpy as np
 
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.recognition.greedy import without
-from sottovoce.targets.engine import AtOnce, Engine, WholeEngine
+from sottovoce.targets.engine import AnyEngine, AtOnce, FrameEngine, WholeEngine
 
 FRAMES = 4  # of a clip; and tokens
 LOGITS = 256  # of a token
@@ -23,7 +23,7 @@ class Answers:
 
     outputs  by name, what the encoder puts out at FRAMES of its frames, (FRAMES, channels) float32, and what the
              decoder's blocks put out at as many of its tokens, where an engine tells
-    logits   (tokens + 1, vocabulary) float32, of what follows the prompt, and each token
+    logits   (tokens + 1, vocabulary) float32, of what follows the prompt, and each token; of a CTC model's frames
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -63,12 +63,14 @@ def _spread(count: int, number: int) -> np.ndarray:
 
 
 def answer(
-    engine: Engine | WholeEngine, features: np.ndarray, prompt: Sequence[int], tokens: Sequence[int], frames: int
+    engine: AnyEngine, features: np.ndarray, prompt: Sequence[int], tokens: Sequence[int], frames: int
 ) -> Answers:
     """What an engine answers to a clip, of which the first `frames` frames are speech, when it is fed the tokens."""
-    memory, last = engine.encode([features]), len(prompt) - 1
+    memory, last = engine.encode([features]), max(0, len(prompt) - 1)
     if isinstance(engine, WholeEngine):
         logits = engine.logits(prompt, tokens, memory)
+    elif isinstance(engine, FrameEngine):
+        [logits] = engine.frame_logits(memory)
     else:
         rows, cache = [], None
         for token in (*prompt, *tokens):
@@ -83,7 +85,7 @@ def answer_whole(
 ) -> Answers:
     """The same of an engine that takes all tokens at once, with what every block puts out."""
     told, logits = engine.at_once(features, (*prompt, *tokens))
-    last = len(prompt) - 1
+    last = max(0, len(prompt) - 1)
     return _sampled(told, logits[last:], frames, last)
 
 

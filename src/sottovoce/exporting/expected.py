@@ -23,8 +23,8 @@ class Clip:
     audio    the file's name
     frames   of the encoder's, that are speech
     prompt   that it was decoded with
-    tokens   that the artifact wrote after it, without the end
-    chosen   what it preferred after the prompt, and after each token
+    tokens   that the artifact wrote after it, without the end; none of a CTC model's
+    chosen   what it preferred after the prompt, and after each token, or at each frame
     margins  by how much the logit of each was above that of the next best
     text     of what it preferred, without the end
     """

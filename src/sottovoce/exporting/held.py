@@ -14,8 +14,8 @@ def not_held(runtime: Runtime, layers: Mapping[str, Layer], folder: Path, track:
     """The layers of which a part lies in none of a runtime's files as the artifact has it."""
     with ExitStack() as opened:
         contents = []
-        for name in runtime.files:
-            file = opened.enter_context((folder / name).open("rb"))
+        for path in runtime.engine.opened(folder):
+            file = opened.enter_context(path.open("rb"))
             contents.append(opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
         files = _Files(contents)
         each = track(layers.values(), len(layers), "layers read back")

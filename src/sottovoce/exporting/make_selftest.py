@@ -11,13 +11,14 @@ from sottovoce.exporting.selftest import FOLDER, answered, text_of
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.frontend import Frontend
 from sottovoce.progress import Track, silent
-from sottovoce.recognition.greedy import greedy
+from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech import audio
 from sottovoce.speech.datasets import Utterance, read_corpus
 from sottovoce.targets.agreement import errors
 from sottovoce.targets.base import Runtime
+from sottovoce.targets.engine import AtOnce
 from sottovoce.targets.rounded import rounded_inputs, rules_of
-from sottovoce.targets.torch import TorchEngine
+from sottovoce.targets.torch import torch_engine
 from sottovoce.weights.weight import Layer
 
 CLIPS = 3
@@ -49,7 +50,7 @@ def make(
         answers.append(made.told(runtime.tells))
         if rules:
             with rounded_inputs(model, layers, rules):
-                rounded.append(answered(TorchEngine(model), model.frontend, clip, into).told(runtime.tells))
+                rounded.append(answered(torch_engine(model), model.frontend, clip, into).told(runtime.tells))
     wanted = together(answers)
     write_expected(into, clips, wanted, errors(together(rounded or answers), wanted))
 
@@ -61,13 +62,17 @@ def fitting_speech(frontend: Frontend) -> list[Utterance]:
 
 def _expect(model: SpeechModel, file: Path) -> tuple[Clip, Answers]:
     """What the artifact chooses after a clip, and what it answers when it is fed that."""
-    engine, rules = TorchEngine(model), replace(model.rules(), most_tokens=TOKENS)
+    recognizer = Recognizer.of(model)
+    recognizer = replace(recognizer, rules=replace(recognizer.rules, most_tokens=TOKENS))
+    engine = recognizer.engine
+    assert isinstance(engine, AtOnce), "torch tells all"
     samples = audio.read(file, model.sampling_rate)
     model.frontend.check_samples(len(samples), str(file))
     features = model.frontend.features(samples)
-    [decoded] = greedy(engine, engine.encode([features]), rules)
+    [decoded] = recognizer.decode([features])
     frames = model.valid_positions(len(samples))["frames"]
-    made = answer_whole(engine, features, decoded.prompt, decoded.tokens, frames)
-    chosen, margins = choices(made.logits, rules)
+    fed = decoded.tokens if recognizer.rules.blank is None else ()
+    made = answer_whole(engine, features, decoded.prompt, fed, frames)
+    chosen, margins = choices(made.logits, recognizer.rules)
     told = (tuple(chosen), tuple(margins), text_of(model.frontend, chosen))
-    return Clip(file.name, frames, decoded.prompt, decoded.tokens, *told), made
+    return Clip(file.name, frames, decoded.prompt, fed, *told), made

@@ -13,9 +13,10 @@ from sottovoce.exporting.answers import Answers, answer, answer_whole, choices
 from sottovoce.exporting.expected import Clip, Expected, read_expected, together
 from sottovoce.models.frontend import Frontend
 from sottovoce.progress import Track, silent
+from sottovoce.recognition.ctc import collapsed
 from sottovoce.speech import audio
 from sottovoce.targets.agreement import CLEAR, SelfTest, outputs_of
-from sottovoce.targets.engine import AtOnce, Engine, WholeEngine
+from sottovoce.targets.engine import AnyEngine, AtOnce
 from sottovoce.targets.exported import Exported
 
 FOLDER = "selftest"
@@ -46,7 +47,7 @@ def run(exported: Exported, threads: int | None = None, track: Track = silent) -
 
 
 def _held_against(
-    expected: Expected, engine: Engine | WholeEngine, frontend: Frontend, tolerance: float, place: Path, track: Track
+    expected: Expected, engine: AnyEngine, frontend: Frontend, tolerance: float, place: Path, track: Track
 ) -> tuple[SelfTest, list[Heard]]:
     heard, answers, rules = [], [], frontend.rules()
     for clip in track(expected.clips, len(expected.clips), "self-test"):
@@ -65,10 +66,13 @@ def _held_against(
 
 def text_of(frontend: Frontend, chosen: Sequence[int]) -> str:
     """What was preferred at each place, as a text."""
+    blank = frontend.rules().blank
+    if blank is not None:
+        return frontend.text(collapsed(chosen, blank))
     return frontend.text([token for token in chosen if token not in frontend.end_tokens()])
 
 
-def answered(engine: Engine | WholeEngine, frontend: Frontend, clip: Clip, place: Path) -> Answers:
+def answered(engine: AnyEngine, frontend: Frontend, clip: Clip, place: Path) -> Answers:
     """What an engine answers to a clip of the self-test in the folder `place`."""
     features = frontend.features(audio.read(place / clip.audio, frontend.sampling_rate))
     given = (features, clip.prompt, clip.tokens, clip.frames)

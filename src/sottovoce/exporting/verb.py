@@ -11,7 +11,6 @@ from sottovoce.exporting.held import not_held
 from sottovoce.files.replacing import new_folder
 from sottovoce.files.sealed import check_replaceable, unchanged
 from sottovoce.models.companions import companions, is_companion
-from sottovoce.models.tokenizer import TOKENIZER
 from sottovoce.models.window import shorten, shorten_files, window_frames
 from sottovoce.progress import Track, silent
 from sottovoce.recipes.target import table_of
@@ -57,6 +56,7 @@ def export(
     check_replaceable(output, "an export", MANIFEST, lambda name: name in own or is_companion(name))
     target = find_target(model, revision)
     target.check_open("export")
+    runtime.check_search(target.frontend)
     options = _options(runtime, target, seconds, portable)
     entries = target.entries()
     turns = target.artifact.turns if target.artifact else ()
@@ -71,8 +71,7 @@ def export(
         as_opened = {name: replace(layer) for name, layer in layers.items()}
         for file in companions(target.checkpoint.folder):
             shutil.copyfile(file, folder / file.name)
-        if not (folder / TOKENIZER).is_file():  # so that the folder needs no transformers to be read
-            opened.frontend.tokenizer.save(str(folder / TOKENIZER))
+        opened.frontend.save_tokenizer(folder)
         if shortened:
             shorten_files(opened, folder)
         runtime.write(opened, layers, folder, options, track)

@@ -16,6 +16,7 @@ from sottovoce.training.data import Material
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses
 from sottovoce.training.recover import recover
+from sottovoce.training.refuse import refuse_frames
 from sottovoce.training.settings import Training
 from sottovoce.weights.weight import Layer
 
@@ -23,7 +24,13 @@ LearnedScales = Annotated[bool, Field(description="train the scales of a quantiz
 Augment = Annotated[bool, Field(description="mask frequency bands and time spans of the features (SpecAugment)")]
 
 
-@method(scope="model", owns="values", needs=frozenset({"transcripts"}), writes=lambda options: ())
+@method(
+    scope="model",
+    owns="values",
+    needs=frozenset({"transcripts"}),
+    refuse_model=refuse_frames,
+    writes=lambda options: (),
+)
 def finetune(
     model: Any,
     layers: Mapping[str, Layer],

@@ -48,7 +48,14 @@ Seed = Annotated[int, Field(ge=0, description="of the random matrices")]
 
 
 def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
-    """Why a width of the model has no Hadamard matrix."""
+    """Why a model has no stream to turn, or a width of it no Hadamard matrix."""
+    if len(model.stacks) != 2 or not all(
+        unit.writers for stack in model.stacks for unit in stack.units if unit.attentions
+    ):
+        return (
+            f"{model.checkpoint.name} cannot be rotated: quarot and spinquant turn the residual streams of an encoder "
+            "and a decoder whose blocks norm what they read; gptq, awq and smoothquant work without a rotation"
+        )
     for name, (width, hadamards) in turn_widths(model, options["heads"], options["keys"], options["online"]).items():
         if hadamards or options["kind"] == "hadamard":
             for order in factors_of(width) if hadamards else (width,):

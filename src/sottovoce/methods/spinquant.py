@@ -39,7 +39,6 @@ from sottovoce.blocks.rotation import (
 from sottovoce.methods import method
 from sottovoce.methods.quarot import Heads, Keys, Kind, Online, Seed, random_turns, refuse_widths
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.names import full_name
 from sottovoce.models.structure import Clip
 from sottovoce.numbers.rounding import Rounding, found_scale
 from sottovoce.training.data import Material
@@ -199,18 +198,20 @@ class Student:
         for norm in start.norms:
             module = model.find(norm)
             assert isinstance(module.weight, Tensor)
-            self.fixed[f"{full_name(norm)}.weight"] = torch.ones_like(module.weight)
+            self.fixed[f"{model.full_name(norm)}.weight"] = torch.ones_like(module.weight)
             if (bias := bias_of(module)) is not None:
-                self.fixed[f"{full_name(norm)}.bias"] = torch.zeros_like(bias)
+                self.fixed[f"{model.full_name(norm)}.bias"] = torch.zeros_like(bias)
 
     def weights(self, turns: Turns) -> dict[str, Tensor]:
         """Parameters by transformers' names; gradients reach the turns."""
         made = dict(self.fixed)
         for name, place in self.where.items():
             weight = turned(self.start.weights[name], place, turns)
-            made[f"{full_name(name)}.weight"] = weight if self.weights_as is None else self.weights_as(weight)
+            made[f"{self.model.full_name(name)}.weight"] = (
+                weight if self.weights_as is None else self.weights_as(weight)
+            )
             if name in self.start.biases:
-                made[f"{full_name(name)}.bias"] = turned_bias(self.start.biases[name], place, turns)
+                made[f"{self.model.full_name(name)}.bias"] = turned_bias(self.start.biases[name], place, turns)
         return made
 
     def divergence(self, turns: Turns, clip: Clip, wanted: Tensor) -> Tensor:

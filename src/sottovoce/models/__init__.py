@@ -1,29 +1,23 @@
-"""Model families: a module in torch and a frontend without it, one file each, and the tables that name them.
+"""Model families: a module in torch and a frontend without it, one file each, and the table that names them.
 
 To add a family: write models/<name>.py with one SpeechModel subclass and models/<name>_frontend.py with one Frontend,
-and add their lines to FAMILIES, and FRONTENDS in frontend.py. docs/adding-a-model.md walks through one.
+and add their line to FAMILIES. docs/adding-a-model.md walks through one.
 """
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sottovoce.models.checkpoint import Checkpoint, resolve
+from sottovoce.models.families import FAMILIES
 from sottovoce.models.frontend import supported
 
 if TYPE_CHECKING:
     from sottovoce.models.base import SpeechModel
 
-FAMILIES = {
-    "whisper": "sottovoce.models.whisper:Whisper",
-    "moonshine": "sottovoce.models.moonshine:Moonshine",
-}
-
 
 def family(checkpoint: Checkpoint) -> "type[SpeechModel]":
     """The class for a checkpoint's `model_type`. Raises ValueError as `supported` does."""
-    module, name = FAMILIES[supported(checkpoint)].split(":")
-    found: type[SpeechModel] = getattr(import_module(module), name)
+    found: type[SpeechModel] = FAMILIES[supported(checkpoint)].model_class()
     return found
 
 

@@ -1,7 +1,8 @@
-"""All that a model family tells the rest of its module: its layers, its sites, its units.
+"""All that a model family tells the rest of its module: its layers, its stacks of units, its sites.
 
 What it says of speech and text is its frontend's. No method knows a model's name, and no model knows a method's. A
-family is a subclass of SpeechModel around transformers' own modules; what both families share is here.
+family is a subclass of SpeechModel around transformers' own modules; what all families share is here, and what those
+share that write token by token is in encoder_decoder.py.
 """
 
 from abc import ABC, abstractmethod
@@ -18,9 +19,8 @@ from sottovoce.models.companions import open_processor
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.frontend import Frontend, open_frontend
-from sottovoce.models.names import HEAD, TABLE, full_name, is_cached
-from sottovoce.models.sites import head_sites, leaving_site
-from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack, Unit
+from sottovoce.models.names import HEAD, is_cached
+from sottovoce.models.structure import WIDER, Encoded, Stack
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.weights.cost import Product, Workload
 from sottovoce.weights.input_path import InputPath, InputPaths, Turn
@@ -28,11 +28,16 @@ from sottovoce.weights.weight import Kind, Layer, LayerShape, Weight
 
 
 class SpeechModel(ABC):
-    """A Whisper- or Moonshine-like model: transformers' module and what the house needs to know of it."""
+    """A list of stacks: transformers' module and what the house needs to know of it.
+
+    module_class  transformers' class
+    root          the module inside it whose parts layers and sites name
+    head_name     the layer that scores tokens, beside the root
+    """
 
     module_class: ClassVar[str]
-    encoder_norm: ClassVar[str] = "layer_norm"
-    decoder_norm: ClassVar[str] = "layer_norm"
+    root: ClassVar[str] = "model"
+    head_name: ClassVar[str] = HEAD
     module: Any
 
     def __init__(
@@ -67,16 +72,8 @@ class SpeechModel(ABC):
                 ignore_mismatched_sizes=True,  # they are in the report
             )
         check_fit(checkpoint, report)
-        table, head = loaded.model.decoder.embed_tokens, loaded.proj_out
-        # transformers goes by the file, a layout and an artifact by the config
-        if loaded.config.tie_word_embeddings and head.weight is not table.weight:
-            if not torch.equal(head.weight, table.weight):
-                raise ValueError(
-                    f"{checkpoint.name} has a head of its own, and its config.json says tie_word_embeddings: true; "
-                    "set that to false, or save the model without proj_out.weight"
-                )
-            head.weight = table.weight
-        return cls(checkpoint, loaded, checkpoint.dtypes, frontend)
+        loaded = cls._prepared(checkpoint, loaded)
+        return cls(checkpoint, loaded, cls._stored(checkpoint.dtypes), frontend)
 
     @classmethod
     def without_weights(cls, checkpoint: Checkpoint, device: str = "meta") -> Self:
@@ -89,7 +86,17 @@ class SpeechModel(ABC):
             config._attn_implementation = "sdpa"
             module = cls._class()(config)
         module.tie_weights()
-        return cls(checkpoint, module.float(), {})
+        return cls(checkpoint, cls._prepared(checkpoint, module).float(), {})
+
+    @classmethod
+    def _prepared(cls, checkpoint: Checkpoint, module: Any) -> Any:
+        """A module as transformers made it, with one module and one weight for each layer."""
+        return module
+
+    @classmethod
+    def _stored(cls, dtypes: Mapping[str, torch.dtype]) -> Mapping[str, torch.dtype]:
+        """The dtypes of a checkpoint's tensors by the names that they have after `_prepared`."""
+        return dtypes
 
     @classmethod
     def _class(cls) -> Any:
@@ -99,24 +106,29 @@ class SpeechModel(ABC):
 
     # --- layers -------------------------------------------------------------------------------
 
+    @classmethod
+    def full_name(cls, name: str) -> str:
+        """The name in transformers' module of what layers and sites call `name`."""
+        return name if name == cls.head_name else f"{cls.root}.{name}"
+
     def find(self, name: str) -> nn.Module:
-        """The module called `name`, as layers and sites name it: without transformers' leading "model."."""
-        found = self.module.get_submodule(full_name(name))
+        """The module called `name`, as layers and sites name it: without the root's name before it."""
+        found = self.module.get_submodule(self.full_name(name))
         assert isinstance(found, nn.Module)
         return found
 
-    @cached_property
+    @property
     def tied(self) -> bool:
-        """Whether the head is the embedding."""
-        return self._is_head(self.find(TABLE))
+        """Whether the head is the table of tokens too, as one layer."""
+        return False
 
     @cached_property
     def shapes(self) -> dict[str, LayerShape]:
         """Every compressible layer by name, in the order of the module; a tied head is its embedding."""
         shapes = {}
         for full, module in self.module.named_modules():
-            name = full.removeprefix("model.")
-            if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)) or (name == HEAD and self.tied):
+            name = full.removeprefix(f"{self.root}.")
+            if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)) or (name == self.head_name and self.tied):
                 continue
             kind: Kind = (
                 "linear" if isinstance(module, nn.Linear) else "conv" if isinstance(module, nn.Conv1d) else "embedding"
@@ -151,7 +163,7 @@ class SpeechModel(ABC):
                 )
         layers = {}
         for name, shape in self.shapes.items():
-            stored = self.stored_dtypes.get(f"{full_name(name)}.weight", torch.float32)
+            stored = self.stored_dtypes.get(f"{self.full_name(name)}.weight", torch.float32)
             module = self.find(name)
             base = module.weight.detach().reshape(shape.rows, shape.columns).clone().to(stored)  # type: ignore[operator]
             [kernel] = module.kernel_size if isinstance(module, nn.Conv1d) else (1,)
@@ -179,79 +191,39 @@ class SpeechModel(ABC):
 
     @property
     def head(self) -> nn.Module:
-        """What scores the next token, from what leaves the decoder."""
-        head: nn.Module = self.module.proj_out
+        """What scores tokens, from what leaves the last stack."""
+        head: nn.Module = getattr(self.module, self.head_name)
         return head
 
     @head.setter
     def head(self, head: nn.Module) -> None:
-        self.module.proj_out = head
+        setattr(self.module, self.head_name, head)
 
     def blocks(self, stack: str) -> dict[str, nn.Module]:
         """The blocks of a stack, "encoder" or "decoder", by name in their order."""
-        layers = getattr(self.module.model, stack).layers
+        layers = getattr(getattr(self.module, self.root), stack).layers
         return {f"{stack}.layers.{i}": block for i, block in enumerate(layers)}
-
-    def decode(self, tokens: Tensor, memory: Encoded, cache: Any = None) -> tuple[Tensor, Any]:
-        """Feed tokens (n, k) after those in a cache; none is kept without one: what the head reads, and the cache."""
-        made = self.module.model.decoder(
-            input_ids=tokens, past_key_values=cache, use_cache=cache is not None, **self.decoder_keywords(memory)
-        )
-        return made.last_hidden_state, made.past_key_values
-
-    def start_cache(self) -> Any:
-        """An empty cache for a search: what `cache` gives, or transformers' own where nothing in it is rounded."""
-        from transformers import DynamicCache, EncoderDecoderCache
-
-        rounded = self.cache()
-        return EncoderDecoderCache(DynamicCache(), DynamicCache()) if rounded is None else rounded
-
-    def across(self, memory: Encoded) -> dict[str, Tensor]:
-        """What the decoder's blocks make of the encoder's output: "cross.0.key", "cross.0.value", ..., all frames."""
-        attentions = [block.encoder_attn for block in self.module.model.decoder.layers]
-        return {
-            f"cross.{i}.{part}": project(memory.states)
-            for i, attention in enumerate(attentions)
-            for part, project in (("key", attention.k_proj), ("value", attention.v_proj))
-        }
 
     @property
     def head_layer(self) -> str:
-        """The layer that the head multiplies by: the look-up if it is tied."""
-        return TABLE if self.tied else HEAD
+        """The layer that the head multiplies by."""
+        return self.head_name
 
     @property
     def unstored(self) -> frozenset[str]:
-        """The tensors of the module's state that a checkpoint does not hold: a tied head's, which is the look-up's."""
-        return frozenset({f"{HEAD}.weight"}) if self.tied else frozenset()
-
-    @property
-    def recomputes(self) -> bool:
-        """Whether the decoder is training and computes its blocks again in the backward pass."""
-        decoder = self.module.model.decoder
-        return bool(decoder.training and decoder.gradient_checkpointing)
+        """The tensors of the module's state that a checkpoint does not hold."""
+        return frozenset()
 
     def attend_by(self, name: str) -> None:
         """Let all attention be computed by the function that transformers has under that name."""
-        for config in (self.module.config, self.module.model.encoder.config, self.module.model.decoder.config):
-            config._attn_implementation = name
+        for module in self.module.modules():
+            if (config := getattr(module, "config", None)) is not None:
+                config._attn_implementation = name
 
     def to(self, device: str) -> None:
         """Move the module and the paths of its inputs to a device."""
         self.module.to(device)
         self.paths.to(device)
-
-    def cache(self) -> Any:
-        """An empty cache for the decoder, which rounds what it holds; None where nothing is rounded."""
-        if not self.cached_roundings:
-            return None
-        from sottovoce.models.cache import pairs_of, rounded_cache
-
-        blocks = tuple(self.blocks("decoder"))
-        return rounded_cache(
-            pairs_of(self.cached_roundings, blocks, "self_attn"),
-            pairs_of(self.cached_roundings, blocks, "encoder_attn"),
-        )
 
     def _is_head(self, module: nn.Module) -> bool:
         return self.head.weight is module.weight
@@ -267,72 +239,14 @@ class SpeechModel(ABC):
 
     # --- structure ----------------------------------------------------------------------------
 
-    @cached_property
-    def stacks(self) -> tuple[Stack, Stack]:
-        """The encoder (stem, blocks, exit) and the decoder (stem, blocks, exit, head)."""
-        encoder, decoder = self.module.model.encoder, self.module.model.decoder
-        leave_encoder, leave_decoder = getattr(encoder, self.encoder_norm), getattr(decoder, self.decoder_norm)
-        leaving = f"encoder.{self.encoder_norm}"
-        decoder_blocks = [self.decoder_block(name) for name in self.blocks("decoder")]
-        return (
-            Stack(
-                "encoder",
-                (
-                    self.encoder_stem(),
-                    *(self.encoder_block(name) for name in self.blocks("encoder")),
-                    Unit(
-                        "encoder.exit",
-                        (leaving_site(leaving, decoder_blocks),),
-                        lambda hidden, context: leave_encoder(hidden),
-                        norm=leaving,
-                    ),
-                ),
-                lambda clip, memory, before: (clip.features, Context(self.valid_positions(clip.samples))),
-            ),
-            Stack(
-                "decoder",
-                (
-                    self.decoder_stem(),
-                    *decoder_blocks,
-                    Unit(
-                        "decoder.exit",
-                        (),
-                        lambda hidden, context: leave_decoder(hidden),
-                        norm=f"decoder.{self.decoder_norm}",
-                    ),
-                    Unit(
-                        "decoder.head",
-                        head_sites(tied=self.tied, norm=self.decoder_norm),
-                        lambda hidden, context: self.head(hidden),
-                    ),
-                ),
-                _enter_decoder,
-            ),
-        )
+    @property
+    @abstractmethod
+    def stacks(self) -> tuple[Stack, ...]:
+        """The stacks that a clip passes in turn, made once; the last unit of the last one scores tokens."""
 
     @abstractmethod
     def valid_positions(self, samples: int) -> dict[str, int]:
-        """How many positions of a clip count, padding left out, for every `over` of the encoder's sites."""
-
-    @abstractmethod
-    def encoder_stem(self) -> Unit:
-        """From features to the first block: convolutions and positions; it fills the context for the blocks."""
-
-    @abstractmethod
-    def encoder_block(self, name: str) -> Unit:
-        """The block of that name."""
-
-    @abstractmethod
-    def decoder_stem(self) -> Unit:
-        """From tokens to the first block: the look-up, positions, masks."""
-
-    @abstractmethod
-    def decoder_block(self, name: str) -> Unit:
-        """The block of that name."""
-
-    @abstractmethod
-    def enter_step(self, token: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """(1, 1) token and its place, int64: what the first decoder block reads, and what all blocks take beside it."""
+        """How many positions of a clip count, padding left out, for every `over` of the first stack's sites."""
 
     @abstractmethod
     def products(self, workload: Workload) -> list[Product]:
@@ -385,12 +299,3 @@ class SpeechModel(ABC):
     @abstractmethod
     def encode_together(self, features: Sequence[Tensor]) -> Encoded:
         """The same up to rounding, which then depends on the batch: in one pass, as training is fastest."""
-
-    @abstractmethod
-    def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
-        """What the decoder's forward takes beside tokens and cache."""
-
-
-def _enter_decoder(clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
-    assert before is not None, "the decoder follows the encoder"
-    return clip.tokens, Context({"tokens": clip.tokens.shape[1], "frames": before.valid["frames"]}, {}, memory)

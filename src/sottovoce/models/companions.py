@@ -4,14 +4,14 @@ A missing or foreign one rarely stops transformers: it makes an empty tokenizer,
 sizes, and the transcripts are wrong without a word. So all is checked before a weight is read.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sottovoce.models.checkpoint import IDENTITY, Checkpoint, first_line, read_json
 from sottovoce.models.fit import blamed_on_config
 
-_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("spiece.model",))
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("spiece.model",))
 _FRONTENDS = ("preprocessor_config.json", "processor_config.json")
 _GENERATION = "generation_config.json"
 _LICENCES = ("LICEN", "NOTICE")
@@ -38,18 +38,20 @@ def check_listed(folder: Path, listed: Collection[str]) -> None:
             )
 
 
-def check_companions(checkpoint: Checkpoint) -> None:
-    """Raise ValueError unless tokenizer, feature extractor and generation config are there and fit the model."""
+def check_companions(checkpoint: Checkpoint, tokenizers: Sequence[Sequence[str]] = TOKENIZERS) -> None:
+    """Raise ValueError unless tokenizer, feature extractor and generation config are there and fit the model.
+
+    tokenizers  the sets of files of which one is enough to write tokens as text
+    """
     folder = checkpoint.folder
     config = read_json(folder / "config.json")
     origin = config.get("_name_or_path")
     named = f", {origin}" if isinstance(origin, str) and origin and origin != checkpoint.name else ""
     cure = f"copy it from the model that this one was trained from{named}"
-    if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
-        raise ValueError(
-            f"{checkpoint.name} holds no tokenizer.json (nor vocab.json with merges.txt, nor tokenizer.model), so no "
-            f"token can be written as text; {cure}"
-        )
+    if not any(all((folder / name).is_file() for name in names) for names in tokenizers):
+        first, *others = (" with ".join(names) for names in tokenizers)
+        told = f" (nor {', nor '.join(others)})" if others else ""
+        raise ValueError(f"{checkpoint.name} holds no {first}{told}, so no token can be written as text; {cure}")
     extractors = dict(_extractors(folder))
     if not extractors:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+ANY_NUMBER = 10**9  # as most_tokens where the clip alone sets an end
+
 
 @dataclass(frozen=True)
 class DecodingRules:
@@ -12,6 +14,8 @@ class DecodingRules:
     suppressed        tokens never chosen; suppressed_first: nor as the first one
     end               tokens that end a transcript
     most_tokens       tokens chosen at most, the end included
+    blank             of a CTC model, whose every frame chooses a token, the one that stands for none; None where a
+                      decoder writes token after token
     """
 
     prompt: tuple[int | None, ...]
@@ -20,6 +24,7 @@ class DecodingRules:
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
     languages: tuple[int, ...] = ()
+    blank: int | None = None
 
     def forbidden(self, place: int) -> tuple[int, ...]:
         """The tokens that are not chosen as the one at `place`, from 0."""

@@ -7,7 +7,7 @@ weight. So an export transcribes where neither is installed, and a model in torc
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,16 +17,13 @@ from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import Checkpoint, model_type, read_json
 from sottovoce.models.companions import check_companions, extractor_of
 from sottovoce.models.decoding import DecodingRules
-from sottovoce.models.tokenizer import open_tokenizer
+from sottovoce.models.families import FAMILIES
+from sottovoce.models.tokenizer import TOKENIZER, open_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Audio = npt.NDArray[np.float32]
-FRONTENDS = {
-    "whisper": "sottovoce.models.whisper_frontend:WhisperFrontend",
-    "moonshine": "sottovoce.models.moonshine_frontend:MoonshineFrontend",
-}
 
 
 class Frontend(ABC):
@@ -46,10 +43,14 @@ class Frontend(ABC):
         self.checkpoint = checkpoint
         self.config = read_json(checkpoint.folder / "config.json")
         self.extractor = dict(extractor_of(checkpoint.folder))
-        self.tokenizer: Tokenizer = open_tokenizer(checkpoint)
         saved = checkpoint.folder / "generation_config.json"
         self.generation: dict[str, Any] = read_json(saved) if saved.is_file() else {}
         self.runtime_bounds: Bounds | None = None
+
+    @classmethod
+    def check(cls, checkpoint: Checkpoint) -> None:
+        """Raise ValueError unless the files beside a checkpoint's weights are there and fit the model."""
+        check_companions(checkpoint)
 
     # --- speech -------------------------------------------------------------------------------
 
@@ -97,6 +98,20 @@ class Frontend(ABC):
 
     # --- text ---------------------------------------------------------------------------------
 
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer that the checkpoint's files describe."""
+        return open_tokenizer(self.checkpoint)
+
+    def check_text(self) -> None:
+        """Raise ValueError if tokens cannot be written as text."""
+        assert self.tokenizer
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Put what the folder of an export lacks to be read without transformers."""
+        if not (folder / TOKENIZER).is_file():
+            self.tokenizer.save(str(folder / TOKENIZER))
+
     @property
     @abstractmethod
     def vocabulary(self) -> int:
@@ -140,14 +155,14 @@ def supported(checkpoint: Checkpoint) -> str:
     Raises ValueError that lists the supported ones, or says what is missing or wrong in the folder.
     """
     kind = model_type(checkpoint)
-    if kind not in FRONTENDS:
-        raise ValueError(f"{checkpoint.name} is a {kind!r} model; supported are {', '.join(FRONTENDS)}")
-    check_companions(checkpoint)
+    if kind not in FAMILIES:
+        raise ValueError(f"{checkpoint.name} is a {kind!r} model; supported are {', '.join(FAMILIES)}")
+    FAMILIES[kind].frontend_class().check(checkpoint)
     return kind
 
 
 def open_frontend(checkpoint: Checkpoint) -> Frontend:
     """The frontend of a checkpoint's folder. Raises ValueError as `supported` does, and for a file that is damaged."""
-    module, name = FRONTENDS[supported(checkpoint)].split(":")
-    found: Frontend = getattr(import_module(module), name)(checkpoint)
+    found: Frontend = FAMILIES[supported(checkpoint)].frontend_class()(checkpoint)
+    found.check_text()
     return found

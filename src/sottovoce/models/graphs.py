@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.structure import Context
 
 
@@ -22,7 +23,7 @@ class EncoderGraph(nn.Module):
     for_static  whether they are (heads, frames, width) and (heads, width, frames) instead, for a StaticDecoderGraph
     """
 
-    def __init__(self, model: SpeechModel, for_static: bool = False) -> None:
+    def __init__(self, model: EncoderDecoder, for_static: bool = False) -> None:
         super().__init__()
         self.module, self._units, self._for_static = model.module, model.stacks[0].units, for_static
         _leave_heads_unpadded(self.module)
@@ -45,6 +46,21 @@ class EncoderGraph(nn.Module):
         return tuple(each.contiguous() for pair in turned for each in pair)
 
 
+class FrameGraph(nn.Module):
+    """Features of one clip (1, ...) to logits of its frames, (1, frames, vocabulary): a model of one stack."""
+
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__()
+        self.module, [self._stack] = model.module, model.stacks
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits."""
+        hidden, context = features, Context()
+        for unit in self._stack.units:
+            hidden = unit.run(hidden, context)
+        return hidden
+
+
 class DecoderGraph(nn.Module):
     """A token after those in the cache: logits of the next one, and the cache with it.
 
@@ -53,7 +69,7 @@ class DecoderGraph(nn.Module):
     cross  what the encoder's graph puts out
     """
 
-    def __init__(self, model: SpeechModel) -> None:
+    def __init__(self, model: EncoderDecoder) -> None:
         super().__init__()
         self.module, self._model = model.module, model
         _leave_heads_unpadded(self.module)
@@ -77,7 +93,7 @@ class StaticDecoderGraph(nn.Module):
     cross     what the encoder's graph puts out for it
     """
 
-    def __init__(self, model: SpeechModel, places: int) -> None:
+    def __init__(self, model: EncoderDecoder, places: int) -> None:
         super().__init__()
         self.module, self._model, self._places = model.module, model, places
         _leave_heads_unpadded(self.module)
@@ -96,7 +112,7 @@ class StaticDecoderGraph(nn.Module):
         return _step(self._model, token, position[None], mask, own, cross)
 
 
-def cache_shape(model: SpeechModel) -> tuple[int, int, int]:
+def cache_shape(model: EncoderDecoder) -> tuple[int, int, int]:
     """Tensors of a cache, two for each block; heads; the width of a head."""
     blocks = model.module.model.decoder.layers
     width: int = blocks[0].encoder_attn.head_dim
@@ -104,7 +120,7 @@ def cache_shape(model: SpeechModel) -> tuple[int, int, int]:
 
 
 def _step(
-    model: SpeechModel,
+    model: EncoderDecoder,
     token: Tensor,
     position: Tensor,
     mask: Tensor | None,

@@ -5,7 +5,6 @@ arXiv:2410.15608. Its stem normalises over a clip's whole time axis and its fram
 so a padded batch changes the transcript: here every clip is encoded at its own length.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +13,15 @@ from torch import Tensor
 from torch.nn.functional import gelu, pad, tanh
 from torch.nn.utils.rnn import pad_sequence
 
-from sottovoce.models.base import SpeechModel
+from sottovoce.models.encoder_decoder import EncoderDecoder
+from sottovoce.models.lengths import by_length, lengths
 from sottovoce.models.products import Convolution, Sizes, transformer_products
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
 from sottovoce.weights.cost import Product, Workload
 
 
-class Moonshine(SpeechModel):
+class Moonshine(EncoderDecoder):
     """transformers' MoonshineForConditionalGeneration, seen as units and sites."""
 
     module_class = "MoonshineForConditionalGeneration"
@@ -172,26 +172,13 @@ class Moonshine(SpeechModel):
 
     def encode(self, features: Sequence[Tensor]) -> Encoded:
         """Clips of equal length together, the outputs padded: no clip ever sees another's padding."""
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for i, clip in enumerate(features):
-            by_length[clip.shape[1]].append(i)
-        states: dict[int, Tensor] = {}
-        for same in by_length.values():
-            states |= dict(zip(same, self.encode_together([features[i] for i in same]).states, strict=True))
-        frames = [len(states[i]) for i in range(len(features))]
-        padded = pad_sequence([states[i] for i in range(len(features))], batch_first=True)
-        if min(frames) == max(frames):
-            return Encoded(padded)
-        valid = torch.arange(padded.shape[1])[None] < torch.tensor(frames)[:, None]
-        return Encoded(padded, valid.to(padded.device))
+        return by_length(features, self._of_one_length)
 
     def encode_together(self, features: Sequence[Tensor]) -> Encoded:
         """Padded, with each clip normed over its own time and padding masked."""
         samples = [clip.shape[1] for clip in features]
         if min(samples) == max(samples):
-            return Encoded(
-                self.module.model.encoder(torch.cat(list(features)).to(self.module.device)).last_hidden_state
-            )
+            return Encoded(self._of_one_length(torch.cat(list(features))))
         audio = pad_sequence([clip[0] for clip in features], batch_first=True).to(self.module.device)
         hidden = self._convolved(audio, samples)
         frames = torch.tensor([self.frames(clip) for clip in features])
@@ -201,6 +188,11 @@ class Moonshine(SpeechModel):
             hidden = unit.run(hidden, context)
         return Encoded(hidden, valid)
 
+    def _of_one_length(self, audio: Tensor) -> Tensor:
+        """(n, samples) -> (n, frames, d)."""
+        states: Tensor = self.module.model.encoder(audio.to(self.module.device)).last_hidden_state
+        return states
+
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """The frames of each clip, without the padding of the batch."""
         return {"encoder_hidden_states": memory.states, "encoder_attention_mask": memory.valid}
@@ -208,6 +200,5 @@ class Moonshine(SpeechModel):
 
 def stem_lengths(samples: int) -> tuple[int, int, int]:
     """The positions after each of the three convolutions: kernels 127, 7, 3 and strides 64, 3, 2."""
-    first = (samples - 127) // 64 + 1
-    second = (first - 7) // 3 + 1
-    return first, second, (second - 3) // 2 + 1
+    first, second, third = lengths(samples, (127, 7, 3), (64, 3, 2))
+    return first, second, third

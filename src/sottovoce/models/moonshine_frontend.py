@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.frontend import Audio, Frontend
+from sottovoce.models.samples import normed
 
 
 class MoonshineFrontend(Frontend):
@@ -24,9 +25,7 @@ class MoonshineFrontend(Frontend):
 
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) -> the same samples (1, samples), of mean 0 and variance 1 if the feature extractor says so."""
-        if self.extractor.get("do_normalize", True):
-            audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
-        return np.asarray(audio, np.float32).reshape(1, -1)
+        return normed(audio, self.extractor.get("do_normalize", True))
 
     @property
     def vocabulary(self) -> int:

@@ -1,22 +1,17 @@
 """Names that transformers gives to the modules of a speech model, and what they tell: no other room knows them.
 
-Layers and sites go by transformers' names without a leading "model.".
+Layers and sites go by transformers' names without that of a model's root, "model." or "wav2vec2.".
 """
 
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-HEAD = "proj_out"  # what scores the next token
+HEAD = "proj_out"  # what scores the next token of a decoder
 TABLE = "decoder.embed_tokens"  # the look-up of tokens, which may be the head too
 CACHED = ("decoder.layers.*.k_proj", "decoder.layers.*.v_proj")  # patterns of what a decoder's cache holds
 _ACROSS = ("encoder_attn.k_proj", "encoder_attn.v_proj")
 _BLOCK = re.compile(r"(encoder|decoder)\.layers\.\d+")
-
-
-def full_name(name: str) -> str:
-    """The name in transformers' module of what layers and sites call `name`."""
-    return name if name == HEAD else f"model.{name}"
 
 
 def is_cached(name: str) -> bool:
@@ -31,7 +26,7 @@ def is_block(name: str) -> bool:
 
 def once_a_clip(name: str) -> bool:
     """Whether a layer multiplies a clip's frames, once: the encoder's, and those that read its output."""
-    return name.startswith("encoder.") or name.endswith(_ACROSS)
+    return name.endswith(_ACROSS) or not (name == HEAD or name.startswith("decoder."))
 
 
 def tied_table(names: Iterable[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""The multiplications of one utterance in an encoder-decoder transformer, from its layers' names."""
+"""The multiplications of one utterance in a transformer, from its layers' names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,10 +44,7 @@ def transformer_products(
     products = []
     for name, shape in shapes.items():
         if name in convolutions:
-            conv = convolutions[name]
-            read = conv.channels * conv.positions_in
-            moved = read + shape.rows * conv.positions_out
-            products.append(Product(name, name, conv.positions_out, 1, moved=moved, read=read))
+            products.append(_convolution(shape, convolutions[name]))
         elif shape.kind == "embedding":
             lookups = frames if name.startswith("encoder.") else positions
             products.append(Product(name, name, lookups=lookups, moved=lookups * shape.columns))
@@ -59,9 +56,7 @@ def transformer_products(
     scored = 1 + (workload.tokens - 1) * workload.beam
     products.append(_linear(head, scored, workload.tokens, name="head"))
 
-    for i in range(sizes.encoder_blocks):
-        name = f"encoder.layers.{i}.attention"
-        products.append(attention(name, frames, frames, sizes.encoder_width, 2 * frames * sizes.encoder_width))
+    products += _encoder_attention(sizes.encoder_blocks, frames, sizes.encoder_width)
     width = sizes.decoder_width
     lengths = [sizes.prompt + step for step in range(workload.tokens)]  # keys in the cache at each pass
     self_keys = sum(range(1, sizes.prompt + 1)) + sum(lengths[1:]) * workload.beam
@@ -83,6 +78,23 @@ def transformer_products(
     return products
 
 
+def encoder_products(
+    shapes: Mapping[str, LayerShape], convolutions: Sequence[Convolution], frames: int, blocks: int, width: int
+) -> list[Product]:
+    """All products of one utterance in an encoder alone: every layer that is no convolution once for each frame."""
+    by_layer = {conv.layer: conv for conv in convolutions}
+    layers = [
+        _convolution(shape, by_layer[name]) if name in by_layer else _linear(shape, frames, 1)
+        for name, shape in shapes.items()
+    ]
+    return [*layers, *_encoder_attention(blocks, frames, width)]
+
+
+def _encoder_attention(blocks: int, frames: int, width: int) -> list[Product]:
+    names = [f"encoder.layers.{i}.attention" for i in range(blocks)]
+    return [attention(name, frames, frames, width, 2 * frames * width) for name in names]
+
+
 def turn_products(products: Sequence[Product], turns: Sequence[TurnEntry]) -> list[Product]:
     """The products of turns at the entry of blocks and norms, each under its module's name: once for every position."""
     by_name = {product.name: product for product in products}
@@ -93,6 +105,12 @@ def turn_products(products: Sequence[Product], turns: Sequence[TurnEntry]) -> li
         read = alike.vectors * turn.width
         found.append(Product(turn.name, turn.name, alike.vectors, alike.passes, moved=2 * read, read=read))
     return found
+
+
+def _convolution(shape: LayerShape, conv: Convolution) -> Product:
+    read = conv.channels * conv.positions_in
+    moved = read + shape.rows * conv.positions_out
+    return Product(shape.name, shape.name, conv.positions_out, 1, moved=moved, read=read)
 
 
 def _linear(shape: LayerShape, vectors: int, passes: int, name: str | None = None) -> Product:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from sottovoce.models.structure import Attention, Collected, Site, Unit
 
 
-def self_attention_sites(block: str, *, norm: str, out: str, over: str) -> tuple[Site, ...]:
+def self_attention_sites(
+    block: str, *, norm: str | None, out: str, over: str, part: str = "self_attn"
+) -> tuple[Site, ...]:
     """Queries, keys and values read `norm`; what attention mixes, written by v_proj, is read by `out`."""
-    attention = f"{block}.self_attn"
-    readers = tuple(f"{attention}.{part}_proj" for part in ("q", "k", "v"))
+    attention, writer = f"{block}.{part}", norm and f"{block}.{norm}"
+    readers = tuple(f"{attention}.{each}_proj" for each in ("q", "k", "v"))
     return (
-        Site(f"{block}.attn_in", readers, f"{block}.{norm}", over=over, component="self_attention"),
+        Site(f"{block}.attn_in", readers, writer, over=over, component="self_attention"),
         Site(
             f"{block}.attn_out", (f"{attention}.{out}",), f"{attention}.v_proj", over=over, component="self_attention"
         ),

@@ -118,7 +118,7 @@ def indifferent_layers(stacks: Iterable["Stack"]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Clip:
-    """One calibration utterance: features (1, ...), its samples of audio, decoder tokens (1, n) int64."""
+    """One calibration utterance: features (1, ...), its samples of audio, a decoder's tokens (1, n) int64."""
 
     features: Tensor
     samples: int
@@ -127,11 +127,16 @@ class Clip:
 
 @dataclass(frozen=True)
 class Stack:
-    """Encoder or decoder: how a clip enters it, and its units in order."""
+    """Encoder or decoder: how a clip enters it, and its units in order.
+
+    enter  (clip, what left the stack before and its context, None for the first) -> hidden state, context
+    over   the key of Context.valid that counts the positions of its residual stream
+    """
 
     name: Literal["encoder", "decoder"]
     units: tuple[Unit, ...]
     enter: Callable[[Clip, Tensor | None, Context | None], tuple[Tensor, Context]]
+    over: str = "frames"
 
 
 @dataclass(frozen=True)

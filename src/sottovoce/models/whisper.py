@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from sottovoce.models.base import SpeechModel
+from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.products import Convolution, Sizes, transformer_products
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
@@ -19,7 +19,7 @@ from sottovoce.models.whisper_frontend import HOP
 from sottovoce.weights.cost import Product, Workload
 
 
-class Whisper(SpeechModel):
+class Whisper(EncoderDecoder):
     """transformers' WhisperForConditionalGeneration, seen as units and sites."""
 
     module_class = "WhisperForConditionalGeneration"

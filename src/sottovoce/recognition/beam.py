@@ -56,6 +56,10 @@ class _Search:
 
 def check_width(width: int, rules: DecodingRules, vocabulary: int) -> None:
     """Raise ValueError for a number of beams below 1, or above what the first step's tokens can fill."""
+    if rules.blank is not None:
+        if width != 1:
+            raise ValueError(f"beam={width}: each frame of a CTC model chooses its likeliest token; beam=1 would work")
+        return
     tokens = vocabulary - len({*rules.forbidden(0)})
     most = max(1, tokens // (1 + len(rules.end)))
     if not 1 <= width <= most:

@@ -10,9 +10,10 @@ import numpy as np
 from sottovoce.models.decoding import Decoded, DecodingRules
 from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.beam import beam
+from sottovoce.recognition.ctc import best_path
 from sottovoce.recognition.greedy import prompts
 from sottovoce.speech import audio
-from sottovoce.targets.engine import Engine, WholeEngine
+from sottovoce.targets.engine import AnyEngine, FrameEngine, WholeEngine
 
 if TYPE_CHECKING:
     from sottovoce.models.base import SpeechModel
@@ -27,16 +28,16 @@ class Recognizer:
     """
 
     frontend: Frontend
-    engine: Engine | WholeEngine
+    engine: AnyEngine
     rules: DecodingRules
     beam: int = 1
 
     @staticmethod
     def of(model: "SpeechModel", language: str | None = None, task: str | None = None, beam: int = 1) -> "Recognizer":
         """A recognizer on the torch engine."""
-        from sottovoce.targets.torch import TorchEngine
+        from sottovoce.targets.torch import torch_engine
 
-        return Recognizer(model.frontend, TorchEngine(model), model.rules(language, task), beam)
+        return Recognizer(model.frontend, torch_engine(model), model.rules(language, task), beam)
 
     def transcribe(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
         """The text of a file or of samples (float32, at the model's rate); a list of them gives a list.
@@ -75,13 +76,18 @@ class Recognizer:
 
     def decode(self, features: Sequence[np.ndarray]) -> list[Decoded]:
         """One batch of features, each (1, ...), to the tokens chosen for each clip."""
-        engine = self.engine
-        if isinstance(engine, WholeEngine):
-            whole = self._batches(features, max(1, len(features)))
-            return [row for each in whole for row in engine.decode(engine.encode(each), self.rules)]
         together = max(1, len(features) // self.beam)  # a beam takes the room of a clip
-        batches = self._batches(features, together)
-        return [row for each in batches for row in beam(engine, engine.encode(each), self.rules, self.beam)]
+        return [row for batch in self._batches(features, together) for row in self._search(batch)]
+
+    def _search(self, features: Sequence[np.ndarray]) -> list[Decoded]:
+        """The search that fits the engine."""
+        engine = self.engine
+        memory = engine.encode(features)
+        if isinstance(engine, WholeEngine):
+            return engine.decode(memory, self.rules)
+        if isinstance(engine, FrameEngine):
+            return best_path(engine.frame_logits(memory), self.rules)
+        return beam(engine, memory, self.rules, self.beam)
 
     def prompts(self, features: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
         """The prompt of each clip; the encoder runs only if a language has to be detected."""
@@ -90,6 +96,7 @@ class Recognizer:
             return [known] * len(features)
         engine = self.engine
         assert not isinstance(engine, WholeEngine), "prompts are asked of a model that is open, and not of an export"
+        assert not isinstance(engine, FrameEngine), "a CTC model has no prompt"
         batches = self._batches(features, max(1, len(features)))
         asked = (prompts(engine, engine.encode(batch), self.rules).tolist() for batch in batches)
         return [tuple(prompt) for batch in asked for prompt in batch]

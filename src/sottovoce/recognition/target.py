@@ -151,17 +151,16 @@ class Target:
             return self.artifact.entries
         import torch
 
-        from sottovoce.models.names import full_name
         from sottovoce.weights.table import DTYPE_NAMES, Entry
 
         model = self.layout()
         return tuple(
             Entry(
                 name,
-                f"{full_name(name)}.weight",
+                f"{model.full_name(name)}.weight",
                 shape.kind,
                 tuple(model.find(name).weight.shape),  # type: ignore[arg-type]
-                dtype=DTYPE_NAMES[self.checkpoint.dtypes.get(f"{full_name(name)}.weight", torch.float32)],
+                dtype=DTYPE_NAMES[self.checkpoint.dtypes.get(f"{model.full_name(name)}.weight", torch.float32)],
                 kept=shape.rows * shape.columns,
             )
             for name, shape in model.shapes.items()

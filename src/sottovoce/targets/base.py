@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.bounds import Bounds
+from sottovoce.models.frontend import Frontend
 from sottovoce.progress import Track
 from sottovoce.targets.engine import EngineKind
 from sottovoce.weights.path_table import TurnEntry
@@ -36,6 +37,7 @@ class Runtime(ABC):
     writes_with  the packages that writing needs beside the engine's own, each with the version that it was tested with
     grid      options of a grid that a recipe with this target has where it says nothing else
     options   the fields of WriteOptions that it takes
+    frames    whether it runs models without a decoder, whose frames score the tokens (CTC)
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
     tells     what of a model's inside a self-test can be held against its artifact's: "encoder", its last state,
               "cross", what the decoder's blocks make of that, "blocks", what each block puts out
@@ -45,6 +47,7 @@ class Runtime(ABC):
     writes_with: Mapping[str, str] = MappingProxyType({})
     grid: Mapping[str, str] = MappingProxyType({})
     options: frozenset[str] = frozenset()
+    frames: bool = False
     rounds_activations: bool
     tells: frozenset[str] = frozenset()
 
@@ -62,6 +65,14 @@ class Runtime(ABC):
     def files(self) -> tuple[str, ...]:
         """Those that its engine opens."""
         return self.engine.files
+
+    def check_search(self, frontend: Frontend) -> None:
+        """Raise ValueError for a model that is decoded in a way that it cannot."""
+        if frontend.rules().blank is not None and not self.frames:
+            raise ValueError(
+                f"{self.title} takes models with a decoder, and {frontend.checkpoint.name} has none (CTC); "
+                "onnx takes it"
+            )
 
     @abstractmethod
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:

@@ -17,19 +17,19 @@ from sottovoce.progress import Track
 from sottovoce.targets.base import Runtime, WriteOptions
 from sottovoce.targets.engine import EngineKind
 from sottovoce.targets.run_time import changed_at_run_time
-from sottovoce.targets.torch import TorchEngine
+from sottovoce.targets.torch import TorchEngine, TorchFrameEngine, torch_engine
 from sottovoce.tested import tested
 from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry
 from sottovoce.weights.weight import Layer
 
 
-def _open(folder: Path, threads: int | None) -> TorchEngine:
+def _open(folder: Path, threads: int | None) -> TorchEngine | TorchFrameEngine:
     """transformers' own modules; threads are torch's."""
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = Checkpoint(str(folder), folder, None)
-    return TorchEngine(family(checkpoint).with_weights(checkpoint))
+    return torch_engine(family(checkpoint).with_weights(checkpoint))
 
 
 ENGINE = EngineKind("plain safetensors", tested("transformers"), (WEIGHTS,), _open)

@@ -62,11 +62,29 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class FrameEngine(Protocol):
+    """Something that runs an encoder whose every frame scores the tokens (CTC)."""
+
+    @property
+    def together(self) -> int | None:
+        """As Engine's."""
+
+    def encode(self, features: Sequence[np.ndarray]) -> Any:
+        """As Engine's."""
+
+    def frame_logits(self, memory: Any) -> list[np.ndarray]:
+        """Of each clip, (frames, vocabulary) float32."""
+
+    def outputs(self, memory: Any) -> Mapping[str, np.ndarray]:
+        """As Engine's, and what each block puts out, as far as the runtime tells."""
+
+
+@runtime_checkable
 class AtOnce(Protocol):
     """An engine that can also be fed all tokens at once, and then tells what every block puts out."""
 
     def at_once(self, features: np.ndarray, tokens: Sequence[int]) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
-        """Of one clip: what encoder and decoder put out, in their order, and logits (tokens, vocabulary).
+        """Of one clip: what encoder and decoder put out, in their order, and logits (tokens or frames, vocabulary).
 
         By name as Engine.outputs, and "encoder.layers.0", "decoder.layers.0" (frames or tokens, channels).
         """
@@ -94,6 +112,9 @@ class WholeEngine(ABC):
         """(tokens + 1, vocabulary): logits after the prompt of one clip and after each token, up to a constant each."""
 
 
+AnyEngine = Engine | WholeEngine | FrameEngine
+
+
 def _never(folder: Path) -> bool:
     return False
 
@@ -104,7 +125,7 @@ class EngineKind:
 
     title     as its makers write it
     packages  what it needs, each with the release that it was tested with, as "1.31"; first the runtime itself
-    files     those that it opens
+    files     those that it opens, as many of them as a kind of model has
     open      the engine for such a folder, with so many threads of one operator; `default_threads()` if None
     telling   the engine with more outputs, those of each block, to find where two models part; None if there is none
     saturates    whether sums of 8-bit products that it needs for such a folder saturate on this CPU, and so are wrong
@@ -115,8 +136,12 @@ class EngineKind:
     title: str
     packages: Mapping[str, str]
     files: tuple[str, ...]
-    open: Callable[[Path, int | None], Engine | WholeEngine]
-    telling: Callable[[Path, int | None], Engine] | None = None
+    open: Callable[[Path, int | None], AnyEngine]
+    telling: Callable[[Path, int | None], Engine | FrameEngine] | None = None
     saturates: Callable[[Path], bool] = _never
     greedy_only: bool = False
     tolerance: float = 0.002  # float16 holds what is expected to 0.0003, and sums of float32 differ by less
+
+    def opened(self, folder: Path) -> list[Path]:
+        """Those of `files` that a folder has."""
+        return [folder / name for name in self.files if (folder / name).is_file()]

@@ -22,7 +22,7 @@ from sottovoce.models.companions import check_listed
 from sottovoce.models.frontend import Frontend, open_frontend
 from sottovoce.targets import find_engine
 from sottovoce.targets.agreement import Output, SelfTest
-from sottovoce.targets.engine import Engine, EngineKind, WholeEngine
+from sottovoce.targets.engine import AnyEngine, EngineKind
 
 FORMAT = 2
 MANIFEST = "export.json"
@@ -64,7 +64,7 @@ class Exported:
     @property
     def bytes(self) -> int:
         """The bytes of what the runtime opens."""
-        return sum((self.folder / name).stat().st_size for name in self.kind.files)
+        return sum(file.stat().st_size for file in self.kind.opened(self.folder))
 
     def frontend(self) -> Frontend:
         """Its features, its text and its rules, within its bounds."""
@@ -77,7 +77,7 @@ class Exported:
         """The audio that its artifact was calibrated or trained on."""
         return frozenset(self.source.fingerprints)
 
-    def open(self, threads: int | None = None) -> Engine | WholeEngine:
+    def open(self, threads: int | None = None) -> AnyEngine:
         """The engine, with a warning if it computes wrong sums on this CPU.
 
         Raises ValueError if the runtime is not installed in a version that was tested.

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.names import full_name
 from sottovoce.weights.input_path import InputPath
 from sottovoce.weights.weight import Layer
 
@@ -15,7 +14,7 @@ from sottovoce.weights.weight import Layer
 def place(model: SpeechModel, name: str, module: nn.Module) -> None:
     """Put a module where the layer `name` is; what happens to the layer's input is then the module's own affair."""
     model.paths.set(name, model.find(name), InputPath())
-    holder, _, own = full_name(name).rpartition(".")
+    holder, _, own = model.full_name(name).rpartition(".")
     setattr(model.module.get_submodule(holder), own, module)
 
 

@@ -9,21 +9,61 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.structure import Encoded
 
 
-class TorchEngine:
-    """Runs a SpeechModel where its module lies."""
+def torch_engine(model: SpeechModel) -> "TorchEngine | TorchFrameEngine":
+    """The engine that runs a model where its module lies."""
+    return TorchEngine(model) if isinstance(model, EncoderDecoder) else TorchFrameEngine(model)
 
+
+class _Encoder:
     together = None
 
     def __init__(self, model: SpeechModel) -> None:
-        self.model = model
+        self._encoder = model
 
     @torch.inference_mode()
     def encode(self, features: Sequence[np.ndarray]) -> Encoded:
         """Each clip's encoder output, the same in any batch."""
-        return self.model.encode([torch.as_tensor(clip) for clip in features])
+        return self._encoder.encode([torch.as_tensor(clip) for clip in features])
+
+
+class TorchFrameEngine(_Encoder):
+    """Runs a model whose last stack is its encoder: every frame scores the tokens."""
+
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__(model)
+        self.model = model
+
+    @torch.inference_mode()
+    def frame_logits(self, memory: Encoded) -> list[np.ndarray]:
+        """Of each clip's own frames."""
+        valid = [None] * memory.count if memory.valid is None else list(memory.valid)
+        return [
+            _numpy(self.model.head(states if own is None else states[own]))
+            for states, own in zip(memory.states, valid, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def outputs(self, memory: Encoded) -> Mapping[str, np.ndarray]:
+        """The encoder's last state for one clip."""
+        return {"encoder": _numpy(memory.states[0])}
+
+    def at_once(self, features: np.ndarray, tokens: Sequence[int]) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+        """As AtOnce's; there are no tokens to feed."""
+        with _told(self.model, "encoder") as blocks:
+            memory = self.encode([features])
+        return {**blocks, **self.outputs(memory)}, self.frame_logits(memory)[0]
+
+
+class TorchEngine(_Encoder):
+    """Runs a model that writes token by token."""
+
+    def __init__(self, model: EncoderDecoder) -> None:
+        super().__init__(model)
+        self.model = model
 
     @torch.inference_mode()
     def step(self, tokens: np.ndarray, memory: Encoded, cache: Any) -> tuple[np.ndarray, Any]:

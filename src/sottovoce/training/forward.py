@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.hooks import RemovableHandle
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.encoder_decoder import with_decoder
 from sottovoce.models.structure import Encoded
 from sottovoce.training.batch import IGNORED, Batch
 
@@ -35,6 +36,7 @@ def forward(model: SpeechModel, batch: Batch, *, decoder: bool, hidden: bool) ->
     memory, heard = _encoded(model, batch.features, hidden)
     if not decoder:
         return Forward(memory, None, heard)
+    model = with_decoder(model)
     device = model.module.device
     cache = model.cache()
     if cache is not None and model.recomputes:

@@ -7,7 +7,6 @@ import torch
 from torch.nn import Parameter
 
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.names import full_name
 from sottovoce.training.latent import Latent
 from sottovoce.weights.weight import Layer
 
@@ -62,7 +61,7 @@ class ModelStudent:
 
     def _dtype(self, name: str, parameter: Parameter) -> torch.dtype:
         """What a norm or bias will be stored in: the checkpoint's dtype, if nothing has moved it off that before."""
-        stored = self.model.stored_dtypes.get(full_name(name), torch.float32)
+        stored = self.model.stored_dtypes.get(self.model.full_name(name), torch.float32)
         return stored if torch.equal(parameter.to(stored).float(), parameter) else torch.float32
 
     @property

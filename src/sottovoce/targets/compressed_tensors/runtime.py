@@ -16,19 +16,19 @@ from sottovoce.targets.base import Runtime, WriteOptions
 from sottovoce.targets.compressed_tensors.accepts import notes, refusals
 from sottovoce.targets.compressed_tensors.write import write
 from sottovoce.targets.engine import EngineKind
-from sottovoce.targets.torch import TorchEngine
+from sottovoce.targets.torch import TorchEngine, TorchFrameEngine, torch_engine
 from sottovoce.tested import tested
 from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry
 from sottovoce.weights.weight import Layer
 
 
-def _open(folder: Path, threads: int | None) -> TorchEngine:
+def _open(folder: Path, threads: int | None) -> TorchEngine | TorchFrameEngine:
     """transformers' modules with the weights that its loader unpacks; threads are torch's."""
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = Checkpoint(str(folder), folder, None)
-    return TorchEngine(family(checkpoint)(checkpoint, _loaded(folder), {}))
+    return torch_engine(family(checkpoint)(checkpoint, _loaded(folder), {}))
 
 
 def _loaded(folder: Path) -> Any:

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from sottovoce.files.atomic import json_text, write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import WEIGHTS, read_json
-from sottovoce.models.names import HEAD, full_name
+from sottovoce.models.names import HEAD
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.packing import pack
 from sottovoce.progress import Track, silent
@@ -36,7 +36,7 @@ def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: 
     schemes: dict[str, list[str]] = {}
     floats = [HEAD] if model.tied else []
     for name, layer in track(layers.items(), len(layers), "layers"):
-        base, module = layer.weight.base, full_name(name)
+        base, module = layer.weight.base, model.full_name(name)
         if layer.kind != "linear":
             continue
         if not isinstance(base, Quantized):

@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram, export
 from sottovoce.files.atomic import json_text, write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.bounds import Bounds
+from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.graphs import EncoderGraph, StaticDecoderGraph
 from sottovoce.progress import Track, silent
 from sottovoce.targets.executorch.attention import MANY, ONE, set_attention
@@ -43,7 +44,7 @@ def write(
     programs = {}
     with torch.no_grad():
         for name, graph in track(((ENCODER, _encoder), (DECODER, _decoder)), 2, "graphs"):
-            programs[name] = graph(model, seconds)
+            programs[name] = graph(with_decoder(model), seconds)
         [(made, report)] = track((lower(programs, portable) for _ in range(1)), 1, "lowering to XNNPACK")
     (folder / PROGRAM).write_bytes(store_once(made))
     write_text(folder / DELEGATION, json_text(report))
@@ -66,7 +67,7 @@ def least_samples(model: SpeechModel) -> int:
     return samples
 
 
-def _encoder(model: SpeechModel, seconds: float) -> ExportedProgram:
+def _encoder(model: EncoderDecoder, seconds: float) -> ExportedProgram:
     example = _features(model)
     set_attention(model, MANY)
     shapes: Any = None
@@ -76,7 +77,7 @@ def _encoder(model: SpeechModel, seconds: float) -> ExportedProgram:
     return _exported(EncoderGraph(model, for_static=True), (example,), shapes)
 
 
-def _decoder(model: SpeechModel, seconds: float) -> ExportedProgram:
+def _decoder(model: EncoderDecoder, seconds: float) -> ExportedProgram:
     features = _features(model)
     graph = StaticDecoderGraph(model, places(model))
     cross = [each.contiguous() for each in EncoderGraph(model, for_static=True).eval()(features)]

@@ -154,6 +154,7 @@ class CodedConv(nn.Module):
         self.table, self.path, self.bias = table, float_path(layer), module.bias
         self.low_rank = LowRank(layer) if layer.weight.low_rank else None
         self.kernel, self.stride, self.padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
+        self.groups = module.groups
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, channels, positions) to (1, out, positions)."""
@@ -162,7 +163,7 @@ class CodedConv(nn.Module):
         if self.low_rank is not None:
             weight = weight + self.low_rank.left @ self.low_rank.right
         shaped = weight.unflatten(1, (-1, self.kernel))
-        return conv1d(x, shaped, self.bias, self.stride, self.padding)
+        return conv1d(x, shaped, self.bias, self.stride, self.padding, groups=self.groups)
 
 
 def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:

@@ -1,4 +1,4 @@
-"""The engine: the two graphs, one clip at a time, a token at a time, caches never copied to Python."""
+"""The engines: two graphs, one clip at a time, a token at a time, caches never copied to Python; or one, of frames."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from sottovoce.targets.onnx.signed import fit_for_here
 from sottovoce.targets.threads import default_threads
 from sottovoce.tested import tested
 
-ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+ENCODER, DECODER, MODEL = "encoder.onnx", "decoder.onnx", "model.onnx"
 Values = dict[str, Any]  # a graph's inputs or outputs by name, in ONNX Runtime's memory
 
 
@@ -42,20 +42,11 @@ class OnnxEngine:
     def __init__(self, folder: Path, threads: int | None = None, telling: bool = False) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or default_threads()
-        options.log_severity_level = 3
-        options.enable_mem_pattern = False  # else the second clip's plan lies beside what the first one took
-        try:
-            encoder = fit_for_here((folder / ENCODER).read_bytes())
-            graphs: tuple[bytes | Path, bytes | Path] = (encoder, folder / DECODER)
-            if telling:
-                graphs = (telling_blocks(encoder), telling_blocks((folder / DECODER).read_bytes()))
-            self._encoder, self._decoder = (
-                onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]) for graph in graphs
-            )
-        except Exception as error:  # ONNX Runtime's errors have no class in common
-            raise RuntimeError(str(error)) from error
+        encoder = fit_for_here((folder / ENCODER).read_bytes())
+        graphs: tuple[bytes | Path, bytes | Path] = (encoder, folder / DECODER)
+        if telling:
+            graphs = (telling_blocks(encoder), telling_blocks((folder / DECODER).read_bytes()))
+        self._encoder, self._decoder = (_session(graph, threads) for graph in graphs)
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._made = [output.name for output in self._encoder.get_outputs()]
         self._told = [output.name for output in self._decoder.get_outputs()]
@@ -100,6 +91,61 @@ class OnnxEngine:
         return logits.numpy(), held
 
 
+@dataclass(frozen=True)
+class Scored(OneClip):
+    """The logits of one clip's frames, (frames, vocabulary), and what blocks put out, where the engine tells."""
+
+    logits: np.ndarray
+    blocks: dict[str, np.ndarray]
+
+
+class OnnxFrameEngine:
+    """Runs an exported folder of a CTC model; as OnnxEngine."""
+
+    together = 1
+
+    def __init__(self, folder: Path, threads: int | None = None, telling: bool = False) -> None:
+        graph = fit_for_here((folder / MODEL).read_bytes())
+        self._model = _session(telling_blocks(graph) if telling else graph, threads)
+        self._made = [output.name for output in self._model.get_outputs()]
+
+    def encode(self, features: Sequence[np.ndarray]) -> Scored:
+        """One clip's features (1, ...)."""
+        [clip] = features
+        made = self._model.run(None, {"features": np.ascontiguousarray(clip)})
+        blocks = dict(zip(self._made, (each[0] for each in made), strict=True))
+        return Scored(blocks.pop("logits"), blocks)
+
+    def frame_logits(self, memory: Scored) -> list[np.ndarray]:
+        """Of the clip."""
+        return [memory.logits]
+
+    def outputs(self, memory: Scored) -> Mapping[str, np.ndarray]:
+        """What blocks put out."""
+        return memory.blocks
+
+
+def _open(folder: Path, threads: int | None = None, telling: bool = False) -> OnnxEngine | OnnxFrameEngine:
+    try:
+        if (folder / MODEL).is_file():
+            return OnnxFrameEngine(folder, threads, telling)
+        return OnnxEngine(folder, threads, telling)
+    except OSError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no class in common
+        raise RuntimeError(str(error)) from error
+
+
+def _session(graph: bytes | Path, threads: int | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or default_threads()
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # else the second clip's plan lies beside what the first one took
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
 def telling_blocks(graph: bytes) -> bytes:
     """A graph that puts out what its blocks do, under the names that `write` gave them."""
     names = [name for node in parts(graph, NODE) for name in texts(graph, node, OUTPUT)]
@@ -109,7 +155,7 @@ def telling_blocks(graph: bytes) -> bytes:
 ENGINE = EngineKind(
     "ONNX Runtime",
     tested("onnxruntime"),
-    (ENCODER, DECODER),
-    OnnxEngine,
-    telling=partial(OnnxEngine, telling=True),
+    (ENCODER, DECODER, MODEL),
+    _open,
+    telling=partial(_open, telling=True),
 )

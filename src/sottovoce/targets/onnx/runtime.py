@@ -23,6 +23,7 @@ class OnnxRuntime(Runtime):
 
     engine = ENGINE
     writes_with = tested("onnx", "onnxscript")
+    frames = True
     rounds_activations = True
     tells = frozenset({"cross", "blocks"})
 

@@ -1,4 +1,4 @@
-"""Writing encoder.onnx and decoder.onnx: torch's exporter at opset 23, then smaller without changing a number."""
+"""Writing encoder.onnx and decoder.onnx, or a CTC model's model.onnx: torch's exporter, then smaller, no number changed."""
 
 import logging
 import warnings
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.graphs import DecoderGraph, EncoderGraph, cache_shape
+from sottovoce.models.encoder_decoder import EncoderDecoder
+from sottovoce.models.graphs import DecoderGraph, EncoderGraph, FrameGraph, cache_shape
 from sottovoce.progress import Track, silent
 from sottovoce.targets.onnx.layers import put_in_place
-from sottovoce.targets.onnx.run import DECODER, ENCODER
+from sottovoce.targets.onnx.run import DECODER, ENCODER, MODEL
 from sottovoce.weights.weight import Layer
 
 OPSET = 23  # the first with Attention, which ONNX Runtime computes without keeping the scores
@@ -25,25 +26,40 @@ _MOST_BYTES = 2**31 - 1
 
 
 def write(model: SpeechModel, layers: Mapping[str, Layer], folder: Path, track: Track = silent) -> None:
-    """Both graphs of a model that holds `layers`; the model is used up.
+    """The graphs of a model that holds `layers`; the model is used up.
 
     Its encoder is fixed in length or not as the family's is, its decoder takes a token and a cache that grows.
     """
     put_in_place(model, layers)
-    for part in track((_write_encoder, _write_decoder), 2, "graphs"):
-        part(model, folder)
+    if not isinstance(model, EncoderDecoder):
+        for part in track((_write_frames,), 1, "graphs"):
+            part(model, folder)
+        return
+    for each in track((_write_encoder, _write_decoder), 2, "graphs"):
+        each(model, folder)
 
 
-def _write_encoder(model: SpeechModel, folder: Path) -> None:
+def _write_frames(model: SpeechModel, folder: Path) -> None:
+    example, shapes = _entry(model)
+    graph = Telling(FrameGraph(model), model.blocks("encoder"))
+    save(exported(graph, (example,), shapes, ["features"], ["logits", *graph.blocks]), folder / MODEL, 1)
+
+
+def _entry(model: SpeechModel) -> tuple[Tensor, dict[str, Any]]:
+    """What the encoder's graph is traced with, and which of its lengths may be another."""
     example = _features(model)
     length = torch.export.Dim("samples", min=model.least_samples) if model.most_seconds is None else None
-    shapes: dict[str, Any] = {"given": ({example.ndim - 1: length} if length else {},)}
+    return example, {"given": ({example.ndim - 1: length} if length else {},)}
+
+
+def _write_encoder(model: EncoderDecoder, folder: Path) -> None:
+    example, shapes = _entry(model)
     names, graph = _names("cross", model), Telling(EncoderGraph(model), model.blocks("encoder"))
     made = exported(graph, (example,), shapes, ["features"], [*names, *graph.blocks])
     save(made, folder / ENCODER, len(names))
 
 
-def _write_decoder(model: SpeechModel, folder: Path) -> None:
+def _write_decoder(model: EncoderDecoder, folder: Path) -> None:
     count, heads, width = cache_shape(model)
     frames = model.frames(_features(model))
     past = [torch.zeros(1, heads, 3, width) for _ in range(count)]
@@ -71,7 +87,7 @@ class Telling(nn.Module):
         """The graph's own, then the blocks'."""
         self._told.clear()
         made = self.inner(*given)
-        return (*made, *self._told)
+        return (*((made,) if isinstance(made, Tensor) else made), *self._told)
 
     def _tell(self, block: nn.Module, inputs: Any, output: Any) -> None:
         self._told.append(output if isinstance(output, Tensor) else output[0])

@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
+from sottovoce.recognition.ctc import best_path
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import Target, find_target
-from sottovoce.targets.engine import WholeEngine
+from sottovoce.targets.engine import FrameEngine, WholeEngine
 from sottovoce.targets.threads import set_default_threads
 from sottovoce.timing.contenders.contender import Contender, Job, Times
 
@@ -35,6 +36,8 @@ class Own:
         engine, features = self.recognizer.engine, self._features
         if isinstance(engine, WholeEngine):
             return self._whole(engine, features)
+        if isinstance(engine, FrameEngine):
+            return self._frames(engine, features)
         prompt = np.array([[token or 0 for token in self.job.prompt]])
         start = time.perf_counter()
         memory = engine.encode([features])
@@ -44,6 +47,14 @@ class Own:
         for _ in range(self.job.tokens - 1):
             logits, cache = engine.step(logits.argmax(-1, keepdims=True), memory, cache)
         return Times(encoded - start, first - encoded, time.perf_counter() - first)
+
+    def _frames(self, engine: FrameEngine, features: np.ndarray) -> Times:
+        """Of an encoder whose frames score the tokens, all of them at once."""
+        start = time.perf_counter()
+        memory = engine.encode([features])
+        encoded = time.perf_counter()
+        best_path(engine.frame_logits(memory), self.recognizer.rules)
+        return Times(encoded - start, time.perf_counter() - encoded, 0.0)
 
     def _whole(self, engine: WholeEngine, features: np.ndarray) -> Times:
         """Of an engine that does not stop between tokens: those that follow are what all take more than one."""

@@ -1,0 +1,172 @@
+"""A model whose encoder's output a decoder reads, which writes token after token: what such families share."""
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sottovoce.models.base import SpeechModel
+from sottovoce.models.checkpoint import Checkpoint
+from sottovoce.models.names import TABLE
+from sottovoce.models.sites import head_sites, leaving_site
+from sottovoce.models.structure import Clip, Context, Encoded, Stack, Unit
+
+
+def with_decoder(model: SpeechModel) -> "EncoderDecoder":
+    """The model, which has a decoder. Raises ValueError if it has none."""
+    if not isinstance(model, EncoderDecoder):
+        raise ValueError(f"{model.checkpoint.name} has no decoder (CTC)")
+    return model
+
+
+class EncoderDecoder(SpeechModel):
+    """A Whisper- or Moonshine-like model: two stacks, a table of tokens that may be the head, a cache."""
+
+    encoder_norm: ClassVar[str] = "layer_norm"
+    decoder_norm: ClassVar[str] = "layer_norm"
+
+    @classmethod
+    def _prepared(cls, checkpoint: Checkpoint, module: Any) -> Any:
+        """Tie the head as config.json says: transformers goes by the file, a layout and an artifact by the config."""
+        table, head = module.model.decoder.embed_tokens, module.proj_out
+        if module.config.tie_word_embeddings and head.weight is not table.weight:
+            if not torch.equal(head.weight, table.weight):
+                raise ValueError(
+                    f"{checkpoint.name} has a head of its own, and its config.json says tie_word_embeddings: true; "
+                    "set that to false, or save the model without proj_out.weight"
+                )
+            head.weight = table.weight
+        return module
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether the head is the table of tokens too, as one layer."""
+        return self._is_head(self.find(TABLE))
+
+    @property
+    def head_layer(self) -> str:
+        """The layer that the head multiplies by: the look-up if it is tied."""
+        return TABLE if self.tied else self.head_name
+
+    @property
+    def unstored(self) -> frozenset[str]:
+        """The tensors of the module's state that a checkpoint does not hold: a tied head's, which is the look-up's."""
+        return frozenset({f"{self.head_name}.weight"}) if self.tied else frozenset()
+
+    def decode(self, tokens: Tensor, memory: Encoded, cache: Any = None) -> tuple[Tensor, Any]:
+        """Feed tokens (n, k) after those in a cache; none is kept without one: what the head reads, and the cache."""
+        made = self.module.model.decoder(
+            input_ids=tokens, past_key_values=cache, use_cache=cache is not None, **self.decoder_keywords(memory)
+        )
+        return made.last_hidden_state, made.past_key_values
+
+    def start_cache(self) -> Any:
+        """An empty cache for a search: what `cache` gives, or transformers' own where nothing in it is rounded."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        rounded = self.cache()
+        return EncoderDecoderCache(DynamicCache(), DynamicCache()) if rounded is None else rounded
+
+    def across(self, memory: Encoded) -> dict[str, Tensor]:
+        """What the decoder's blocks make of the encoder's output: "cross.0.key", "cross.0.value", ..., all frames."""
+        attentions = [block.encoder_attn for block in self.module.model.decoder.layers]
+        return {
+            f"cross.{i}.{part}": project(memory.states)
+            for i, attention in enumerate(attentions)
+            for part, project in (("key", attention.k_proj), ("value", attention.v_proj))
+        }
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the decoder is training and computes its blocks again in the backward pass."""
+        decoder = self.module.model.decoder
+        return bool(decoder.training and decoder.gradient_checkpointing)
+
+    def cache(self) -> Any:
+        """An empty cache for the decoder, which rounds what it holds; None where nothing is rounded."""
+        if not self.cached_roundings:
+            return None
+        from sottovoce.models.cache import pairs_of, rounded_cache
+
+        blocks = tuple(self.blocks("decoder"))
+        return rounded_cache(
+            pairs_of(self.cached_roundings, blocks, "self_attn"),
+            pairs_of(self.cached_roundings, blocks, "encoder_attn"),
+        )
+
+    # --- structure ----------------------------------------------------------------------------
+
+    @cached_property
+    def stacks(self) -> tuple[Stack, Stack]:
+        """The encoder (stem, blocks, exit) and the decoder (stem, blocks, exit, head)."""
+        encoder, decoder = self.module.model.encoder, self.module.model.decoder
+        leave_encoder, leave_decoder = getattr(encoder, self.encoder_norm), getattr(decoder, self.decoder_norm)
+        leaving = f"encoder.{self.encoder_norm}"
+        decoder_blocks = [self.decoder_block(name) for name in self.blocks("decoder")]
+        return (
+            Stack(
+                "encoder",
+                (
+                    self.encoder_stem(),
+                    *(self.encoder_block(name) for name in self.blocks("encoder")),
+                    Unit(
+                        "encoder.exit",
+                        (leaving_site(leaving, decoder_blocks),),
+                        lambda hidden, context: leave_encoder(hidden),
+                        norm=leaving,
+                    ),
+                ),
+                lambda clip, memory, before: (clip.features, Context(self.valid_positions(clip.samples))),
+            ),
+            Stack(
+                "decoder",
+                (
+                    self.decoder_stem(),
+                    *decoder_blocks,
+                    Unit(
+                        "decoder.exit",
+                        (),
+                        lambda hidden, context: leave_decoder(hidden),
+                        norm=f"decoder.{self.decoder_norm}",
+                    ),
+                    Unit(
+                        "decoder.head",
+                        head_sites(tied=self.tied, norm=self.decoder_norm),
+                        lambda hidden, context: self.head(hidden),
+                    ),
+                ),
+                _enter_decoder,
+                over="tokens",
+            ),
+        )
+
+    @abstractmethod
+    def encoder_stem(self) -> Unit:
+        """From features to the first block: convolutions and positions; it fills the context for the blocks."""
+
+    @abstractmethod
+    def encoder_block(self, name: str) -> Unit:
+        """The block of that name."""
+
+    @abstractmethod
+    def decoder_stem(self) -> Unit:
+        """From tokens to the first block: the look-up, positions, masks."""
+
+    @abstractmethod
+    def decoder_block(self, name: str) -> Unit:
+        """The block of that name."""
+
+    @abstractmethod
+    def enter_step(self, token: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """(1, 1) token and its place, int64: what the first decoder block reads, and what all blocks take beside it."""
+
+    @abstractmethod
+    def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
+        """What the decoder's forward takes beside tokens and cache."""
+
+
+def _enter_decoder(clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
+    assert before is not None, "the decoder follows the encoder"
+    return clip.tokens, Context({"tokens": clip.tokens.shape[1], "frames": before.valid["frames"]}, {}, memory)

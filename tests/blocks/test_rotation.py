@@ -19,12 +19,12 @@ from sottovoce.methods.quarot import random_orthogonal, random_turns
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.recognition.target import find_target
 from sottovoce.weights.input_path import InputPath, Turn
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 from tests.methods.samples import noise
 from tests.reference import rotation as slow
 
 WIDTHS = [8, 32, 192, 288, 384, 416, 512]
-every_toy = pytest.mark.parametrize("name", TOYS)
+every_toy = pytest.mark.parametrize("name", WRITING)
 
 
 @pytest.mark.parametrize("kind", ["hadamard", "random"])

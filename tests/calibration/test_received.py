@@ -11,11 +11,11 @@ from sottovoce.calibration.received import Attention, watched_attention
 from sottovoce.models.structure import Clip
 from sottovoce.recognition.target import find_target
 from sottovoce.weights.input_path import InputPath
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 from tests.methods.samples import noise
 from tests.reference import rsq as slow
 
-every_toy = pytest.mark.parametrize("name", TOYS)
+every_toy = pytest.mark.parametrize("name", WRITING)
 NEEDS = frozenset({"gram", "attended"})
 
 

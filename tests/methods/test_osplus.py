@@ -13,7 +13,7 @@ from sottovoce.numbers.rounding import Rounding
 from sottovoce.recipes.recipe import read_recipe, select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 from tests.methods.divergent import BLOCKS, SEEDS, Planted, rtn
 from tests.methods.samples import layer_of, noise
 from tests.reference import osplus as slow
@@ -131,7 +131,7 @@ def test_other_activations_find_a_scale_that_is_no_worse_than_none(per, symmetri
 
 
 @pytest.mark.parametrize("shift", ["where_possible", "never"])
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", WRITING)
 @torch.no_grad()
 def test_float_logits_are_as_they_were_and_the_head_stays_tied(name, shift, toy, clips):
     target = find_target(toy(name))

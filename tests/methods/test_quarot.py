@@ -8,11 +8,11 @@ from sottovoce.recipes.recipe import read_recipe, select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests import toys
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 from tests.methods.divergent import SEEDS, Planted, rtn
 
 OPTIONS = [{}, {"kind": "random", "keys": True}, {"keys": True, "seed": 2}, {"heads": False, "online": False}]
-every_toy = pytest.mark.parametrize("name", TOYS)
+every_toy = pytest.mark.parametrize("name", WRITING)
 
 
 def turned(folder, options, steps=()):

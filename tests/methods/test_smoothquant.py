@@ -10,7 +10,7 @@ from sottovoce.models.structure import Site
 from sottovoce.recipes.recipe import read_recipe, select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 from tests.methods.samples import layer_of, noise, seen
 
 WIDTH, HIDDEN = 12, 16
@@ -156,7 +156,7 @@ def test_rescaling_after_a_whole_layer_divides_all_its_rows_and_its_bias():
     torch.testing.assert_close(second(first(x)), before)
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", WRITING)
 def test_what_leaves_the_encoder_is_smoothed_once_for_all_decoder_blocks(name, toy, clips):
     target = find_target(toy(name))
     model, layers = target.open()

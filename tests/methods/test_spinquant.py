@@ -10,7 +10,7 @@ from sottovoce.numbers.rounding import Rounding
 from sottovoce.recipes.recipe import read_recipe, select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 from tests.methods.divergent import Planted, rtn
 from tests.methods.samples import noise
 from tests.reference import spinquant as slow
@@ -112,7 +112,7 @@ def test_learned_rounding_rounds_as_rounding_does_and_its_scale_learns(symmetric
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_bits": 4, "keys": True}, {"heads": False, "online": False}], ids=str)
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", WRITING)
 @torch.no_grad()
 def test_float_logits_are_as_they_were_and_the_head_stays_tied(name, options, toy, clips):
     before, _ = find_target(toy(name)).open()

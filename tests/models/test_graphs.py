@@ -5,12 +5,12 @@ from sottovoce.models.graphs import DecoderGraph, EncoderGraph, StaticDecoderGra
 from sottovoce.recognition.target import find_target
 from sottovoce.targets.executorch.attention import MANY, ONE, set_attention
 from sottovoce.targets.torch import TorchEngine
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 
 STEPS = 5
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", WRITING)
 @torch.inference_mode()
 def test_the_graphs_put_out_the_models_own_logits_token_by_token(name, toy, clips):
     model, _ = find_target(toy(name)).open()

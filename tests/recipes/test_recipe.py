@@ -9,7 +9,7 @@ from sottovoce.models.checkpoint import resolve
 from sottovoce.recipes.recipe import built_in_recipes, read_recipe, select
 from sottovoce.weights.weight import LayerShape
 from tests import toys
-from tests.conftest import TOYS
+from tests.conftest import FRAMES, TOYS
 
 
 @pytest.fixture(scope="module")
@@ -229,10 +229,17 @@ def test_a_recipe_written_out_is_the_same_recipe():
 # --- against a model ------------------------------------------------------------------------------
 
 
+WANT_A_DECODER = ("gptq-w4-kv8", "quarot-w4a4", "rsq-w3", "wanda-50-distill", "wanda-50-finetune")
+
+
 @pytest.mark.parametrize("name", TOYS)
 @pytest.mark.parametrize("recipe", built_in_recipes())
 def test_every_built_in_recipe_says_what_it_is_and_fits_every_family(recipe, name, layout):
     assert built_in_recipes()[recipe]
+    if name in FRAMES and recipe in WANT_A_DECODER:
+        with pytest.raises(ValueError, match="decoder|residual stream"):
+            select(read_recipe(recipe), layout(name))
+        return
     selection = select(read_recipe(recipe), layout(name))
     if not recipe.startswith("wanda"):
         rounded = [
@@ -313,7 +320,7 @@ def test_every_layer_is_of_one_stack_and_one_component(name, layout):
     assert all(
         len({"frontend", "blocks", "embeddings"} & components) == 1
         for key, components in words.items()
-        if key != "proj_out"
+        if key not in ("proj_out", "lm_head")
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sottovoce.compressing.loop import compress_layers
-from sottovoce.models.names import full_name
+from sottovoce.models.base import SpeechModel
 from sottovoce.recipes.recipe import read_recipe, select
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target
@@ -39,7 +39,7 @@ def compressed(toy, clips, name, steps):
 
 def entries(model, layers):
     shapes = {name: tuple(model.find(name).weight.shape) for name in layers}
-    return [entry_of(layer, f"{full_name(name)}.weight", shapes[name]) for name, layer in layers.items()]
+    return [entry_of(layer, f"{SpeechModel.full_name(name)}.weight", shapes[name]) for name, layer in layers.items()]
 
 
 def logits(engine, features, tokens):

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 import sottovoce
 from sottovoce.compressing.loop import compress_layers
-from sottovoce.models.names import full_name
+from sottovoce.models.base import SpeechModel
 from sottovoce.recipes.recipe import read_recipe, select
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
@@ -126,7 +126,7 @@ def test_distill_by_the_encoder_alone_changes_nothing_of_the_decoder(name, toy, 
     assert moved
     assert all(key.startswith("model.encoder.") for key in moved)
     for layer in found.layers.values():
-        changed = f"{full_name(layer.name)}.weight" in moved
+        changed = f"{SpeechModel.full_name(layer.name)}.weight" in moved
         assert any(step.startswith("distill") for step in layer.steps) == changed, layer.name
         assert changed or not layer.name.startswith("encoder.") or "positions" in layer.name, layer.name
 

@@ -6,17 +6,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sottovoce.models.names import full_name
+from sottovoce.models.base import SpeechModel
 from sottovoce.recognition.target import find_target
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses, Objective
 from sottovoce.training.student import ModelStudent
 from tests import toys
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 
 FAMILIES = ["whisper", "moonshine"]
+full_name = SpeechModel.full_name
 every_family = pytest.mark.parametrize("name", FAMILIES)
-every_toy = pytest.mark.parametrize("name", TOYS)
+every_toy = pytest.mark.parametrize("name", WRITING)
 ALL = Losses(labels=1, hidden=1)
 
 

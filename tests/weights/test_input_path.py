@@ -13,7 +13,7 @@ from sottovoce.recognition.target import find_target
 from sottovoce.weights.input_path import InputPath, InputPaths, Turn
 from sottovoce.weights.path_parts import pack_path, turn_entry, unpack_path
 from sottovoce.weights.path_table import FactorEntry, InputEntry, RoundingEntry
-from tests.conftest import TOYS
+from tests.conftest import WRITING
 from tests.forgery import rewrite
 from tests.methods.samples import noise
 
@@ -141,7 +141,7 @@ def with_paths(folder):
     return target, model, layers
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", WRITING)
 def test_paths_come_back_bit_for_bit_and_give_the_same_logits(name, toy, clips, tmp_path):
     target, model, layers = with_paths(toy(name))
     artifact = save(tmp_path / "a", model, layers, target.base, [], [])

@@ -11,7 +11,7 @@ import sottovoce
 from sottovoce.recognition.target import find_target
 from sottovoce.weights.cost import bits_per_weight
 from sottovoce.weights.table import Entry, TensorSpec, file_size
-from tests.conftest import TOYS
+from tests.conftest import TOYS, WRITING
 
 DTYPES = {
     "uint8": torch.uint8,
@@ -156,7 +156,7 @@ def test_an_outlier_and_an_entry_of_a_table_are_multiplied_as_floats():
     assert (entry.bits, entry.outliers, entry.outlier_bits) == (16, 5, 16)
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", WRITING)
 def test_an_entry_comes_back_from_json_as_it_was(name, toy, tmp_path):
     steps = [{"magnitude": {"where": "*fc1"}}, {"rtn": {"where": "*fc1", "symmetric": False}}]
     steps += [{"low_rank": {"where": "*fc2", "replace": True, "metric": "plain"}}]
@@ -171,4 +171,4 @@ def test_the_table_of_a_checkpoint_is_that_of_its_artifact_without_steps(name, t
     nothing = {"steps": [{"rtn": {"where": ["~nothing"]}}]}
     artifact = sottovoce.compress(toy(name), recipe=nothing, output=tmp_path / "a")
     assert find_target(toy(name)).entries() == artifact.entries
-    assert artifact.bytes == pytest.approx(find_target(toy(name)).bytes, rel=1e-3)
+    assert artifact.bytes == pytest.approx(find_target(toy(name)).bytes, rel=2e-3)

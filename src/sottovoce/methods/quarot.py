@@ -49,12 +49,10 @@ Seed = Annotated[int, Field(ge=0, description="of the random matrices")]
 
 def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
     """Why a model has no stream to turn, or a width of it no Hadamard matrix."""
-    if len(model.stacks) != 2 or not all(
-        unit.writers for stack in model.stacks for unit in stack.units if unit.attentions
-    ):
+    if len(model.stacks) != 2:
         return (
-            f"{model.checkpoint.name} cannot be rotated: quarot and spinquant turn the residual streams of an encoder "
-            "and a decoder whose blocks norm what they read; gptq, awq and smoothquant work without a rotation"
+            f"{model.checkpoint.name} cannot be rotated: quarot and spinquant rotate the residual streams of an encoder "
+            "and of its decoder; gptq, awq and smoothquant work without a rotation"
         )
     for name, (width, hadamards) in turn_widths(model, options["heads"], options["keys"], options["online"]).items():
         if hadamards or options["kind"] == "hadamard":

@@ -58,7 +58,7 @@ class Wav2Vec2Frontend(Frontend):
         found = read_json(self.checkpoint.folder / VOCABULARY)
         if not found or not all(isinstance(number, int) for number in found.values()):
             raise ValueError(
-                f"{self.checkpoint.folder / VOCABULARY} lists no tokens with their numbers (one list for each language, "
+                f"{self.checkpoint.folder / VOCABULARY} lists no tokens with numbers (one list for each language, "
                 "as in MMS, is not supported); that of a wav2vec2 model of one language would work"
             )
         return found

@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram, export
 from sottovoce.files.atomic import json_text, write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.bounds import Bounds
-from sottovoce.models.encoder_decoder import EncoderDecoder
+from sottovoce.models.encoder_decoder import EncoderDecoder, with_decoder
 from sottovoce.models.graphs import EncoderGraph, StaticDecoderGraph
 from sottovoce.progress import Track, silent
 from sottovoce.targets.executorch.attention import MANY, ONE, set_attention

@@ -1,4 +1,4 @@
-"""Writing encoder.onnx and decoder.onnx, or a CTC model's model.onnx: torch's exporter, then smaller, no number changed."""
+"""Writing encoder.onnx and decoder.onnx, or model.onnx of a CTC model: torch's exporter, then what shrinks its graphs."""
 
 import logging
 import warnings

@@ -237,7 +237,7 @@ WANT_A_DECODER = ("gptq-w4-kv8", "quarot-w4a4", "rsq-w3", "wanda-50-distill", "w
 def test_every_built_in_recipe_says_what_it_is_and_fits_every_family(recipe, name, layout):
     assert built_in_recipes()[recipe]
     if name in FRAMES and recipe in WANT_A_DECODER:
-        with pytest.raises(ValueError, match="decoder|residual stream"):
+        with pytest.raises(ValueError, match=r"decoder|residual stream"):
             select(read_recipe(recipe), layout(name))
         return
     selection = select(read_recipe(recipe), layout(name))

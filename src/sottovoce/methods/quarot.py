@@ -51,8 +51,8 @@ def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str
     """Why a model has no stream to turn, or a width of it no Hadamard matrix."""
     if len(model.stacks) != 2:
         return (
-            f"{model.checkpoint.name} cannot be rotated: quarot and spinquant rotate the residual streams of an encoder "
-            "and of its decoder; gptq, awq and smoothquant work without a rotation"
+            f"{model.checkpoint.name} has no decoder (CTC), and quarot and spinquant rotate the residual streams of an "
+            "encoder and its decoder; gptq, awq and smoothquant work without a rotation"
         )
     for name, (width, hadamards) in turn_widths(model, options["heads"], options["keys"], options["online"]).items():
         if hadamards or options["kind"] == "hadamard":

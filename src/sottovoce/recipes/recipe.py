@@ -334,8 +334,8 @@ def _whole_streams(step: Step, model: "SpeechModel", kept: set[str]) -> set[str]
     whole = {name for stack in model.stacks for unit in stack.units if unit.writers for name in unit.layers}
     if not whole:
         raise ValueError(
-            f"{step.method.name} rotates residual streams, and {model.checkpoint.name} has none that it could: its blocks "
-            "norm their sums, and not what they read; gptq, awq and smoothquant work without a rotation"
+            f"{step.method.name} rotates residual streams, and {model.checkpoint.name} has none that it could: its "
+            "blocks norm their sums, and not what they read; gptq, awq and smoothquant work without a rotation"
         )
     if outside := [name for name in model.shapes if name in whole - kept]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Writing encoder.onnx and decoder.onnx, or model.onnx of a CTC model: torch's exporter, then what shrinks its graphs."""
+"""Writing encoder.onnx and decoder.onnx, or model.onnx of a CTC model: torch's exporter, then what shrinks them."""
 
 import logging
 import warnings

@@ -6,7 +6,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-CURRENT = [document for document in DOCUMENTS if document.name not in ("LOG.md", "CHANGELOG.md")]
+CURRENT = [document for document in DOCUMENTS if document.name not in ("log.md", "CHANGELOG.md")]
 
 
 def test_it_is_short():

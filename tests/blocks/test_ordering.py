@@ -1,4 +1,4 @@
-"""The published ordering on a trained model, in small: LOG.md has the whole of it."""
+"""The published ordering on a trained model, in small: docs/log.md has the whole of it."""
 
 import pytest
 

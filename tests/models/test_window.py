@@ -63,7 +63,7 @@ def test_an_export_says_its_window_and_hears_what_the_shortened_model_hears(tmp_
             "builtin:whisper",
             "onnx",
             {"seconds": 9},
-            "seconds=9: builtin:whisper hears a window of 8 s",
+            "seconds=9: the window of builtin:whisper is 8 s",
         ),
         ("builtin:whisper", "onnx", {"seconds": -1}, "seconds=-1"),
         ("builtin:moonshine", "onnx", {"seconds": 5}, "builtin:moonshine takes audio of any length"),

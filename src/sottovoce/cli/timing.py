@@ -41,7 +41,7 @@ def bench(
     """Time models beside each other, in turn, each in a process of its own; ratios are to the first.
 
     They hear noise, and write as many tokens as they are told to. Before that all hear one clip of speech, and what a
-    model hears otherwise than the first one is in the table.
+    model transcribes otherwise than the first one is in the table.
 
     Example: sottovoce bench openai/whisper-tiny out/ phone/ --peer faster-whisper
     """

@@ -60,7 +60,7 @@ def compress(
     language   of all the calibration and training audio, for a multilingual Whisper; left out, each row's own, else
                what the checkpoint names
     device     where the model runs while it is compressed, as torch names it
-    heard      a folder that keeps what the uncompressed model hears in training audio, for other compressions that
+    heard      a folder that keeps the uncompressed model's transcripts of training audio, for other compressions that
                ask for the same; it goes with <output>.unfinished when left out
     skip_unusable  leave out clips that the model cannot use (missing, damaged, too long) and count them; otherwise
                all are named and refused
@@ -166,7 +166,7 @@ class _Compression:
         return model, layers
 
     def _teacher(self, record: TrainingRecord) -> str:
-        """The identity of what the uncompressed model hears in the training audio."""
+        """The identity of the uncompressed model's transcripts of the training audio."""
         model = self.target.artifact.base.digest if self.target.artifact else self.target.digest
         return hashlib.sha256(f"{model} {record.digest} {self.taught}".encode()).hexdigest()[:16]
 

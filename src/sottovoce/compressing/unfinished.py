@@ -4,7 +4,7 @@
   plan.json      what was asked: model, recipe, data; another plan is refused
   start-<n>/     the artifact as segment <n> of the recipe, which trains, began
   step-<n>/      the state of that training
-  heard-*.jsonl  what the uncompressed model hears in the training audio
+  heard-*.jsonl  the uncompressed model's transcripts of the training audio
 
 What else lies in the folder is not touched.
 """

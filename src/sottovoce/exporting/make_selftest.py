@@ -31,14 +31,14 @@ def make(
     """Write a self-test into the folder of an export: speech that comes with sottovoce, and what the model makes of it.
 
     The model holds `layers`. How far the runtime may be off is measured with inputs rounded as it rounds them. Raises
-    ValueError if the model hears none of the speech.
+    ValueError if the model can transcribe none of the speech.
     """
     into = folder / FOLDER
     into.mkdir()
     speech = fitting_speech(model.frontend)[:CLIPS]
     if not speech:
         raise ValueError(
-            f"{model.checkpoint.name} hears {model.frontend.bounds.most_seconds:g} s at most, which is shorter than "
+            f"{model.checkpoint.name} transcribes {model.frontend.bounds.most_seconds:g} s at most, which is shorter than "
             "any clip of the self-test"
         )
     clips, answers, rounded = [], [], []
@@ -56,7 +56,7 @@ def make(
 
 
 def fitting_speech(frontend: Frontend) -> list[Utterance]:
-    """The speech that comes with sottovoce, as far as a model can hear it."""
+    """The speech that comes with sottovoce, as far as a model can transcribe it."""
     return [u for u in read_corpus("builtin:test").utterances if frontend.bounds.hold(u.seconds)]
 
 

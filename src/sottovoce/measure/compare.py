@@ -18,7 +18,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Example:
-    """An utterance that the target heard worse than the baseline, raw texts."""
+    """An utterance that the target transcribed worse than the baseline, raw texts."""
 
     id: str
     reference: str

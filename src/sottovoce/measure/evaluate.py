@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def wer(self) -> float:
-        """The WER in percent, where one target heard one data set."""
+        """The WER in percent, where one target transcribed one data set."""
         if len(self.scores) != 1:
             raise ValueError(
                 f"there are {len(self.scores)} scores here; look at scores, or evaluate one target on one data set"

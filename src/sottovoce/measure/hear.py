@@ -1,4 +1,4 @@
-"""Transcribing: what a run has not heard yet, batch by batch, each kept as soon as it is known."""
+"""Transcribing: what a run has not transcribed yet, batch by batch, each kept as soon as it is known."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

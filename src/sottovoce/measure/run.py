@@ -1,4 +1,4 @@
-"""A run's folder: which targets heard which data under which settings, and where the transcripts lie.
+"""A run's folder: which targets transcribed which data under which settings, and where the transcripts lie.
 
 run.json                                  targets, data, settings, versions
 transcripts/<target>/<data>.jsonl         raw hypotheses
@@ -118,7 +118,7 @@ class Run:
         write_text(path, json_text(score.as_document()))
 
     def baseline_of(self, target: RunTarget) -> RunTarget | None:
-        """The uncompressed model behind a target, if this run heard it and it is another."""
+        """The uncompressed model behind a target, if this run transcribed with it and it is another."""
         return next((other for other in self.targets if other.digest == target.base_digest != target.digest), None)
 
     def find(self, name: str) -> RunTarget:

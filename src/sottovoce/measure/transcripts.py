@@ -13,7 +13,7 @@ from sottovoce.files.documents import parse_json
 
 @dataclass(frozen=True)
 class Transcript:
-    """One utterance as one target heard it. Texts are raw; seconds are of audio and of wall time.
+    """One utterance as one target transcribed it. Texts are raw; seconds are of audio and of wall time.
 
     language            as "de": what the model was prompted with or detected; None where it names none
     reference_language  of the reference, as far as the manifest or the user says it

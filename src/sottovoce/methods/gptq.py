@@ -22,7 +22,7 @@ from sottovoce.numbers.grid import Grid, Quantized, fit_scale
 from sottovoce.numbers.linalg import inverse_factor
 from sottovoce.weights.weight import Layer, LayerShape, Weight
 
-# the look-up weighs as much as the head: with 0.1, 2 bits of a tied embedding cost 5 points of WER more (LOG.md)
+# the look-up weighs as much as the head: with 0.1, 2 bits of a tied embedding cost 5 points of WER more (docs/log.md)
 _TIED_DAMP = 1.0
 
 

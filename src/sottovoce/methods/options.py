@@ -181,7 +181,7 @@ def _defaults(schema: type[BaseModel], given: BaseModel | None = None) -> dict[s
 
 
 def frontend_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Filled options as they hold for a frontend: what hears first has few weights, and coarse ones cost most."""
+    """Filled options as they hold for a frontend: it has few weights, and coarse ones cost most."""
     if options["frontend_bits"] is None:
         return dict(options)
     groups = "channel" if isinstance(options["group_size"], int) else options["group_size"]

@@ -25,7 +25,7 @@ class Whisper(EncoderDecoder):
     module_class = "WhisperForConditionalGeneration"
 
     def valid_positions(self, samples: int) -> dict[str, int]:
-        """The rest of the window is silence, which the encoder hears and the statistics leave out."""
+        """The rest of the window is silence, which the encoder encodes and the statistics leave out."""
         return {"mel": -(-samples // HOP), "frames": -(-samples // (2 * HOP))}
 
     def encoder_stem(self) -> Unit:
@@ -108,7 +108,7 @@ class Whisper(EncoderDecoder):
         return decoder.embed_tokens(token) + decoder.embed_positions(token, position_ids=position), {}
 
     def products(self, workload: Workload) -> list[Product]:
-        """Every product of one utterance; the encoder always hears its whole window."""
+        """Every product of one utterance; the encoder always encodes its whole window."""
         assert self.most_seconds is not None
         if workload.seconds > self.most_seconds:
             raise ValueError(

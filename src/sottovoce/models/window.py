@@ -1,7 +1,7 @@
 """A shorter window for a Whisper: the first rows of its table of positions, and a feature extractor that pads to them.
 
 The encoder's cost falls with the window's length, its attention's with the square. The model was trained on the whole
-window and may hear otherwise in a shorter one: what comes out has to be measured.
+window and may be less accurate in a shorter one: what comes out has to be measured.
 """
 
 import json
@@ -21,7 +21,7 @@ POSITIONS = "encoder.embed_positions"
 
 
 def shorten(model: SpeechModel, layers: Mapping[str, Layer], seconds: float) -> None:
-    """Let a model that holds `layers` hear `seconds` at most, and pad each clip to no more.
+    """Let a model that holds `layers` take `seconds` at most, and pad each clip to no more.
 
     Raises ValueError for a model without a window, and for seconds that it does not have.
     """
@@ -46,7 +46,7 @@ def window_frames(model: SpeechModel, seconds: float) -> int:
     frames = round(positions * seconds / model.most_seconds)
     if not 1 <= frames <= positions:
         raise ValueError(
-            f"seconds={seconds:g}: {model.checkpoint.name} hears a window of {model.most_seconds:g} s; "
+            f"seconds={seconds:g}: the window of {model.checkpoint.name} is {model.most_seconds:g} s; "
             "more than 0 and at most that would work"
         )
     return frames

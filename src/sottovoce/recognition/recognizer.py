@@ -42,7 +42,7 @@ class Recognizer:
     def transcribe(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
         """The text of a file or of samples (float32, at the model's rate); a list of them gives a list.
 
-        Raises ValueError for audio that cannot be read, is not finite, or is longer than the model hears.
+        Raises ValueError for audio that cannot be read, is not finite, or is longer than the model takes.
         """
         if isinstance(speech, (str, Path, np.ndarray)):
             return self._texts([speech])[0]
@@ -54,7 +54,7 @@ class Recognizer:
         return [self.frontend.text(decoded.tokens) for decoded in self.decode(features)] if clips else []
 
     def read(self, path: str | Path) -> np.ndarray:
-        """The samples of a file at the model's rate. Raises ValueError if it cannot be heard whole."""
+        """The samples of a file at the model's rate. Raises ValueError if it cannot be transcribed whole."""
         samples = audio.read(path, self.frontend.sampling_rate)
         self.frontend.check_samples(len(samples), str(path))
         return samples

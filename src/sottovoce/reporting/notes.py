@@ -68,7 +68,7 @@ def workload_words(workload: Mapping[str, Any]) -> str:
 
 
 def _data(scores: Sequence[Score], sets: Sequence[str]) -> str:
-    """Each data set with its utterances and what is counted; the most that a row heard, should they differ."""
+    """Each data set with its utterances and what is counted; the most that a row transcribed, should they differ."""
     said = []
     for data in sets:
         here = [score for score in scores if score.data == data]

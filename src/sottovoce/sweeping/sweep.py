@@ -175,7 +175,7 @@ def _training(plan: SweepPlan, target: Target) -> dict[str, str]:
 
 
 def _tests(plan: SweepPlan, corpora: Sequence[Corpus]) -> str:
-    """The identity of what every row hears: the test sets and the language."""
+    """The identity of what every row is evaluated on: the test sets and the language."""
     tests = [RunData.of(corpus, corpus.fingerprints()).digest for corpus in corpora]
     return _key({"data": tests, "language": plan.language})
 

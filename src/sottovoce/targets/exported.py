@@ -42,7 +42,7 @@ class Source:
 class Exported:
     """What export.json says. `tested` is None until the self-test has run where it was made.
 
-    bounds  the clips that it hears; the model's own if None
+    bounds  the clips that it transcribes; the model's own if None
     """
 
     folder: Path

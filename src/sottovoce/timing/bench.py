@@ -41,7 +41,7 @@ class Speed:
     rtfx        seconds of audio heard in a second, everything included
     ratio       its time of a round over that of the first model in the same round: median, least, most
     peak_mb     memory at most, torch included where it is used
-    words       of the clip that all hear first, as the first model hears it; differing: those that this one does not
+    words       of the clip that all transcribe first, as the first model does; differing: those that this one does not
     """
 
     target: str
@@ -150,7 +150,7 @@ def check_counts(**counts: int) -> None:
 
 
 def _clip(targets: Sequence[Target]) -> Path | None:
-    """Speech that the shortest window hears, and so all do; None if it is shorter than any clip."""
+    """Speech that fits into the shortest window, and so into all; None if it is shorter than any clip."""
     clips = min((fitting_speech(target.frontend) for target in targets), key=len)
     return Path(clips[0].audio) if clips else None
 

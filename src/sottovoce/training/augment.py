@@ -1,4 +1,4 @@
-"""SpecAugment: parts of what the model hears go, so that it learns to lean on the rest.
+"""SpecAugment: parts of the features go, so that it learns to lean on the rest.
 
 Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", 2019,
 arXiv:1904.08779, without its time warping. Raw audio has no bands: there only times go.

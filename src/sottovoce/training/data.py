@@ -17,7 +17,7 @@ class TrainingData:
     language  of the audio, for a multilingual Whisper whose checkpoint names none
     teacher   opens the uncompressed model behind the one in training
     folder    where each training step keeps its state
-    heard     the file that keeps what the uncompressed model hears in the corpus, once a step has asked
+    heard     the file that keeps the uncompressed model's transcripts of the corpus, once a step has asked
     """
 
     corpus: Corpus

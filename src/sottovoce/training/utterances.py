@@ -124,7 +124,7 @@ def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) ->
 
 
 def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, track: Track) -> dict[str, list[int]]:
-    """What the uncompressed model hears in every utterance, by id; kept in `file`, and so made once.
+    """The uncompressed model's transcript of every utterance, by id; kept in `file`, and so made once.
 
     With the end, unless the longest output cut it off: where to stop is not learned from that.
     """

@@ -1,4 +1,4 @@
-"""What `bench` times: something that loads, hears and is timed, and what its process is told.
+"""What `bench` times: something that loads, transcribes and is timed, and what its process is told.
 
 Our own targets and every peer are a Timed; the process (stopwatch.py) knows nothing else of them. Nothing here imports
 torch: a peer that needs none runs without it, and its memory is its own.
@@ -18,9 +18,9 @@ class Job:
 
     runs     "module:Class", a Timed made of this job
     model    what it opens
-    prompt   tokens before the first that is written; None marks the language, which is detected when it hears
+    prompt   tokens before the first that is written; None marks the language, which is detected when it transcribes
     end      tokens that end a transcript, never written while it is timed
-    most     tokens written at most when it hears
+    most     tokens written at most when it transcribes
     threads, seconds (of noise), tokens (written)
     """
 

@@ -17,7 +17,7 @@ from sottovoce.targets.onnx.signed import weights
 from sottovoce.targets.onnx.write import write
 from sottovoce.targets.torch import TorchEngine
 from sottovoce.training.data import Material
-from sottovoce.weights.parts import entry_of
+from sottovoce.weights.packed import entry_of
 
 EVERYTHING = [  # a basis, a mask, group and whole-row grids, a correction, integer activations
     "smoothquant",

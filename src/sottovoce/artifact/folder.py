@@ -30,10 +30,11 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.companions import check_listed, companions, is_companion
 from sottovoce.versions import versions
-from sottovoce.weights.parts import checked_parts, entry_of, pack_layer, unpack_layer
+from sottovoce.weights.packed import checked_parts, entry_of, pack_layer, unpack_layer
+from sottovoce.weights.part import DTYPE_NAMES
 from sottovoce.weights.path_parts import pack_turn, turn_entry, unpack_turn
 from sottovoce.weights.path_table import TurnEntry
-from sottovoce.weights.table import DTYPE_NAMES, Entry, TensorSpec, file_size, turn_parts
+from sottovoce.weights.table import Entry, TensorSpec, file_size, turn_parts
 from sottovoce.weights.weight import Layer
 
 FORMAT = 3

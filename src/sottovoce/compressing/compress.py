@@ -24,6 +24,7 @@ from sottovoce.speech.datasets import Corpus, read_corpus
 from sottovoce.targets import find_runtime
 from sottovoce.training.data import Material, TrainingData
 from sottovoce.training.record import TrainingRecord
+from sottovoce.weights.parts import held
 from sottovoce.weights.table import Entry
 from sottovoce.weights.weight import Layer
 
@@ -240,15 +241,13 @@ def _written(entry: Entry) -> dict[str, str]:
     """Which parts of a layer an earlier compression settled."""
     by = "an earlier compression"
     rounding = entry.input.rounding if entry.input else None
-    settled = {
-        "mask": entry.mask,
-        "base": entry.bits or entry.outliers or entry.dtype is None or None,
-        "low_rank": entry.rank,
-        "input": rounding,
-        "range": rounding if rounding and rounding.per in ("tensor", "channel") else None,
-        "output": entry.output,
-    }
-    return {part: by for part, value in settled.items() if value is not None}
+    parts = held(entry)
+    settled = {part.settles for part in parts if part.settles} | ({"output"} if entry.output else set())
+    if all(part.field != "base" for part in parts):
+        settled.add("base")
+    if rounding:
+        settled |= {"input", "range"} if rounding.per in ("tensor", "channel") else {"input"}
+    return dict.fromkeys(settled, by)
 
 
 def _recipe_record(recipe: Recipe) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def make(
     speech = fitting_speech(model.frontend)[:CLIPS]
     if not speech:
         raise ValueError(
-            f"{model.checkpoint.name} transcribes {model.frontend.bounds.most_seconds:g} s at most, which is shorter than "
+            f"{model.checkpoint.name} takes {model.frontend.bounds.most_seconds:g} s at most, which is shorter than "
             "any clip of the self-test"
         )
     clips, answers, rounded = [], [], []

@@ -82,7 +82,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
         LayerRow(
             entry.name,
             entry.shape,
-            parts_text(entry),
+            entry.words,
             8 * entry.bytes / entry.weights,
             entry.bytes,
             entry.bytes / target.bytes,
@@ -113,30 +113,6 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
 def default_workload(frontend: Frontend) -> Workload:
     """10 s of audio, or the window where that is shorter, and 32 tokens."""
     return Workload(seconds=min(10.0, frontend.bounds.most_seconds or 10.0))
-
-
-def parts_text(entry: Entry) -> str:
-    """A layer's parts in a few words: "int4 group 32 + 2:4 + rank 12"."""
-    words = []
-    if entry.palette is not None:
-        words.append(f"{entry.bits}-bit palette")
-    elif entry.bits is not None:
-        zero = {None: "", "integer": " + zero", "fractional": " + float zero"}[entry.zero]
-        spread = f"group {entry.group_size}" if isinstance(entry.group_size, int) else f"per {entry.group_size}"
-        rounded = {"scales": entry.scale_bits, "zeros": entry.zero_bits}
-        finer = ", ".join(f"{name} int{bits}" for name, bits in rounded.items() if bits is not None)
-        words.append(f"int{entry.bits} {spread}{zero}" + (f" ({finer})" if finer else ""))
-    elif entry.dtype is not None:
-        words.append(entry.dtype)
-    if entry.outliers is not None:
-        words.append(f"outliers {100 * entry.outliers / entry.weights:.1f} %")
-    if entry.mask == "2:4":
-        words.append("2:4")
-    elif entry.mask is not None:
-        words.append(f"{100 * (1 - entry.kept / entry.weights):.0f} % dropped")
-    if entry.rank is not None:
-        words.append(f"rank {entry.rank} {entry.factor_dtype}")
-    return " + ".join(words)
 
 
 def activations_text(entry: Entry) -> str:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from sottovoce.numbers.grid_options import grid_of
 from sottovoce.recipes.recipe import Selection, Step
 from sottovoce.targets import find_runtime
-from sottovoce.weights.table import DTYPE_NAMES, Entry
+from sottovoce.weights.part import DTYPE_NAMES
+from sottovoce.weights.table import Entry
 
 SHOWN = 6
 

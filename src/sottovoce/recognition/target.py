@@ -151,7 +151,8 @@ class Target:
             return self.artifact.entries
         import torch
 
-        from sottovoce.weights.table import DTYPE_NAMES, Entry
+        from sottovoce.weights.part import DTYPE_NAMES
+        from sottovoce.weights.table import Entry
 
         model = self.layout()
         return tuple(

@@ -1,9 +1,12 @@
 """What a layer is made of, or what happens to it at run time, for which runtimes have no place."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
+from sottovoce.weights.parts import held
 from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry
+
+INTEGERS = frozenset({"floats", "grid", "mask"})  # parts of a format that has integers and nothing beside them
 
 
 def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) -> dict[str, str]:
@@ -19,7 +22,7 @@ def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) ->
 
 def without_operator(entry: Entry) -> str | None:
     """Why a runtime of plain grids, which rounds activations to 8 bits by its own rule, cannot hold a layer."""
-    if reason := no_levels(entry):
+    if reason := not_taken(entry, {*INTEGERS, "low_rank"}):
         return reason
     if entry.output is not None:
         return "the key-value cache stays float (kv_cache has no operator)"
@@ -36,18 +39,12 @@ def without_operator(entry: Entry) -> str | None:
 
 def beside_integers(entry: Entry) -> str | None:
     """Why a format that has integers and nothing beside them cannot hold a layer."""
-    if entry.rank is not None and entry.bits is not None:
-        return "a low-rank part (low_rank, lora) cannot be written beside integers"
-    return no_levels(entry)
+    return not_taken(entry, INTEGERS if entry.bits is not None else {*INTEGERS, "low_rank"})
 
 
-def no_levels(entry: Entry) -> str | None:
-    """Why a layer's codes are no levels of a grid, all of them."""
-    if entry.palette is not None:
-        return "codes are indices into a table of values (palettize)"
-    if entry.outliers:
-        return "outliers (spqr, palettize) cannot be written beside integers"
-    return None
+def not_taken(entry: Entry, parts: Set[str]) -> str | None:
+    """Why a format that takes some parts of a weight, by their names, cannot hold a layer."""
+    return next((part.refusal for part in held(entry) if part.name not in parts), None)
 
 
 def kept_otherwise(entries: Iterable[Entry], coded: Iterable[Entry], widths: Sequence[int]) -> list[str]:

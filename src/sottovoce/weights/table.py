@@ -7,17 +7,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from sottovoce.numbers.grid import SCALE_DTYPES
-from sottovoce.numbers.packing import packed_size
 from sottovoce.weights.cost import LayerCost
+from sottovoce.weights.description import Description
+from sottovoce.weights.parts import held
 from sottovoce.weights.path_table import FactorEntry, InputEntry, Part, RoundingEntry, TurnEntry, rounding_document
-from sottovoce.weights.weight import Kind
 
-DTYPE_NAMES = {torch.uint8: "uint8", torch.uint16: "uint16"} | {dtype: name for name, dtype in SCALE_DTYPES.items()}
 _SAFETENSORS = {
     "uint8": ("U8", 1),
     "uint16": ("U16", 2),
@@ -42,81 +38,8 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One layer of the table.
-
-    shape      the module's weight shape; rows and columns are its matrix
-    dtype      of a float base; None where the base is coded or absent
-    bits, group_size, symmetric, scale_dtype
-               the grid; bits None where the base is float or absent
-    zero       "integer" levels, "fractional" in scale_dtype, None on a symmetric grid
-    scale_bits, zero_bits, scale_rows
-               of scales and fractional zeros that are rounded themselves, on lines that scale_rows rows share
-    palette    the dtype of the table whose places the codes are, without a grid; None on a grid
-    outliers   values in the base's place that the mask keeps, None without, in outlier_dtype
-    mask       "2:4", "bitmap" or None; kept counts the weights it keeps
-    rank       of the low-rank term, None without one, in factor_dtype
-    input      what happens at run time to what it reads; None where nothing does
-    output     the grid on which the cache holds what it puts out
-    steps      what was done, in order
-    """
-
-    name: str
-    tensor: str
-    kind: Kind
-    shape: tuple[int, ...]
-    dtype: str | None = None
-    bits: int | None = None
-    group_size: int | Literal["channel", "tensor"] | None = None
-    symmetric: bool | None = None
-    scale_dtype: str | None = None
-    zero: Literal["integer", "fractional"] | None = None
-    scale_bits: int | None = None
-    zero_bits: int | None = None
-    scale_rows: int | None = None
-    palette: str | None = None
-    outliers: int | None = None
-    outlier_dtype: str | None = None
-    mask: Literal["2:4", "bitmap"] | None = None
-    kept: int = 0
-    rank: int | None = None
-    factor_dtype: str | None = None
-    input: InputEntry | None = None
-    output: RoundingEntry | None = None
-    steps: tuple[str, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        """Outputs."""
-        return self.shape[0]
-
-    @property
-    def columns(self) -> int:
-        """Inputs; a convolution's times its kernel."""
-        return prod(self.shape[1:])
-
-    @property
-    def weights(self) -> int:
-        """Weights before any mask."""
-        return prod(self.shape)
-
-    @property
-    def inputs(self) -> int:
-        """Channels of what it reads: a convolution's columns are these times its kernel."""
-        return self.shape[1]
-
-    @property
-    def plain(self) -> bool:
-        """Whether the layer is one ordinary float tensor."""
-        return self.dtype is not None and all(part is None for part in (self.mask, self.rank, self.outliers))
-
-    def scale_shape(self) -> tuple[int, int]:
-        """(rows, groups) of the scales."""
-        if self.group_size == "tensor":
-            return 1, 1
-        if isinstance(self.group_size, int):
-            return self.rows, self.columns // self.group_size
-        return self.rows, 1
+class Entry(Description):
+    """One layer of the table, with the tensors that it is stored as, and so its bytes and its cost."""
 
     def parts(self) -> list[TensorSpec]:
         """The tensors that it is stored as: its weight's and its input path's."""
@@ -128,48 +51,12 @@ class Entry:
         if self.plain:
             assert self.dtype is not None
             return [TensorSpec(self.tensor, self.dtype, self.shape)]
-        found: list[TensorSpec] = []
+        return _specs(self.tensor, [spec for part in held(self) for spec in part.specs(self)])
 
-        def part(suffix: str, dtype: str, *shape: int) -> None:
-            found.append(TensorSpec(f"{self.tensor}.{suffix}", dtype, shape))
-
-        if self.dtype is not None:
-            values = (self.kept,) if self.mask else (self.rows, self.columns)
-            part("values", self.dtype, *values)
-        if self.bits is not None:
-            codes = (
-                (packed_size(self.kept, self.bits),) if self.mask else (self.rows, packed_size(self.columns, self.bits))
-            )
-            part("codes", "uint8", *codes)
-        if self.palette is not None:
-            assert self.bits is not None
-            part("table", self.palette, 2**self.bits)
-        elif self.bits is not None:
-            assert self.scale_dtype is not None
-            rows, groups = self.scale_shape()
-            for suffix, bits in (("scale", self.scale_bits), ("zero_point", self.zero_bits)):
-                if bits is not None:
-                    assert self.scale_rows is not None
-                    part(suffix, "uint8", rows, packed_size(groups, bits))
-                    part(f"{suffix}_start", self.scale_dtype, -(-rows // self.scale_rows), groups)
-                    part(f"{suffix}_step", self.scale_dtype, -(-rows // self.scale_rows), groups)
-                elif suffix == "scale" or self.zero == "fractional":
-                    part(suffix, self.scale_dtype, rows, groups)
-                elif self.zero == "integer":
-                    part(suffix, "uint8", rows, packed_size(groups, self.bits))
-        if self.outliers is not None:
-            assert self.outlier_dtype is not None
-            part("outlier_counts", "uint16", self.rows)
-            part("outlier_columns", "uint16", self.outliers)
-            part("outlier_values", self.outlier_dtype, self.outliers)
-        if self.mask is not None:
-            bits, places = (3, self.columns // 4) if self.mask == "2:4" else (1, self.columns)
-            part("mask", "uint8", self.rows, packed_size(places, bits))
-        if self.rank is not None:
-            assert self.factor_dtype is not None
-            part("left", self.factor_dtype, self.rows, self.rank)
-            part("right", self.factor_dtype, self.rank, self.columns)
-        return found
+    @property
+    def words(self) -> str:
+        """What its weight is made of: "int4 group 32 + 2:4 + rank 12"."""
+        return " + ".join(part.words(self) for part in held(self))
 
     @property
     def bytes(self) -> int:

@@ -19,8 +19,8 @@ def exported_view(exported: Exported) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file")
     table.add_column("MB", justify="right")
-    for name in kind.files:
-        table.add_row(escape(name), f"{(exported.folder / name).stat().st_size / 1e6:.2f}")
+    for file in kind.opened(exported.folder):
+        table.add_row(escape(file.name), f"{file.stat().st_size / 1e6:.2f}")
     table.add_row(f"all, for {kind.title} ({packages})", f"{exported.bytes / 1e6:.2f}")
     most = exported.bounds.most_seconds if exported.bounds else None
     told = [f"takes clips of up to {most:g} s"] if most else []

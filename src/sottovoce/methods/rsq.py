@@ -64,7 +64,7 @@ def rsq(
     """Round by GPTQ under the weighted Gram matrix."""
     return gptq(
         layer,
-        replace(stats, gram=weighted_gram(stats, min_weight)),
+        replace(stats, sums={**stats.sums, "gram": weighted_gram(stats, min_weight)}),
         grid=grid,
         damp=damp,
         tied_damp=tied_damp,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sottovoce.calibration.sums import STATISTICS
 from sottovoce.recipes.catalogue import catalogue, describe
 
 SCOPES = {
@@ -21,15 +22,7 @@ PARTS = {
     "values": "the numbers in the parts that are there, through training",
 }
 NEEDS = {
-    "gram": "calibration audio: how inputs go together",
-    "square": "calibration audio: the energy of each input",
-    "absmax": "calibration audio: the largest magnitude of each input",
-    "absolute": "calibration audio: the mean magnitude of each input",
-    "attended": "calibration audio: the attention that each position receives",
-    "total": "calibration audio: the mean of each input",
-    "low": "calibration audio: the smallest value of each input",
-    "high": "calibration audio: the largest value of each input",
-    "sample": "calibration audio: some inputs as they are",
+    **{name: f"calibration audio: {statistic.words}" for name, statistic in STATISTICS.items()},
     "head": "calibration audio: how what the head reads goes together",
     "data": "calibration audio",
     "audio": "training audio; no texts",

@@ -10,6 +10,7 @@ import sottovoce
 from sottovoce.calibration.clips import calibrate
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
+from sottovoce.targets.exported import read_exported
 from tests import toys
 
 torch.set_num_threads(1)
@@ -97,3 +98,15 @@ def lessons(toy, tmp_path_factory):
         return manifest
 
     return written
+
+
+@pytest.fixture(scope="session")
+def artifact(once):
+    """The folder of the built-in Whisper at 8 bits, which needs no audio."""
+    return once("eight", lambda folder: sottovoce.compress("builtin:whisper", recipe="rtn-w8", output=folder))
+
+
+@pytest.fixture(scope="session")
+def exported(artifact, once):
+    """That artifact as ONNX; no test may change it."""
+    return read_exported(once("phone", lambda folder: sottovoce.export(artifact, to="onnx", output=folder, threads=1)))

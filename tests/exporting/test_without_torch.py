@@ -46,7 +46,7 @@ def without_torch(code, *words):
     return subprocess.run(run, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="session", params=["whisper", "moonshine"])
+@pytest.fixture(scope="session", params=["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
 def folder(request, exported, once):
     """An ONNX export of each family."""
     if request.param == "whisper":

@@ -14,6 +14,7 @@ from sottovoce.numbers.grid import Grid
 from tests.methods.degenerate import MASK, assert_finite_and_near, every_case
 from tests.methods.samples import block_of, layer_of, noise, output_error, some_inputs, some_weights
 from tests.reference import autoround as slow
+from tests.tiers import in_turn
 
 FEW = Learning(iterations=60)
 GRIDS = [Grid(bits, size, symmetric) for bits in (2, 4) for size in (8, "channel") for symmetric in (True, False)]
@@ -49,10 +50,9 @@ def test_each_step_is_that_of_the_slow_one(grid):
         torch.testing.assert_close(base.values()["layer.weight"], torch.tensor(made, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("group", [16, "tensor"])
-@pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("bits", [2, 3, 4])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("group", "symmetric", "bits", "masked"), in_turn([16, "tensor"], [True, False], [2, 3, 4], [False, True])
+)
 def test_outputs_are_never_further_off_than_those_of_rounding_to_nearest(bits, symmetric, group, masked):
     grid, nearest, learned = Grid(bits, group, symmetric), 0.0, 0.0
     for seed in range(3):

@@ -21,6 +21,7 @@ from sottovoce.weights.weight import LayerShape
 from tests.methods.samples import layer_of, noise, output_error, seen, some_inputs, some_weights
 from tests.reference import spqr as slow
 from tests.reference.gptq import damped
+from tests.tiers import in_turn
 
 ROWS, COLUMNS = 10, 24
 W = some_weights(ROWS, COLUMNS)
@@ -40,9 +41,7 @@ def named(value):
     return f"{value.scale_bits}-{value.zero_bits}-{value.rows}" if isinstance(value, SecondOrder) else None
 
 
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("second", SECONDS, ids=named)
-@pytest.mark.parametrize("grid", GRIDS, ids=named)
+@pytest.mark.parametrize(("grid", "second", "mask"), in_turn(GRIDS, SECONDS, list(MASKS)), ids=named)
 def test_levels_scales_and_outliers_are_those_of_the_slow_way(grid, second, mask):
     h, kept = damped(X.T @ X / len(X), 0.1), MASKS[mask]
     order = energetic_groups(h.diagonal(), grid)

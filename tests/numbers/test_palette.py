@@ -4,6 +4,7 @@ import torch
 from sottovoce.numbers.palette import BINS, Palettized, k_means, nearest_entry
 from tests.methods.samples import noise
 from tests.reference import palette as slow
+from tests.tiers import in_turn
 
 
 def total_cost(values, centres, importance=None):
@@ -33,8 +34,7 @@ DISTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
-@pytest.mark.parametrize("kind", DISTRIBUTIONS)
+@pytest.mark.parametrize(("kind", "bits"), in_turn(list(DISTRIBUTIONS), [1, 2, 3, 4, 6, 8]))
 def test_many_numbers_get_centres_that_no_iteration_betters_and_none_of_a_blind_start_either(kind, bits):
     values, clusters = DISTRIBUTIONS[kind], 2**bits
     assert len(values.unique()) > BINS or kind == "half precision"

@@ -10,6 +10,7 @@ from sottovoce.recipes.recipe import built_in_recipes, read_recipe, select
 from sottovoce.weights.weight import LayerShape
 from tests import toys
 from tests.conftest import FRAMES, TOYS
+from tests.tiers import in_turn
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +233,7 @@ def test_a_recipe_written_out_is_the_same_recipe():
 WANT_A_DECODER = ("gptq-w4-kv8", "quarot-w4a4", "rsq-w3", "wanda-50-distill", "wanda-50-finetune")
 
 
-@pytest.mark.parametrize("name", TOYS)
-@pytest.mark.parametrize("recipe", built_in_recipes())
+@pytest.mark.parametrize(("recipe", "name"), in_turn(list(built_in_recipes()), TOYS))
 def test_every_built_in_recipe_says_what_it_is_and_fits_every_family(recipe, name, layout):
     assert built_in_recipes()[recipe]
     if name in FRAMES and recipe in WANT_A_DECODER:

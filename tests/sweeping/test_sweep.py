@@ -232,8 +232,10 @@ def broken(error):
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
-        PackageNotFoundError("some-package"),
-        FileNotFoundError(errno.ENOENT, "No such file or directory", "calibration.wav"),
+        pytest.param(PackageNotFoundError("some-package"), marks=pytest.mark.slow),
+        pytest.param(
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "calibration.wav"), marks=pytest.mark.slow
+        ),
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -64,9 +64,11 @@ class Whole(nn.Module):
 @pytest.mark.parametrize(
     ("bits", "group", "symmetric"),
     [
-        (2, 16, False),
         (4, 32, True),
-        *(pytest.param(*grid, marks=pytest.mark.slow) for grid in [(3, 32, True), (4, 32, False), (6, 64, True)]),
+        *(
+            pytest.param(*grid, marks=pytest.mark.slow)
+            for grid in [(2, 16, False), (3, 32, True), (4, 32, False), (6, 64, True)]
+        ),
         (4, "channel", False),
         (8, 16, True),
     ],

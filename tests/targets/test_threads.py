@@ -18,7 +18,7 @@ def test_torchs_own_number_is_taken_where_torch_is_loaded():
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("said", ["2", "", "0", "many"])
+@pytest.mark.parametrize("said", ["2", *(pytest.param(said, marks=pytest.mark.slow) for said in ("", "0", "many"))])
 def test_without_torch_it_is_what_torch_would_take(said, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", said) if said else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     told = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True).stdout.split()

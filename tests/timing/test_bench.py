@@ -4,19 +4,18 @@ import sottovoce
 from sottovoce.recognition.target import find_target
 
 
-def test_models_are_timed_in_turn_each_in_its_own_process(toy, tmp_path):
-    sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=tmp_path / "eight")
-    targets = [toy("whisper"), tmp_path / "eight"]
+def test_models_are_timed_in_turn_each_in_its_own_process(toy, exported):
+    targets = [toy("whisper"), exported.folder]
     found = sottovoce.bench(targets, threads=[1], seconds=1, tokens=3, rounds=2)
     assert [speed.target for speed in found.speeds] == [str(target) for target in targets]
     first, second = found.speeds
     assert first.ratio == (1, 1, 1)
     assert second.ratio[1] <= second.ratio[0] <= second.ratio[2]
-    assert second.bytes < first.bytes
+    assert second.bytes == exported.bytes
     for speed in found.speeds:
         milliseconds = speed.encoder + speed.first + 2 * speed.token
         assert speed.rtfx == pytest.approx(1000 / milliseconds, rel=0.5)  # medians of parts, and of their sums
-        assert speed.peak_mb > 100
+        assert speed.peak_mb > 50
         assert speed.differing <= max(speed.words, 100)
     assert (first.differing, found.tokens, found.seconds) == (0, 3, 1)
 

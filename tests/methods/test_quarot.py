@@ -104,8 +104,8 @@ def test_a_random_orthogonal_matrix_spreads_any_channel(kind):
 @pytest.mark.parametrize(
     ("options", "width", "message"),
     [
-        ({}, 36, r"self_attn.v_proj turns 18 channels.*kind: random would work"),
-        ({"heads": False, "online": False}, 38, r"encoder turns 38 channels"),
+        ({}, 36, r"self_attn.v_proj has 18 channels to rotate.*kind: random would work"),
+        ({"heads": False, "online": False}, 38, r"encoder has 38 channels to rotate"),
     ],
 )
 def test_a_width_without_a_hadamard_matrix_is_refused_before_the_model_opens(options, width, message, tmp_path):

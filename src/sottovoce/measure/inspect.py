@@ -116,10 +116,10 @@ def default_workload(frontend: Frontend) -> Workload:
 
 
 def activations_text(entry: Entry) -> str:
-    """What happens to a layer's input, and how the cache holds its output: "turned, int8 per token, kv int4"."""
+    """What happens to a layer's input, and how the cache holds its output: "rotated, int8 per token, kv int4"."""
     words = []
     if entry.input:
-        words += ["turned"] if entry.input.turn else []
+        words += ["rotated"] if entry.input.turn else []
         words += ["divided"] if entry.input.divisor else []
         words += [entry.input.rounding.text] if entry.input.rounding else []
     if entry.output:

@@ -1,11 +1,11 @@
-"""QuaRot: turn the residual stream by a random Hadamard matrix, so that no channel is louder than the rest.
+"""QuaRot: rotate the residual stream by a random Hadamard matrix, so that no channel is louder than the rest.
 
 Ashkboos, Mohtashami, Croci, Li, Jaggi, Alistarh, Hoefler, Hensman, "QuaRot: Outlier-Free 4-Bit Inference in Rotated
 LLMs", 2024, arXiv:2404.00456, section 4. Gains and biases of the norms move into the layers that read them; the
-turns of the stream, and of each head's values, are held by the weights. Two things remain at run time: the stream is
-turned where a stack begins and the decoder's turned back where it ends, and `online` turns what the second layer of
+rotations of the stream, and of each head's values, are held by the weights. Two things remain at run time: the stream is
+rotated where a stack begins and the decoder's rotated back where it ends, and `online` rotates what the second layer of
 an MLP reads, by small Kronecker factors. The official code makes RMSNorms of LayerNorms, which takes the mean out of
-every layer that writes the stream, and unties the head; here the turn leaves the mean alone (rotation.py), and the
+every layer that writes the stream, and unties the head; here the rotation leaves the mean alone (rotation.py), and the
 head stays the embedding. A quantizer comes after, and integer activations gain most.
 """
 
@@ -48,7 +48,7 @@ Seed = Annotated[int, Field(ge=0, description="of the random matrices")]
 
 
 def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
-    """Why a model has no stream to turn, or a width of it no Hadamard matrix."""
+    """Why a model has no stream to rotate, or a width of it no Hadamard matrix."""
     if len(model.stacks) != 2:
         return (
             f"{model.checkpoint.name} has no decoder (CTC), and quarot and spinquant rotate the residual streams of an "
@@ -58,7 +58,7 @@ def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str
         if hadamards or options["kind"] == "hadamard":
             for order in factors_of(width) if hadamards else (width,):
                 if not has_hadamard(order):
-                    return f"{name} turns {width} channels, and there is no Hadamard matrix of that order; " + (
+                    return f"{name} has {width} channels to rotate, and there is no Hadamard matrix of that order; " + (
                         "online: false would work" if hadamards else "kind: random would work"
                     )
     return None

@@ -1,15 +1,15 @@
-"""SpinQuant: QuaRot's turns, learned: those after which rounded activations change what the model says least.
+"""SpinQuant: QuaRot's rotations, learned: those after which rounded activations change what the model says least.
 
 Liu, Zhao, Fedorov, Soran, Choudhary, Krishnamoorthi, Chandra, Tian, Blankevoort, "SpinQuant: LLM quantization with
-learned rotations", 2024, arXiv:2405.16406, section 3. Learned are the turn of each stack's stream (R1) and that of
-each attention's values, one for all of its heads (R2); what is turned at run time stays Hadamard. Descent is along
+learned rotations", 2024, arXiv:2405.16406, section 3. Learned are the rotation of each stack's stream (R1) and that of
+each attention's values, one for all of its heads (R2); what is rotated at run time stays Hadamard. Descent is along
 orthogonal matrices by the Cayley transform (Li, Fuxin, Todorovic, "Efficient Riemannian Optimization on the Stiefel
 Manifold via the Cayley Transform", 2020, arXiv:2002.01113): the official code iterates five times towards the
-transform, here it is solved for; its rate is bounded alike. A stream's turn keeps the vector of ones (rotation.py),
+transform, here it is solved for; its rate is bounded alike. A stream's rotation keeps the vector of ones (rotation.py),
 as the gradient's part along it is left out. Two things differ from the official code on purpose. The loss is the
 divergence from the model's own next tokens, which needs no transcripts, and not the cross-entropy of a text. And
-gradients reach the scales of activations and weights too, so that a turn learns to lower the largest of a vector;
-straight through the rounding alone, nothing of a turn's gradient says so. What is best on clips held out is kept, the
+gradients reach the scales of activations and weights too, so that a rotation learns to lower the largest of a vector;
+straight through the rounding alone, nothing of a rotation's gradient says so. What is best on clips held out is kept, the
 start included.
 """
 
@@ -79,7 +79,7 @@ def spinquant(
     online: Online = True,
     seed: Seed = 0,
 ) -> None:
-    """Learn the turns of both streams and of the heads' values, beginning with random ones."""
+    """Learn the rotations of both streams and of the heads' values, beginning with random ones."""
     start = folded(model, layers)
     where = places(model, heads=heads, keys=keys, online=online)
     turns = dict(random_turns(model, kind, seed, heads=heads, keys=keys, online=online))
@@ -146,7 +146,7 @@ def _moved(name: str, matrix: Tensor, rate: float) -> Tensor:
     if matrix.grad is None:  # no loss depends on it
         return matrix.detach()
     if not torch.isfinite(matrix.grad).all():
-        raise ValueError(f"the gradient of the turn of {name} is not finite; a lower learning_rate may work")
+        raise ValueError(f"the gradient of the rotation of {name} is not finite; a lower learning_rate may work")
     return cayley_step(matrix.detach(), matrix.grad, rate, keep_ones=name in ("encoder", "decoder"))
 
 

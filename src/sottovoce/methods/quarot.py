@@ -2,9 +2,9 @@
 
 Ashkboos, Mohtashami, Croci, Li, Jaggi, Alistarh, Hoefler, Hensman, "QuaRot: Outlier-Free 4-Bit Inference in Rotated
 LLMs", 2024, arXiv:2404.00456, section 4. Gains and biases of the norms move into the layers that read them; the
-rotations of the stream, and of each head's values, are held by the weights. Two things remain at run time: the stream is
-rotated where a stack begins and the decoder's rotated back where it ends, and `online` rotates what the second layer of
-an MLP reads, by small Kronecker factors. The official code makes RMSNorms of LayerNorms, which takes the mean out of
+rotations of the stream, and of each head's values, are held by the weights. Two things remain at run time: the stream
+is rotated where a stack begins and the decoder's rotated back where it ends, and `online` rotates what the second layer
+of an MLP reads, by small Kronecker factors. The official code makes RMSNorms of LayerNorms, which takes the mean out of
 every layer that writes the stream, and unties the head; here the rotation leaves the mean alone (rotation.py), and the
 head stays the embedding. A quantizer comes after, and integer activations gain most.
 """

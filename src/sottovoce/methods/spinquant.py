@@ -9,8 +9,8 @@ transform, here it is solved for; its rate is bounded alike. A stream's rotation
 as the gradient's part along it is left out. Two things differ from the official code on purpose. The loss is the
 divergence from the model's own next tokens, which needs no transcripts, and not the cross-entropy of a text. And
 gradients reach the scales of activations and weights too, so that a rotation learns to lower the largest of a vector;
-straight through the rounding alone, nothing of a rotation's gradient says so. What is best on clips held out is kept, the
-start included.
+straight through the rounding alone, nothing of a rotation's gradient says so. What is best on clips held out is kept,
+the start included.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

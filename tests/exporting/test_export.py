@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import sottovoce
-from sottovoce.artifact.folder import companions
 from sottovoce.exporting.verb import SelfTestError
+from sottovoce.models.companions import companions
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.targets.agreement import SelfTest

@@ -10,7 +10,6 @@ Every tensor has exactly one home: a part of one layer, a turn, or the rest. doc
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -28,7 +27,7 @@ from sottovoce.files.sealed import check_replaceable, read_sealed, seal, unchang
 from sottovoce.models import family
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
-from sottovoce.models.companions import check_listed, companions, is_companion
+from sottovoce.models.companions import check_listed, is_companion
 from sottovoce.versions import versions
 from sottovoce.weights.packed import checked_parts, entry_of, pack_layer, unpack_layer
 from sottovoce.weights.part import DTYPE_NAMES
@@ -140,8 +139,7 @@ def save(
         except SafetensorError as error:  # a full disk among others, and no OSError
             raise OSError(f"{output / WEIGHTS} could not be written: {error}") from error
         (folder / WEIGHTS).chmod(0o644)
-        for file in companions(model.checkpoint.folder):
-            shutil.copyfile(file, folder / file.name)
+        model.write_companions(folder)
         written = Artifact(
             folder,
             base,

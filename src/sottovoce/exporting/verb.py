@@ -1,6 +1,5 @@
 """The verb `export`: from an artifact to a runtime's files, which are declared good only when they compute the same."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from sottovoce.exporting.causes import causes
 from sottovoce.exporting.held import not_held
 from sottovoce.files.replacing import new_folder
 from sottovoce.files.sealed import check_replaceable, unchanged
-from sottovoce.models.companions import companions, is_companion
-from sottovoce.models.window import shorten, shorten_files, window_frames
+from sottovoce.models.companions import is_companion
+from sottovoce.models.window import shorten, window_frames
 from sottovoce.progress import Track, silent
 from sottovoce.recipes.target import table_of
 from sottovoce.recognition.target import Target, find_target
@@ -69,11 +68,8 @@ def export(
         bounds = opened.frontend.runtime_bounds = runtime.bounds(opened, options)
         make_selftest.make(opened, layers, runtime, folder, track)
         as_opened = {name: replace(layer) for name, layer in layers.items()}
-        for file in companions(target.checkpoint.folder):
-            shutil.copyfile(file, folder / file.name)
+        opened.write_companions(folder)
         opened.frontend.save_tokenizer(folder)
-        if shortened:
-            shorten_files(opened, folder)
         runtime.write(opened, layers, folder, options, track)
         notes = (*runtime.notes(entries), *([SHORTENED] if shortened else []))
         made = Exported(folder, to, target.base, _source(target), notes, versions, {}, bounds=bounds)

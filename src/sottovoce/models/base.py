@@ -8,6 +8,7 @@ share that write token by token is in encoder_decoder.py.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.models.checkpoint import Checkpoint
-from sottovoce.models.companions import open_processor
+from sottovoce.models.companions import open_processor, write_companions
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.frontend import Frontend, open_frontend
@@ -53,6 +54,7 @@ class SpeechModel(ABC):
         self.paths = InputPaths()
         self.cached_roundings: dict[str, Rounding] = {}
         self.stored_dtypes = dict(stored_dtypes)
+        self.settings: dict[str, Any] = {}  # of its configuration files, what is not as the checkpoint has it
 
     @classmethod
     def with_weights(cls, checkpoint: Checkpoint) -> Self:
@@ -103,6 +105,10 @@ class SpeechModel(ABC):
         import transformers
 
         return getattr(transformers, cls.module_class)
+
+    def write_companions(self, folder: Path) -> None:
+        """Write the files beside the weights as this model, which may have changed since it was opened, needs them."""
+        write_companions(self.checkpoint.folder, folder, self.settings)
 
     # --- layers -------------------------------------------------------------------------------
 

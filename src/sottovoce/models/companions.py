@@ -4,10 +4,12 @@ A missing or foreign one rarely stops transformers: it makes an empty tokenizer,
 sizes, and the transcripts are wrong without a word. So all is checked before a weight is read.
 """
 
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sottovoce.files.atomic import json_text, write_text
 from sottovoce.models.checkpoint import IDENTITY, Checkpoint, first_line, read_json
 from sottovoce.models.fit import blamed_on_config
 
@@ -26,6 +28,18 @@ def is_companion(name: str) -> bool:
 def companions(folder: Path) -> list[Path]:
     """The files beside the weights that a model needs, and its licence; not what else a user keeps there."""
     return [file for file in sorted(folder.iterdir()) if file.is_file() and is_companion(file.name)]
+
+
+def write_companions(source: Path, folder: Path, settings: Mapping[str, Any]) -> None:
+    """Copy the files beside a checkpoint's weights, with `settings` in the place of what they say otherwise."""
+    for file in companions(source):
+        shutil.copyfile(file, folder / file.name)
+    for name in ("config.json", *_FRONTENDS) if settings else ():
+        if (folder / name).is_file():
+            document = read_json(folder / name)
+            for part in (document, document.get("feature_extractor", {})):
+                part.update({key: value for key, value in settings.items() if key in part})
+            write_text(folder / name, json_text(document))
 
 
 def check_listed(folder: Path, listed: Collection[str]) -> None:

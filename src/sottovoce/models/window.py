@@ -4,14 +4,11 @@ The encoder's cost falls with the window's length, its attention's with the squa
 window and may be less accurate in a shorter one: what comes out has to be measured.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor, nn
 
-from sottovoce.files.atomic import json_text, write_text
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.whisper_frontend import WhisperFrontend, window_of
 from sottovoce.numbers.grid import Quantized
@@ -34,7 +31,12 @@ def shorten(model: SpeechModel, layers: Mapping[str, Layer], seconds: float) -> 
     table.weight = nn.Parameter(table.weight[:frames].clone(), requires_grad=False)
     table.num_embeddings = model.module.config.max_source_positions = frames
     model.module.model.encoder.max_source_positions = frames
-    frontend_of(model).shorten(frames)
+    frontend = frontend_of(model)
+    frontend.shorten(frames)
+    model.settings |= {
+        **window_of(frontend.sampling_rate, frontend.log_mel.hop, frames),
+        "max_source_positions": frames,
+    }
     vars(model).pop("shapes", None)  # found before, of the longer table
 
 
@@ -50,19 +52,6 @@ def window_frames(model: SpeechModel, seconds: float) -> int:
             "more than 0 and at most that would work"
         )
     return frames
-
-
-def shorten_files(model: SpeechModel, folder: Path) -> None:
-    """Say the window of a model in the configuration files of a folder, where they say another."""
-    frontend, frames = frontend_of(model), model.module.config.max_source_positions
-    window: dict[str, float] = window_of(frontend.sampling_rate, frontend.log_mel.hop, frames)
-    window["max_source_positions"] = frames
-    for name in ("config.json", "preprocessor_config.json", "processor_config.json"):
-        if (folder / name).is_file():
-            document = json.loads((folder / name).read_text(encoding="utf-8"))
-            for part in (document, document.get("feature_extractor", {})):
-                part.update({key: value for key, value in window.items() if key in part})
-            write_text(folder / name, json_text(document))
 
 
 def frontend_of(model: SpeechModel) -> WhisperFrontend:

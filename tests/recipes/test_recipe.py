@@ -230,7 +230,7 @@ def test_a_recipe_written_out_is_the_same_recipe():
 # --- against a model ------------------------------------------------------------------------------
 
 
-WANT_A_DECODER = ("gptq-w4-kv8", "quarot-w4a4", "rsq-w3", "wanda-50-distill", "wanda-50-finetune")
+WANT_A_DECODER = ("gptq-w4-kv8", "quarot-w3", "quarot-w4a4", "rsq-w3", "wanda-50-distill", "wanda-50-finetune")
 
 
 @pytest.mark.parametrize(("recipe", "name"), in_turn(list(built_in_recipes()), TOYS))

@@ -36,7 +36,7 @@ Before = Callable[[int, SpeechModel, Mapping[str, Layer]], None]
 @torch.no_grad()
 def compress_layers(
     model: SpeechModel,
-    layers: Mapping[str, Layer],
+    layers: dict[str, Layer],
     selection: Selection,
     material: Material,
     track: Track = silent,
@@ -45,7 +45,7 @@ def compress_layers(
     first: int = 0,
     before: Before = lambda number, model, layers: None,
 ) -> None:
-    """Run a recipe over the layers of `model`; `after` sees what each step changed.
+    """Run a recipe over the layers of `model`; `after` sees what each step changed. A step may leave fewer layers.
 
     first   the segment to begin with: those before it are in `layers` already
     before  sees model and layers as each segment that trains begins
@@ -64,13 +64,26 @@ def compress_layers(
             if step.needs & TRAINING_NEEDS:
                 before(number, model, layers)
                 here = replace(material, training=material.lessons.at(number))
-            step.method.function(model, chosen, here, **step.method.options.arguments(step.options))
+            renamed = step.method.function(model, chosen, here, **step.method.options.arguments(step.options))
+            if step.method.owns == "structure":
+                _rename(layers, renamed)
+                after(step, {})
+                continue
             for layer in chosen.values():
                 layer.settle()
             changed = {name: layer for name, layer in chosen.items() if _changed(earlier[name], layer.weight)}
             _assign(model, step, changed, after)
         else:
             _sweep(model, layers, work, material.clips, track, after)
+
+
+def _rename(layers: dict[str, Layer], renamed: Mapping[str, str]) -> None:
+    """Leave those that stay, under the names that they have now."""
+    stay = {now: layers[name] for name, now in renamed.items()}
+    for now, layer in stay.items():
+        layer.name = now
+    layers.clear()
+    layers.update(stay)
 
 
 def _sweep(

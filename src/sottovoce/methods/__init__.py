@@ -21,6 +21,7 @@ METHODS = {
     "autoround": "sottovoce.methods.autoround:autoround",
     "awq": "sottovoce.methods.awq:awq",
     "distill": "sottovoce.methods.distill:distill",
+    "drop_layers": "sottovoce.methods.drop_layers:drop_layers",
     "finetune": "sottovoce.methods.finetune:finetune",
     "global_magnitude": "sottovoce.methods.magnitude:global_magnitude",
     "gptq": "sottovoce.methods.gptq:gptq",
@@ -45,13 +46,14 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output"]
+Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure"]
 Mark = Part | Literal["turn", "range"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
 RefuseModel = Callable[[Any, Sequence[str], Mapping[str, Any]], str | None]
+Reshape = Callable[[Any, Mapping[str, Any]], Mapping[str, str]]
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -61,9 +63,11 @@ class Method:
 
     scope   "layer": (layer, stats, **options) -> what it owns: a Weight, or an InputPath if it owns "input", or a
             Rounding if it owns "output", or one of each in the order of `parts`;
-            "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None
+            "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None, or if it
+            owns "structure" the name now of every layer that stays, by the one that it had
     parts   what it replaces: parts of a weight, the input path or the output's rounding; or the basis, or the values
-            of the parts that are there: it moves them and leaves masks and grids as they are
+            of the parts that are there: it moves them and leaves masks and grids as they are; or the structure of
+            the model
     needs   which of "gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample", "data"
             (calibration) and "audio", "transcripts" (training) it uses; may depend on the options. "head" is the Gram
             matrix of what a head reads, where a block method with "data" has its unit's output for everything else
@@ -75,6 +79,8 @@ class Method:
     writes  what it leaves behind with these options, which no later step may overwrite: its parts, a rotation of the
             residual stream ("turn"), a range that was calibrated ("range")
     words   what a table says of it with these options
+    reshape  of a method that owns the structure: does to a model without weights what the method will do to its layout,
+             and returns the names as the method does
     imitates  those of the options under which it learns from the uncompressed model's residual stream
     """
 
@@ -92,6 +98,7 @@ class Method:
     writes: Marks
     words: Words
     imitates: tuple[str, ...]
+    reshape: Reshape | None
 
     @property
     def owns(self) -> Part:
@@ -135,6 +142,7 @@ def method(
     writes: Marks | None = None,
     words: Words | None = None,
     imitates: tuple[str, ...] = (),
+    reshape: Reshape | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options.
 
@@ -145,7 +153,17 @@ def method(
         options = OptionTable.of(function)
         parts = (owns,) if isinstance(owns, str) else owns
         marks = writes or (lambda options: parts)
-        rules = (after_norms, refuse, refuse_model, where, moves_basis, marks, words or BY_PART[parts[0]], imitates)
+        rules = (
+            after_norms,
+            refuse,
+            refuse_model,
+            where,
+            moves_basis,
+            marks,
+            words or BY_PART[parts[0]],
+            imitates,
+            reshape,
+        )
         declared = Method(function.__name__, scope, parts, function, options, needs, *rules)
         function.declared = declared  # type: ignore[attr-defined]
         return function

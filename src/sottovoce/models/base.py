@@ -6,7 +6,7 @@ share that write token by token is in encoder_decoder.py.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -20,7 +20,7 @@ from sottovoce.models.companions import open_processor, write_companions
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.frontend import Frontend, open_frontend
-from sottovoce.models.names import HEAD, is_cached
+from sottovoce.models.names import BLOCK, HEAD, is_cached
 from sottovoce.models.structure import WIDER, Encoded, Stack
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.weights.cost import Product, Workload
@@ -34,11 +34,13 @@ class SpeechModel(ABC):
     module_class  transformers' class
     root          the module inside it whose parts layers and sites name
     head_name     the layer that scores tokens, beside the root
+    depth         by stack, the keys of config.json that count its blocks
     """
 
     module_class: ClassVar[str]
     root: ClassVar[str] = "model"
     head_name: ClassVar[str] = HEAD
+    depth: ClassVar[Mapping[str, tuple[str, ...]]]
     module: Any
 
     def __init__(
@@ -99,6 +101,10 @@ class SpeechModel(ABC):
     def _stored(cls, dtypes: Mapping[str, torch.dtype]) -> Mapping[str, torch.dtype]:
         """The dtypes of a checkpoint's tensors by the names that they have after `_prepared`."""
         return dtypes
+
+    def again(self) -> Self:
+        """The layout of the same checkpoint, to be changed."""
+        return type(self).without_weights(self.checkpoint)
 
     @classmethod
     def _class(cls) -> Any:
@@ -210,6 +216,48 @@ class SpeechModel(ABC):
         layers = getattr(getattr(self.module, self.root), stack).layers
         return {f"{stack}.layers.{i}": block for i, block in enumerate(layers)}
 
+    def drop_blocks(self, dropped: Collection[str]) -> dict[str, str]:
+        """Leave out whole blocks: the name now of every layer that stays, by the one that it had.
+
+        config.json will say so. Raises ValueError for a block that there is not, or a stack that would have none.
+        """
+        known = {name for stack in self.depth for name in self.blocks(stack)}
+        if missing := sorted(set(dropped) - known):
+            raise ValueError(f"{self.checkpoint.name} has no block {missing[0]}; there are {', '.join(sorted(known))}")
+        layers = list(self.shapes)
+        renamed: dict[str, str] = {}
+        for stack in self.depth:
+            kept = [name for name in self.blocks(stack) if name not in dropped]
+            if not kept:
+                raise ValueError(f"dropping every block of the {stack} leaves no model; keep one at least")
+            renamed |= {name: f"{stack}.layers.{i}" for i, name in enumerate(kept)}
+            self._keep_blocks(stack, [int(name.rpartition(".")[2]) for name in kept])
+        for cached in ("shapes", "components", "stacks"):
+            vars(self).pop(cached, None)
+        by_tensor = {self.full_name(old): self.full_name(new) for old, new in renamed.items()}
+        left = {self.full_name(name) for name in dropped}
+        self.stored_dtypes = {
+            _renamed(name, by_tensor): dtype
+            for name, dtype in self.stored_dtypes.items()
+            if _block_of(name) not in left
+        }
+        return {name: _renamed(name, renamed) for name in layers if _block_of(name) not in dropped}
+
+    def _keep_blocks(self, stack: str, places: Sequence[int]) -> None:
+        inner = getattr(getattr(self.module, self.root), stack)
+        inner.layers = nn.ModuleList(inner.layers[place] for place in places)
+        for i, block in enumerate(inner.layers):
+            for module in block.modules():
+                if hasattr(module, "layer_idx"):  # its place in the cache
+                    module.layer_idx = i
+        counts = dict.fromkeys(self.depth[stack], len(places))
+        self.settings |= counts
+        for module in self.module.modules():
+            config = getattr(module, "config", None)
+            for key, count in counts.items() if config is not None else ():
+                if hasattr(config, key):
+                    setattr(config, key, count)
+
     @property
     def head_layer(self) -> str:
         """The layer that the head multiplies by."""
@@ -305,3 +353,14 @@ class SpeechModel(ABC):
     @abstractmethod
     def encode_together(self, features: Sequence[Tensor]) -> Encoded:
         """The same up to rounding, which then depends on the batch: in one pass, as training is fastest."""
+
+
+def _block_of(name: str) -> str:
+    """The block that a layer or tensor is of, by its name; the empty string if it is of none."""
+    found = BLOCK.match(name)
+    return found[0] if found else ""
+
+
+def _renamed(name: str, blocks: Mapping[str, str]) -> str:
+    block = _block_of(name)
+    return blocks.get(block, block) + name.removeprefix(block)

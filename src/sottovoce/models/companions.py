@@ -34,7 +34,7 @@ def write_companions(source: Path, folder: Path, settings: Mapping[str, Any]) ->
     """Copy the files beside a checkpoint's weights, with `settings` in the place of what they say otherwise."""
     for file in companions(source):
         shutil.copyfile(file, folder / file.name)
-    for name in ("config.json", *_FRONTENDS) if settings else ():
+    for name in ("config.json", _GENERATION, *_FRONTENDS) if settings else ():
         if (folder / name).is_file():
             document = read_json(folder / name)
             for part in (document, document.get("feature_extractor", {})):

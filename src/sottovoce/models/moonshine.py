@@ -6,7 +6,7 @@ so a padded batch changes the transcript: here every clip is encoded at its own 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class Moonshine(EncoderDecoder):
 
     module_class = "MoonshineForConditionalGeneration"
     decoder_norm = "norm"
+    depth: ClassVar = {"encoder": ("encoder_num_hidden_layers",), "decoder": ("decoder_num_hidden_layers",)}
 
     def valid_positions(self, samples: int) -> dict[str, int]:
         """All of them: a clip is never padded."""

@@ -11,7 +11,7 @@ HEAD = "proj_out"  # what scores the next token of a decoder
 TABLE = "decoder.embed_tokens"  # the look-up of tokens, which may be the head too
 CACHED = ("decoder.layers.*.k_proj", "decoder.layers.*.v_proj")  # patterns of what a decoder's cache holds
 _ACROSS = ("encoder_attn.k_proj", "encoder_attn.v_proj")
-_BLOCK = re.compile(r"(encoder|decoder)\.layers\.\d+")
+BLOCK = re.compile(r"(\w+\.)?(encoder|decoder)\.layers\.\d+")  # at the start of a layer's or tensor's name
 
 
 def is_cached(name: str) -> bool:
@@ -21,7 +21,7 @@ def is_cached(name: str) -> bool:
 
 def is_block(name: str) -> bool:
     """Whether it is the name of a block: "encoder.layers.0"."""
-    return _BLOCK.fullmatch(name) is not None
+    return BLOCK.fullmatch(name) is not None
 
 
 def once_a_clip(name: str) -> bool:

@@ -8,7 +8,7 @@ and one plain weight here.
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Wav2Vec2(SpeechModel):
     module_class = "Wav2Vec2ForCTC"
     root = "wav2vec2"
     head_name = "lm_head"
+    depth: ClassVar = {"encoder": ("num_hidden_layers",)}
 
     @classmethod
     def _prepared(cls, checkpoint: Checkpoint, module: Any) -> Any:

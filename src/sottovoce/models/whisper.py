@@ -5,7 +5,7 @@ Tiny to large-v3-turbo, English-only and distilled ones: all sizes come from the
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,15 @@ class Whisper(EncoderDecoder):
     """transformers' WhisperForConditionalGeneration, seen as units and sites."""
 
     module_class = "WhisperForConditionalGeneration"
+    depth: ClassVar = {"encoder": ("encoder_layers", "num_hidden_layers"), "decoder": ("decoder_layers",)}
+
+    def _keep_blocks(self, stack: str, places: Sequence[int]) -> None:
+        """The heads whose attention tells times go with their blocks."""
+        super()._keep_blocks(stack, places)
+        heads = self.frontend.generation.get("alignment_heads")
+        if stack == "decoder" and heads:
+            kept = [[places.index(block), head] for block, head in heads if block in places]
+            self.frontend.generation["alignment_heads"] = self.settings["alignment_heads"] = kept
 
     def valid_positions(self, samples: int) -> dict[str, int]:
         """The rest of the window is silence, which the encoder encodes and the statistics leave out."""

@@ -107,10 +107,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Selection:
-    """A recipe against one model: the layers that each step works on."""
+    """A recipe against one model: the layers that each step works on, and those that there are in the end.
+
+    Names are as they are when the step begins: a step that drops blocks leaves others their numbers.
+    """
 
     recipe: Recipe
     layers: tuple[tuple[str, ...], ...]
+    last: frozenset[str] | None = None
 
     def segments(self) -> Iterator[tuple[bool, list[tuple[Step, tuple[str, ...]]]]]:
         """(is a model-scope step, steps with their layers): runs of layer and block steps share one sweep."""
@@ -254,18 +258,25 @@ def select(recipe: Recipe, model: "SpeechModel", existing: Mapping[str, Mapping[
     existing says which parts of a layer an earlier compression wrote, and by what. Raises ValueError for a
     pattern without a match, a size that does not divide, a step that would undo an earlier one.
     """
-    chosen = tuple(_matches(step, model) for step in recipe.steps)
+    chosen: list[tuple[str, ...]] = []
+    layout = model  # as the steps before leave it
     written = {name: dict((existing or {}).get(name, {})) for name in model.shapes}
-    for step, names in zip(recipe.steps, chosen, strict=True):
-        _check_frontend(step, model, names)
-        if reason := step.method.refuse_model(model, names, step.options):
+    for step in recipe.steps:
+        names = _matches(step, layout)
+        chosen.append(names)
+        _check_frontend(step, layout, names)
+        if reason := step.method.refuse_model(layout, names, step.options):
             raise ValueError(reason)
         for name in names:
-            _check_layer(step.on(model.components[name]), model, name)
+            _check_layer(step.on(layout.components[name]), layout, name)
             _check_order(step, name, written[name])
             for part in step.method.writes(step.options):
                 written[name][part] = step.method.name
-    return Selection(recipe, chosen)
+        if step.method.reshape:
+            layout = layout.again() if layout is model else layout
+            now = step.method.reshape(layout, step.options)
+            written = {now[name]: parts for name, parts in written.items() if name in now}
+    return Selection(recipe, tuple(chosen), frozenset(layout.shapes))
 
 
 def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
@@ -360,6 +371,15 @@ def _check_layer(step: Step, model: "SpeechModel", name: str) -> None:
 
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
+    if owns == "structure":
+        if earlier := next((by for part, by in written.items() if part != "structure"), None):
+            raise ValueError(f"{method} drops blocks after {earlier} has changed {name}; put {method} first")
+        return
+    if owns == "values" and step.options.get("hidden") and (earlier := written.get("structure")):
+        raise ValueError(
+            f"{method} would imitate the uncompressed model block by block, and {earlier} has dropped some; set hidden "
+            "to 0, or drop them after it"
+        )
     # a range found at run time follows a change of channels, but not a turn
     inputs = "input" if step.method.scope == "model" else "range"
     settled = [part for part in ("mask", "base", "low_rank", inputs) if part in written]

@@ -16,7 +16,7 @@ def expected_entries(
     selection: Selection, entries: Iterable[Entry], components: Mapping[str, frozenset[str]]
 ) -> list[Entry]:
     """The entries behind the recipe: grids and masks as its steps say; what only the work tells is left as it was."""
-    found = {entry.name: entry for entry in entries}
+    found = {entry.name: entry for entry in entries if selection.last is None or entry.name in selection.last}
     for step, names in zip(selection.recipe.steps, selection.layers, strict=True):
         for name in names:
             found[name] = _behind(step.on(components.get(name, frozenset())), found[name])

@@ -26,6 +26,7 @@ ALTERNATIVES: tuple[tuple[tuple[str, ...], dict[str, object]], ...] = (
     ((), {"where": "*.layers.*"}),
     ((), {"where": "*.layers.*", "group_size": 64}),
     (("rtn",), {}),
+    ((), {"encoder": [0]}),
 )
 MOST_TIMES_GPTQ = 20.0
 MOST_MB = 4000

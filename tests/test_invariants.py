@@ -1,6 +1,7 @@
 """The promises of docs/design.md that hold for every method, every family, tied and untied."""
 
 from collections import Counter, defaultdict
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,7 @@ BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"]}
 OPTIONS = {
     "autoround": LEARNING,
     "distill": LESSONS,
+    "drop_layers": {"encoder": [0]},
     "finetune": LESSONS,
     "omniquant": LEARNING,
     "tesseraq": LEARNING,
@@ -257,10 +259,16 @@ class Watched:
 
     def after(self, model, layers, step, changed):
         self.seen.append(step.method.name)
-        assert changed
         for layer in layers.values():
             if not torch.equal(weight_of(model, layer), layer.weight.dense()):
                 self.unlike_parts.append((step.label, layer.name))
+        if step.method.owns == "structure":  # fewer layers, and other names
+            assert set(layers) == set(model.shapes) < set(self.before)
+            self.before = deepcopy(layers)
+            self._known = {at: (layer.weight, layer.input, layer.output) for at, layer in layers.items()}
+            self._targets = {at: layer.target.clone() for at, layer in layers.items()}
+            return
+        assert changed
         for layer in changed.values():
             if layer.steps[-1] != step.on(model.components[layer.name]).label or self.is_as_before(layer):
                 self.unchanged.append((step.label, layer.name))

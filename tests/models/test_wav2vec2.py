@@ -214,11 +214,20 @@ def test_what_it_cannot_do_is_refused(toy):
         ("vocab.json", None, "holds no vocab.json"),
         ("vocab.json", {"eng": {"a": 1}}, "one list for each language"),
         ("vocab.json", {"a": 0, "b": 1}, "has no '<pad>', the blank of CTC"),
+        (
+            "vocab.json",
+            {"<pad>": 40, "a": 5},
+            "the number 40, and the head of config.json scores 0 to 31",
+        ),
+        ("vocab.json", {"<pad>": 0}, "knows special tokens and no text"),
         ("config.json", {"adapter_attn_dim": 16}, "has adapters"),
+        ("config.json", {"architectures": ["Wav2Vec2ForPreTraining"]}, "is a Wav2Vec2ForPreTraining, which has no CTC"),
     ],
 )
 def test_a_folder_that_would_transcribe_wrongly_is_refused(file, changes, message, tmp_path):
     path = toys.write_wav2vec2(tmp_path / "toy", stable=True) / file
+    settings = path.with_name("tokenizer_config.json")
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "added_tokens_decoder": {}}))
     if changes is None:
         path.unlink()
     else:
@@ -239,3 +248,63 @@ def test_the_older_names_of_a_weight_norm_are_read(tmp_path, audio):
     model = open_model(folder)
     assert model.stored_dtypes["wav2vec2.encoder.pos_conv_embed.conv.weight"] == torch.float16
     assert len(sottovoce.load(folder).transcribe(audio)) == len(wanted)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_only_its_own_training_reads_may_be_there_or_not(there, tmp_path, audio, recwarn):
+    # released checkpoints lack it where their config asks for it, and hold it where it does not
+    folder = toys.write_wav2vec2(tmp_path / "toy")
+    wanted = sottovoce.load(folder).transcribe(audio)
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("wav2vec2.masked_spec_embed", None)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "mask_time_prob": 0.0 if there else 0.05}))
+    more = {"wav2vec2.masked_spec_embed": torch.ones(32)} if there else {}
+    save_file({**tensors, **more}, folder / "model.safetensors", {"format": "pt"})
+    made = sottovoce.compress(folder, recipe="rtn-w8", output=tmp_path / "out")
+    assert "wav2vec2.masked_spec_embed" not in {spec.name for spec in made.rest}
+    assert sottovoce.load(folder).transcribe(audio) == wanted
+    assert not [warning for warning in recwarn if "beside the model" in str(warning.message)]
+
+
+def test_fewer_blocks_in_the_config_than_in_the_file_are_refused(tmp_path):
+    folder = toys.write_wav2vec2(tmp_path / "toy")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(ValueError, match=r"holds 16 weights for which the model of its config.json has no place"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize("place", ["special_tokens_map.json", "added_tokens.json", "tokenizer_config.json"])
+def test_special_tokens_are_found_where_transformers_finds_them(place, tmp_path, audio):
+    folder = toys.write_wav2vec2(tmp_path / "toy")
+    wanted = sottovoce.load(folder).transcribe(audio)
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    if place == "special_tokens_map.json":
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Wav2Vec2CTCTokenizer"}))
+        (folder / place).write_text(json.dumps({**special, "pad_token": "[PAD]"}))
+        vocabulary["[PAD]"] = vocabulary.pop("<pad>")
+    else:
+        moved = {token: vocabulary.pop(token) for token in ("<pad>", "<s>", "</s>")}
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        settings.pop("added_tokens_decoder", None)
+        if place == "added_tokens.json":
+            (folder / place).write_text(json.dumps(moved))
+        else:
+            settings["added_tokens_decoder"] = {str(number): {"content": token} for token, number in moved.items()}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    assert sottovoce.load(folder).transcribe(audio) == wanted
+
+
+def test_the_word_delimiter_is_written_as_the_settings_say(tmp_path):
+    folder = toys.write_wav2vec2(tmp_path / "toy")
+    tokens = open_layout(resolve(folder)).frontend.text_tokens("red man")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    for changes, text in (
+        ({"replace_word_delimiter_char": "_"}, "red_man"),
+        ({"word_delimiter_token": None}, "red|man"),
+    ):
+        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, **changes}))
+        assert open_layout(resolve(folder)).frontend.text(tokens) == text

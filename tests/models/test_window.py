@@ -66,6 +66,8 @@ def test_an_export_says_its_window_and_hears_what_the_shortened_model_hears(tmp_
             "seconds=9: the window of builtin:whisper is 8 s",
         ),
         ("builtin:whisper", "onnx", {"seconds": -1}, "seconds=-1"),
+        ("builtin:whisper", "onnx", {"seconds": float("nan")}, "seconds=nan"),
+        ("builtin:whisper", "safetensors", {"seconds": 2.34}, "takes whole seconds; 3 would work"),
         ("builtin:moonshine", "onnx", {"seconds": 5}, "builtin:moonshine takes audio of any length"),
         ("builtin:moonshine", "executorch", {"seconds": 0}, "seconds=0: more than 0 would work"),
         ("builtin:whisper", "onnx", {"portable": ["bmm"]}, "leaves no product to portable kernels"),

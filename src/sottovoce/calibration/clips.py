@@ -84,7 +84,7 @@ def calibrate(
     recognizer = Recognizer.of(model, language)
     clips: list[Clip] = []
     batches = [corpus.utterances[i : i + _BATCH] for i in range(0, len(corpus), _BATCH)]
-    for batch in track(batches, len(batches), "calibration tokens"):
+    for batch in track(batches, len(batches), "calibration clips" if by_frames else "calibration tokens"):
         made: dict[str, Clip] = {}
         for one, rows in spoken.by_prompt(batch, lambda utterance: utterance, recognizer):
             made |= zip((row.id for row in rows), _clips(one, rows, tokens), strict=True)

@@ -21,8 +21,8 @@ from sottovoce.cli.streams import forgiving
 
 app = typer.Typer(
     name="sottovoce",
-    help="Make speech recognition small enough to run where the speech is: compress Whisper and Moonshine models, "
-    "measure honestly what that did, and transcribe with the result, offline.",
+    help="Make speech recognition small enough to run where the speech is: compress Whisper, Moonshine and wav2vec 2.0 "
+    "models, measure honestly what that did, and transcribe with the result, offline.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",

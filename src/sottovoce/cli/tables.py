@@ -148,13 +148,14 @@ def inspection_view(seen: Inspection, width: int) -> Iterator[RenderableType]:
     )
     yield table
     work, cost = seen.workload, seen.cost
+    written = f" and {work.tokens} tokens, beam {work.beam}" if seen.writes_tokens else ""
     smaller = f" (base {seen.base}: {seen.base_bytes / 1e6:.2f} MB)" if seen.base_bytes != seen.bytes else ""
     yield Text(
         f"{seen.bytes:,} bytes{smaller}; {seen.weights:,} weights in layers, {seen.nonzeros:,} kept, "
         f"{seen.bits_per_weight:.2f} bits each"
     )
     yield Text(
-        f"one utterance of {work.seconds:g} s and {work.tokens} tokens, beam {work.beam}: {cost.macs / 1e9:.3f} GMAC, "
+        f"one utterance of {work.seconds:g} s{written}: {cost.macs / 1e9:.3f} GMAC, "
         f"{cost.bit_operations / 1e9:.1f} GBOP, {cost.memory_bytes / 1e6:.1f} MB of memory traffic"
     )
     yield from map(Text, seen.notes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 from sottovoce.exporting import make_selftest, selftest
@@ -90,6 +91,11 @@ def _options(runtime: Runtime, target: Target, seconds: float | None, portable: 
     if seconds is not None:
         if target.frontend.most_seconds is not None:
             window_frames(target.layout(), seconds)
+            if runtime.whole_seconds and seconds != int(seconds):
+                raise ValueError(
+                    f"seconds={seconds:g}: transformers' feature extractor, which reads {runtime.title}, takes whole "
+                    f"seconds; {ceil(seconds)} would work"
+                )
         elif "seconds" not in runtime.options:
             raise ValueError(f"{target.name} takes audio of any length on {runtime.title}; leave --seconds out")
         elif seconds <= 0:

@@ -38,6 +38,7 @@ class Inspection:
     nonzeros         weights of the layers that no mask drops
     cost             of one utterance of `workload`
     notes            where the prompt comes from, if not all from the generation config
+    writes_tokens    whether a decoder writes the workload's tokens
     """
 
     target: str
@@ -55,6 +56,7 @@ class Inspection:
     calibrations: tuple[Mapping[str, Any], ...]
     trainings: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...] = ()
+    writes_tokens: bool = True
 
     def as_document(self) -> dict[str, Any]:
         """The inspection for JSON."""
@@ -76,6 +78,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
     costs = {entry.name: entry.as_cost() for entry in entries}
     turns = target.artifact.turns if target.artifact else ()
     turned = {turn.name: turn_as_cost(turn) for turn in turns}
+    layout.frontend.check_seconds(work.seconds, f"a workload of {work.seconds:g} s")
     products = layout.products(work)
     products += turn_products(products, turns)
     rows = tuple(
@@ -107,6 +110,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
         target.artifact.calibrations if target.artifact else (),
         target.artifact.trainings if target.artifact else (),
         layout.frontend.prompt_notes,
+        layout.frontend.rules().blank is None,
     )
 
 

@@ -35,12 +35,14 @@ class SpeechModel(ABC):
     root          the module inside it whose parts layers and sites name
     head_name     the layer that scores tokens, beside the root
     depth         by stack, the keys of config.json that count its blocks
+    idle          tensors that a checkpoint may hold and that only a training of its own reads
     """
 
     module_class: ClassVar[str]
     root: ClassVar[str] = "model"
     head_name: ClassVar[str] = HEAD
     depth: ClassVar[Mapping[str, tuple[str, ...]]]
+    idle: ClassVar[tuple[str, ...]] = ()
     module: Any
 
     def __init__(
@@ -75,7 +77,7 @@ class SpeechModel(ABC):
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are in the report
             )
-        check_fit(checkpoint, report)
+        check_fit(checkpoint, report, cls.root, cls.idle)
         loaded = cls._prepared(checkpoint, loaded)
         return cls(checkpoint, loaded, cls._stored(checkpoint.dtypes), frontend)
 

@@ -1,7 +1,7 @@
 """Whether the weights of a checkpoint are those of its config.json: as many, and of the same shapes."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,13 +27,21 @@ def blamed_on_config(checkpoint: Checkpoint) -> Iterator[None]:
         ) from error
 
 
-def check_fit(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
+def check_fit(
+    checkpoint: Checkpoint, report: Mapping[str, Any], root: str = "model", idle: Collection[str] = ()
+) -> None:
     """Hold transformers' report of what it loaded against the promise that all of a model is read.
+
+    root  the module inside transformers' that is the model
+    idle  tensors that only a training of its own reads: they may be there or not
 
     Raises ValueError for weights that are missing, of another shape, or part of the model and left out; warns of
     others that are left out, as those of a head of another task.
     """
-    missing, wrong, unused = (sorted(report[f"{kind}_keys"]) for kind in ("missing", "mismatched", "unexpected"))
+    missing, wrong, unused = (
+        sorted(key for key in report[f"{kind}_keys"] if key not in idle)
+        for kind in ("missing", "mismatched", "unexpected")
+    )
     if missing:
         raise ValueError(
             f"{checkpoint.name} lacks {len(missing)} weights that its config.json asks for, first {missing[0]}"
@@ -44,7 +52,7 @@ def check_fit(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
             f"{checkpoint.name}: {name} has the shape {_shape(found)}, and its config.json asks for {_shape(asked)}; "
             f"{_CURE}"
         )
-    if inner := [name for name in unused if name.startswith(("model.encoder.", "model.decoder."))]:
+    if inner := [name for name in unused if name.startswith(f"{root}.")]:
         raise ValueError(
             f"{checkpoint.name} holds {len(inner)} weights for which the model of its config.json has no place, first "
             f"{inner[0]}; {_CURE}"

@@ -32,10 +32,11 @@ class Wav2Vec2(SpeechModel):
     root = "wav2vec2"
     head_name = "lm_head"
     depth: ClassVar = {"encoder": ("num_hidden_layers",)}
+    idle = ("wav2vec2.masked_spec_embed",)  # what a training puts in the place of frames
 
     @classmethod
     def _prepared(cls, checkpoint: Checkpoint, module: Any) -> Any:
-        """Fold the weight norm of the convolution of positions. Raises ValueError for adapters, which it lacks."""
+        """Fold the weight norm of the convolution of positions, leave out `idle`. Raises ValueError for adapters."""
         config = module.config
         if config.add_adapter or config.adapter_attn_dim is not None:
             raise ValueError(
@@ -45,6 +46,8 @@ class Wav2Vec2(SpeechModel):
         convolution = module.get_submodule(cls.full_name(_POSITIONS))
         if is_parametrized(convolution, "weight"):
             remove_parametrizations(convolution, "weight")
+        if hasattr(module.wav2vec2, "masked_spec_embed"):
+            del module.wav2vec2.masked_spec_embed
         return module
 
     @classmethod

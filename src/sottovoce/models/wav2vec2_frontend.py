@@ -15,6 +15,8 @@ from sottovoce.models.frontend import Audio, Frontend
 from sottovoce.models.samples import normed
 
 VOCABULARY, _SETTINGS = "vocab.json", "tokenizer_config.json"
+_KIND = "Wav2Vec2ForCTC"
+_SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 _KERNELS, _STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)  # where config.json says nothing else
 
 
@@ -23,7 +25,13 @@ class Wav2Vec2Frontend(Frontend):
 
     @classmethod
     def check(cls, checkpoint: Checkpoint) -> None:
-        """Raise ValueError unless vocabulary and feature extractor are there."""
+        """Raise ValueError unless it is a model with a CTC head, and vocabulary and feature extractor are there."""
+        kinds = read_json(checkpoint.folder / "config.json").get("architectures") or [_KIND]
+        if _KIND not in kinds:
+            raise ValueError(
+                f"{checkpoint.name} is a {kinds[0]}, which has no CTC head; give a checkpoint that was fine-tuned for "
+                f"transcription ({_KIND})"
+            )
         check_companions(checkpoint, [[VOCABULARY]])
 
     # --- speech -------------------------------------------------------------------------------
@@ -50,16 +58,28 @@ class Wav2Vec2Frontend(Frontend):
 
     @cached_property
     def _settings(self) -> Mapping[str, Any]:
-        file = self.checkpoint.folder / _SETTINGS
+        """What tokenizer_config.json says, and special_tokens_map.json where it does not."""
+        return {**self._read("special_tokens_map.json"), **self._read(_SETTINGS)}
+
+    def _read(self, name: str) -> dict[str, Any]:
+        file = self.checkpoint.folder / name
         return read_json(file) if file.is_file() else {}
 
     @cached_property
     def _numbers(self) -> Mapping[str, int]:
-        found = read_json(self.checkpoint.folder / VOCABULARY)
+        file, size = self.checkpoint.folder / VOCABULARY, self.config.get("vocab_size")
+        found = {**read_json(file), **self._read("added_tokens.json")}
+        for number, token in self._settings.get("added_tokens_decoder", {}).items():
+            found.setdefault(token["content"], int(number))
         if not found or not all(isinstance(number, int) for number in found.values()):
             raise ValueError(
-                f"{self.checkpoint.folder / VOCABULARY} lists no tokens with numbers (one list for each language, "
+                f"{file} lists no tokens with numbers (one list for each language, "
                 "as in MMS, is not supported); that of a wav2vec2 model of one language would work"
+            )
+        if size and (beyond := [token for token, number in read_json(file).items() if not 0 <= number < size]):
+            raise ValueError(
+                f"{file} gives {beyond[0]!r} the number {found[beyond[0]]}, and the head of config.json scores 0 to "
+                f"{size - 1}; copy both from the model that this one was trained from"
             )
         return found
 
@@ -67,13 +87,22 @@ class Wav2Vec2Frontend(Frontend):
     def _tokens(self) -> Mapping[int, str]:
         return {number: token for token, number in self._numbers.items()}
 
-    def _special(self, name: str, usual: str) -> str:
-        """A special token as the tokenizer's settings name it."""
+    def _special(self, name: str, usual: str) -> str | None:
+        """A special token as the tokenizer's settings name it; None if they say that there is none."""
         value = self._settings.get(name, usual)
-        return str(value.get("content", usual) if isinstance(value, dict) else value)
+        return value.get("content", usual) if isinstance(value, dict) else value
+
+    @cached_property
+    def _silent(self) -> frozenset[str | None]:
+        return frozenset(self._special(name, usual) for name, usual in _SPECIAL.items())
 
     def check_text(self) -> None:
-        """Raise ValueError if the vocabulary is none, or lacks the blank."""
+        """Raise ValueError if the vocabulary is none, holds no text, or lacks the blank."""
+        if set(self._numbers) <= {*self._silent, self._special("word_delimiter_token", "|")}:
+            raise ValueError(
+                f"{self.checkpoint.folder / VOCABULARY} knows special tokens and no text; copy it from the model that "
+                "this one was trained from"
+            )
         self.rules()
 
     def save_tokenizer(self, folder: Path) -> None:
@@ -91,10 +120,10 @@ class Wav2Vec2Frontend(Frontend):
         if language is not None:
             raise ValueError(f"{self.checkpoint.name} takes no language: a wav2vec2 model knows one; leave it out")
         blank = self._special("pad_token", "<pad>")
-        if blank not in self._numbers:
+        if blank is None or blank not in self._numbers:
             raise ValueError(
-                f"{self.checkpoint.folder / VOCABULARY} has no {blank!r}, the blank of CTC, which pad_token of "
-                f"{_SETTINGS} names; copy both from the model that this one was trained from"
+                f"{self.checkpoint.folder / VOCABULARY} has no {blank!r}, the blank of CTC (pad_token of {_SETTINGS}); "
+                "copy both from the model that this one was trained from"
             )
         return DecodingRules((), (), ANY_NUMBER, blank=self._numbers[blank])
 
@@ -104,19 +133,19 @@ class Wav2Vec2Frontend(Frontend):
 
     def text(self, tokens: Sequence[int]) -> str:
         """The characters of tokens of which repetitions and blanks are left out."""
-        space = self._special("word_delimiter_token", "|")
-        names = (("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"), ("pad_token", "<pad>"))
-        silent = {self._special(*pair) for pair in names}
+        space, silent = self._special("word_delimiter_token", "|"), self._silent
+        between = str(self._settings.get("replace_word_delimiter_char", " "))
         written = [self._tokens[token] for token in tokens if token in self._tokens]
-        text = "".join(" " if token == space else token for token in written if token not in silent).strip()
+        text = "".join(between if token == space else token for token in written if token not in silent).strip()
         return text.lower() if self._settings.get("do_lower_case") else text
 
     def text_tokens(self, text: str) -> list[int]:
         """A transcript as tokens, one for each character; those that the vocabulary lacks are unknown."""
-        unknown = self._numbers.get(self._special("unk_token", "<unk>"))
+        unknown = self._numbers.get(self._special("unk_token", "<unk>") or "")
         cased = self._cased(text.strip())
         space = self._special("word_delimiter_token", "|")
-        found = [self._numbers.get(space if character == " " else character, unknown) for character in cased]
+        spaced = [space or character if character == " " else character for character in cased]
+        found = [self._numbers.get(character, unknown) for character in spaced]
         return [number for number in found if number is not None]
 
     def _cased(self, text: str) -> str:

@@ -6,6 +6,7 @@ window and may be less accurate in a shorter one: what comes out has to be measu
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 
 from torch import Tensor, nn
 
@@ -45,7 +46,7 @@ def window_frames(model: SpeechModel, seconds: float) -> int:
     if model.most_seconds is None:
         raise ValueError(f"{model.checkpoint.name} has no window: its cost follows the clip; leave seconds out")
     positions = model.module.config.max_source_positions
-    frames = round(positions * seconds / model.most_seconds)
+    frames = 0 if not isfinite(seconds) else round(positions * seconds / model.most_seconds)
     if not 1 <= frames <= positions:
         raise ValueError(
             f"seconds={seconds:g}: the window of {model.checkpoint.name} is {model.most_seconds:g} s; "

@@ -288,7 +288,7 @@ def _matches(step: Step, model: "SpeechModel") -> tuple[str, ...]:
         if not matched and not bare.startswith("~"):
             raise ValueError(
                 f"{step.method.name}: where {pattern!r} matches no layer; there are {_sample(names)}, and components: "
-                f"{', '.join(sorted(COMPONENTS))}"
+                f"{', '.join(sorted(frozenset().union(*model.components.values())))}"
             )
         kept = kept - matched if pattern.startswith("!") else kept | matched
     if step.method.scope == "block" and step.method.owns == "basis":

@@ -38,6 +38,7 @@ class Runtime(ABC):
     grid      options of a grid that a recipe with this target has where it says nothing else
     options   the fields of WriteOptions that it takes
     frames    whether it runs models without a decoder, whose frames score the tokens (CTC)
+    whole_seconds  whether a window has to be of whole seconds
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
     tells     what of a model's inside a self-test can be held against its artifact's: "encoder", its last state,
               "cross", what the decoder's blocks make of that, "blocks", what each block puts out
@@ -48,6 +49,7 @@ class Runtime(ABC):
     grid: Mapping[str, str] = MappingProxyType({})
     options: frozenset[str] = frozenset()
     frames: bool = False
+    whole_seconds: bool = False
     rounds_activations: bool
     tells: frozenset[str] = frozenset()
 

@@ -39,6 +39,7 @@ class DenseSafetensors(Runtime):
     """model.safetensors, every tensor in the narrowest of float16 and float32 that holds it exactly."""
 
     engine = ENGINE
+    whole_seconds = True  # transformers' feature extractor counts samples by them
     rounds_activations = False
     tells = frozenset({"blocks", "encoder"})
 

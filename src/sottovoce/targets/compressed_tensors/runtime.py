@@ -56,6 +56,7 @@ class CompressedTensors(Runtime):
     """model.safetensors in the format "pack-quantized", and its scheme in config.json."""
 
     engine = ENGINE
+    whole_seconds = True  # transformers' feature extractor counts samples by them
     rounds_activations = False
     tells = frozenset({"blocks", "encoder"})
 

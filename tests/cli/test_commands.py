@@ -195,7 +195,7 @@ def test_names_in_brackets_are_printed_as_they_are(command, toy, tmp_path):
     told = command("compress", toy("whisper"), "-r", "rtn-w8", "-o", tmp_path / "out[v2]")
     assert told.code == 0
     assert f"{tmp_path}/out[v2]: " in told.err
-    assert f"sottovoce inspect {tmp_path}/out[v2] " in told.err
+    assert f"sottovoce export {tmp_path}/out[v2] " in told.err
 
 
 def test_ctrl_c_exits_130_and_says_what_is_kept(command, swept, plan, monkeypatch):

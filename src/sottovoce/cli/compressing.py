@@ -92,4 +92,5 @@ def compress(
             f"{output}: {artifact.bytes / 1e6:.2f} MB, from {artifact.base.bytes / 1e6:.2f} MB "
             f"({ratio:.1f} times smaller)"
         )
-        say(f"next: sottovoce inspect {output}   or   sottovoce evaluate {output} {model} --data test.jsonl -o runs/x")
+        say(f"next: sottovoce evaluate {output} {model} --data test.jsonl -o runs/x")
+        say(f"for speed and memory: sottovoce export {output} --to onnx -o phone/")

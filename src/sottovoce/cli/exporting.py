@@ -66,6 +66,8 @@ def export(
                 track=silent if json else track,
             )
     except SelfTestError as failure:
+        if not json:
+            show(exported_view(failure.exported))
         say(str(failure), mark="failed:", style="bold red")
         raise typer.Exit(FAILED) from None
     if json:

@@ -212,10 +212,7 @@ def _calibration_corpus(
             )
         return None
     if data is None:
-        raise ValueError(
-            f"recipe {recipe.name} needs calibration audio ({', '.join(sorted(recipe.needs))}); give "
-            "it as data (--data)"
-        )
+        raise ValueError(f"recipe {recipe.name} needs calibration audio; give it as data (--data)")
     return read_calibration(data, limit, seed, layout.frontend, skip)
 
 

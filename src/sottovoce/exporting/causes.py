@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sottovoce.targets.agreement import SelfTest
+from sottovoce.targets.agreement import FACTOR, SelfTest
 from sottovoce.targets.engine import EngineKind
 from sottovoce.targets.exported import saturation
 
@@ -16,7 +16,7 @@ def causes(tested: SelfTest, kind: EngineKind, folder: Path) -> list[str]:
     if apart := tested.apart:
         told.append(
             f"{apart.name} is the first output that differs from the artifact's: by {100 * apart.error:.2g} % of its "
-            f"norm; {_explained(apart.explained, apart.allowed)}"
+            f"norm, where {_allowed(apart.explained, apart.allowed)}"
         )
     if tested.clear:
         told.append(
@@ -28,7 +28,7 @@ def causes(tested: SelfTest, kind: EngineKind, folder: Path) -> list[str]:
     return told
 
 
-def _explained(explained: float, allowed: float) -> str:
+def _allowed(explained: float, allowed: float) -> str:
     if not explained:
         return f"{100 * allowed:.2g} % is allowed, since nothing is rounded"
-    return f"rounding the inputs to 8 bits explains {100 * explained:.2g} %"
+    return f"{100 * allowed:.2g} % is allowed: {FACTOR:g} times what rounding the inputs to 8 bits explains"

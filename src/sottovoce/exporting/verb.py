@@ -25,6 +25,10 @@ SHORTENED = "the window is shorter than the one that the model was trained on, s
 class SelfTestError(Exception):
     """An export that computes something else than its artifact; its folder stays and says so."""
 
+    def __init__(self, message: str, exported: Exported) -> None:
+        super().__init__(message)
+        self.exported = exported
+
 
 def export(
     model: str | Path,
@@ -81,7 +85,12 @@ def export(
         cause = causes(tested, runtime.engine, folder)
     made = replace(made, folder=output)
     if not tested.passed:
-        raise SelfTestError(f"{output} failed its self-test: {'; '.join(cause)}")
+        raise SelfTestError(
+            f"{output} failed its self-test: {'; '.join(cause)}; {tested.same} of {tested.tokens} next tokens match. "
+            f"It is kept and marked as failed: evaluate it beside {target.name} before you use it, or choose another "
+            "runtime",
+            made,
+        )
     return made
 
 

@@ -127,7 +127,8 @@ class Run:
         found = found or [t for t in self.targets if Path(t.name).name == Path(name).name]
         if len(found) != 1:
             names = ", ".join(t.name for t in self.targets)
-            raise ValueError(f"{self.folder} has {len(found)} targets called {name!r}; there are {names}")
+            count = "no target" if not found else f"{len(found)} targets"
+            raise ValueError(f"{self.folder} has {count} called {name!r}; there are {names}")
         return found[0]
 
     def new_data(self, targets: Sequence[RunTarget], data: Sequence[RunData]) -> list[RunData]:

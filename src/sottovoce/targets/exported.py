@@ -84,6 +84,12 @@ class Exported:
         """
         kind = self.kind
         check_installed(kind)
+        if self.tested and not self.tested.passed:
+            warnings.warn(
+                f"{self.folder} failed its self-test when it was exported: what it computes is not what "
+                f"{self.source.model} does (sottovoce selftest says where)",
+                stacklevel=2,
+            )
         if kind.saturates(self.folder):
             warnings.warn(f"{self.folder}: {saturation(kind)}", stacklevel=2)
         try:

@@ -76,7 +76,7 @@ def test_a_gradient_that_is_not_finite_is_an_error():
     def loss(moving, clip):
         return (moving["encoder"] * torch.nan).sum()
 
-    with pytest.raises(ValueError, match="gradient of the turn of encoder is not finite"):
+    with pytest.raises(ValueError, match="gradient of the rotation of encoder is not finite"):
         list(descend({"encoder": torch.eye(4)}, loss, [[0]], [1.0]))
 
 

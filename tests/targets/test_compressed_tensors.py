@@ -11,7 +11,7 @@ from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from safetensors.torch import load_file, save_file
 
 import sottovoce
-from sottovoce.artifact.folder import companions
+from sottovoce.models.companions import companions
 from sottovoce.numbers.grid import Grid, round_to_grid
 from sottovoce.targets.compressed_tensors.accepts import notes, refusals
 from sottovoce.targets.compressed_tensors.runtime import CompressedTensors

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import sottovoce
-from sottovoce.artifact.folder import companions
+from sottovoce.models.companions import companions
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target
 from sottovoce.targets.ctranslate2.accepts import notes, refusals

@@ -11,7 +11,7 @@ import sottovoce
 from sottovoce.recognition.target import find_target
 from sottovoce.weights.cost import bits_per_weight
 from sottovoce.weights.table import Entry, TensorSpec, file_size
-from tests.conftest import TOYS, WRITING
+from tests.conftest import FRAMES, TOYS, WRITING
 
 DTYPES = {
     "uint8": torch.uint8,
@@ -171,4 +171,6 @@ def test_the_table_of_a_checkpoint_is_that_of_its_artifact_without_steps(name, t
     nothing = {"steps": [{"rtn": {"where": ["~nothing"]}}]}
     artifact = sottovoce.compress(toy(name), recipe=nothing, output=tmp_path / "a")
     assert find_target(toy(name)).entries() == artifact.entries
-    assert artifact.bytes == pytest.approx(find_target(toy(name)).bytes, rel=2e-3)
+    assert artifact.bytes == pytest.approx(
+        find_target(toy(name)).bytes, rel=5e-3 if name in FRAMES else 1e-3
+    )  # without what only a training reads

@@ -148,7 +148,8 @@ def test_alignment_heads_go_with_their_blocks(deep, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
 def test_dropped_trained_rounded_and_exported(name, deep, speech, lessons, audio, tmp_path):
     trained = {"distill": {"epochs": 1, "batch": 4, "learning_rate": 1e-4}}
     recipe = {"steps": [*steps(name), trained, {"rtn": {"bits": 8}}]}

@@ -85,7 +85,8 @@ class InputStats:
     def of_lookup(columns: int, device: torch.device | None = None) -> "InputStats":
         """The statistics of a table that is only looked up: each entry counts alone, and all alike."""
         ones = torch.ones(columns, device=device)
-        return InputStats(1, 1.0, {name: statistic.lookup(ones) for name, statistic in STATISTICS.items()})
+        eye = torch.diag(ones)
+        return InputStats(1, 1.0, {name: statistic.lookup(ones, eye) for name, statistic in STATISTICS.items()})
 
 
 def _summed(needs: Set[str]) -> list[str]:

@@ -33,7 +33,8 @@ class Statistic:
     add      (the sum so far or None, Seen) -> the sum
     scaled   (the sum, s (in,)) -> that of x / s, exactly
     shifted  (the sum, Shift) -> that of x - z
-    lookup   (in,) ones -> that of a table that is only looked up: each entry counts alone, and all alike
+    lookup   ((in,) ones, (in, in) identity) -> that of a table that is only looked up: each entry counts alone, and
+             all alike
     whole    what completes a sum
     """
 
@@ -41,7 +42,7 @@ class Statistic:
     add: Callable[[Tensor | None, Seen], Tensor]
     scaled: Callable[[Tensor, Tensor], Tensor]
     shifted: Callable[[Tensor, Shift], Tensor]
-    lookup: Callable[[Tensor], Tensor]
+    lookup: Callable[[Tensor, Tensor], Tensor]
     whole: Callable[[Tensor], Tensor] = lambda total: total
 
 
@@ -57,8 +58,12 @@ def _over(total: Tensor, s: Tensor) -> Tensor:
     return total / s
 
 
-def _ones(ones: Tensor) -> Tensor:
+def _ones(ones: Tensor, eye: Tensor) -> Tensor:
     return ones
+
+
+def _eye(ones: Tensor, eye: Tensor) -> Tensor:
+    return eye
 
 
 # --- sums of products -----------------------------------------------------------------------------
@@ -143,7 +148,7 @@ STATISTICS: Mapping[str, Statistic] = {
         lambda so_far, seen: _add_gram(so_far, seen.x),
         _over_outer,
         _shifted_gram("total"),
-        torch.diag,
+        _eye,
         _whole,
     ),
     "square": Statistic(
@@ -172,7 +177,7 @@ STATISTICS: Mapping[str, Statistic] = {
         lambda so_far, seen: _add_gram(so_far, seen.x * seen.weight.sqrt()[:, None]),
         _over_outer,
         _shifted_gram("attended_total"),
-        torch.diag,
+        _eye,
         _whole,
     ),
     "attended_total": Statistic(
@@ -194,7 +199,7 @@ STATISTICS: Mapping[str, Statistic] = {
         _merged(lambda seen: seen.x.amin(0), torch.minimum),
         _over,
         _less_z,
-        torch.zeros_like,
+        lambda ones, eye: torch.zeros_like(ones),
     ),
     "high": Statistic(
         "the largest value of each input",
@@ -208,6 +213,6 @@ STATISTICS: Mapping[str, Statistic] = {
         _add_sample,
         _over,
         _less_z,
-        lambda ones: torch.diag(ones)[:SAMPLES],
+        lambda ones, eye: eye[:SAMPLES],
     ),
 }

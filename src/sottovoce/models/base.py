@@ -6,7 +6,7 @@ share that write token by token is in encoder_decoder.py.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,7 +21,7 @@ from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.frontend import Frontend, open_frontend
 from sottovoce.models.names import BLOCK, HEAD, is_cached
-from sottovoce.models.structure import WIDER, Encoded, Stack
+from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.weights.cost import Product, Workload
 from sottovoce.weights.input_path import InputPath, InputPaths, Turn
@@ -254,11 +254,14 @@ class SpeechModel(ABC):
                     module.layer_idx = i
         counts = dict.fromkeys(self.depth[stack], len(places))
         self.settings |= counts
-        for module in self.module.modules():
-            config = getattr(module, "config", None)
-            for key, count in counts.items() if config is not None else ():
+        for config in self._configs():
+            for key, count in counts.items():
                 if hasattr(config, key):
                     setattr(config, key, count)
+
+    def _configs(self) -> Iterator[Any]:
+        """transformers' config of every module that has one; some share theirs."""
+        return (module.config for module in self.module.modules() if getattr(module, "config", None) is not None)
 
     @property
     def head_layer(self) -> str:
@@ -272,9 +275,8 @@ class SpeechModel(ABC):
 
     def attend_by(self, name: str) -> None:
         """Let all attention be computed by the function that transformers has under that name."""
-        for module in self.module.modules():
-            if (config := getattr(module, "config", None)) is not None:
-                config._attn_implementation = name
+        for config in self._configs():
+            config._attn_implementation = name
 
     def to(self, device: str) -> None:
         """Move the module and the paths of its inputs to a device."""
@@ -299,6 +301,10 @@ class SpeechModel(ABC):
     @abstractmethod
     def stacks(self) -> tuple[Stack, ...]:
         """The stacks that a clip passes in turn, made once; the last unit of the last one scores tokens."""
+
+    def _enter_features(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
+        """How a clip enters the first stack."""
+        return clip.features, Context(self.valid_positions(clip.samples))
 
     @abstractmethod
     def valid_positions(self, samples: int) -> dict[str, int]:

@@ -118,7 +118,7 @@ class EncoderDecoder(SpeechModel):
                         norm=leaving,
                     ),
                 ),
-                lambda clip, memory, before: (clip.features, Context(self.valid_positions(clip.samples))),
+                self._enter_features,
             ),
             Stack(
                 "decoder",

@@ -18,8 +18,8 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.lengths import by_length, lengths
 from sottovoce.models.products import Convolution, encoder_products
-from sottovoce.models.sites import self_attention_sites
-from sottovoce.models.structure import Attention, Clip, Context, Encoded, Site, Stack, Unit
+from sottovoce.models.sites import attention_of, self_attention_sites
+from sottovoce.models.structure import Context, Encoded, Site, Stack, Unit
 from sottovoce.weights.cost import Product, Workload
 
 _POSITIONS = "encoder.pos_conv_embed.conv"
@@ -72,10 +72,7 @@ class Wav2Vec2(SpeechModel):
         leaving = Unit("encoder.exit", (), lambda hidden, context: leave(hidden), norm="encoder.layer_norm")
         blocks = [self._block(name) for name in self.blocks("encoder")]
         units = (self._stem(), *blocks, *([leaving] if self._before else []), self._head())
-        return (Stack("encoder", units, self._enter),)
-
-    def _enter(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
-        return clip.features, Context(self.valid_positions(clip.samples))
+        return (Stack("encoder", units, self._enter_features),)
 
     def valid_positions(self, samples: int) -> dict[str, int]:
         """All of them: a clip is never padded."""
@@ -111,7 +108,7 @@ class Wav2Vec2(SpeechModel):
     def _block(self, name: str) -> Unit:
         """Self-attention and a plain MLP."""
         module = self.find(name)
-        attention, mlp = f"{name}.attention", f"{name}.feed_forward"
+        mlp = f"{name}.feed_forward"
         # a norm after a sum writes the next sum too, and cannot change for one of its readers
         norm, mlp_norm = ("layer_norm", f"{name}.final_layer_norm") if self._before else (None, None)
         sites = (
@@ -119,14 +116,13 @@ class Wav2Vec2(SpeechModel):
             Site(f"{name}.mlp_in", (f"{mlp}.intermediate_dense",), mlp_norm, component="mlp"),
             Site(f"{name}.mlp_out", (f"{mlp}.output_dense",), component="mlp"),
         )
-        query, key, value, out = (f"{attention}.{part}_proj" for part in ("q", "k", "v", "out"))
         width: int = module.attention.head_dim  # type: ignore[union-attr, assignment]
         return Unit(
             name,
             sites,
             lambda hidden, context: module(hidden),
-            writers=(out, f"{mlp}.output_dense") if self._before else (),
-            attentions=(Attention(attention, False, query, key, value, out, width, False),),
+            writers=(f"{name}.attention.out_proj", f"{mlp}.output_dense") if self._before else (),
+            attentions=(attention_of(name, "attention", out="out_proj", head_width=width, rotary=False),),
         )
 
     def _head(self) -> Unit:

@@ -68,7 +68,8 @@ class Wav2Vec2Frontend(Frontend):
     @cached_property
     def _numbers(self) -> Mapping[str, int]:
         file, size = self.checkpoint.folder / VOCABULARY, self.config.get("vocab_size")
-        found = {**read_json(file), **self._read("added_tokens.json")}
+        own = read_json(file)
+        found = {**own, **self._read("added_tokens.json")}
         for number, token in self._settings.get("added_tokens_decoder", {}).items():
             found.setdefault(token["content"], int(number))
         if not found or not all(isinstance(number, int) for number in found.values()):
@@ -76,7 +77,7 @@ class Wav2Vec2Frontend(Frontend):
                 f"{file} lists no tokens with numbers (one list for each language, "
                 "as in MMS, is not supported); that of a wav2vec2 model of one language would work"
             )
-        if size and (beyond := [token for token, number in read_json(file).items() if not 0 <= number < size]):
+        if size and (beyond := [token for token, number in own.items() if not 0 <= number < size]):
             raise ValueError(
                 f"{file} gives {beyond[0]!r} the number {found[beyond[0]]}, and the head of config.json scores 0 to "
                 f"{size - 1}; copy both from the model that this one was trained from"

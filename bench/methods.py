@@ -15,7 +15,9 @@ from typing import Any
 from bench.run import HERE, measure, write_inputs
 from sottovoce.methods import METHODS, TRAINING_NEEDS, find
 from sottovoce.models.base import SpeechModel
-from sottovoce.recipes.recipe import Recipe, read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.recipe import Recipe
+from sottovoce.recipes.select import select
 
 ALTERNATIVES: tuple[tuple[tuple[str, ...], dict[str, object]], ...] = (
     # what comes before it, options

@@ -25,7 +25,7 @@ def test_a_ring_is_named():
 
 def test_imports_within_functions_count_and_those_for_type_checkers_do_not():
     assert "sottovoce.timing.bench" in BETWEEN["sottovoce.cli.timing"]
-    assert "sottovoce.models.base" not in BETWEEN["sottovoce.recipes.recipe"]
+    assert "sottovoce.models.base" not in BETWEEN["sottovoce.training.recover"]
 
 
 @pytest.mark.parametrize("module", modules())

@@ -37,7 +37,7 @@ from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.families import Family
 from sottovoce.models.frontend import Frontend
 from sottovoce.numbers.packing import pack, pack_two_of_four, unpack_two_of_four
-from sottovoce.recipes.recipe import read_recipe
+from sottovoce.recipes.read import read_recipe
 from sottovoce.recognition.target import find_target
 from sottovoce.sweeping.row import Row
 from sottovoce.sweeping.sweep_file import _PARTS, read_sweep

@@ -27,7 +27,9 @@ from sottovoce.numbers.fast_products import fast_products
 from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.palette import Palettized
 from sottovoce.numbers.scales import RoundedScales
-from sottovoce.recipes.recipe import Recipe, read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.recipe import Recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.audio import read as read_audio

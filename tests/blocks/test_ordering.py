@@ -6,7 +6,8 @@ from sottovoce.calibration.clips import calibrate
 from sottovoce.compressing.compress import draw_calibration
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import divergence
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 

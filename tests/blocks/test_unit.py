@@ -11,7 +11,9 @@ from sottovoce.blocks.unit import LiveUnit, Passage, unrounded
 from sottovoce.calibration.collect import State, run
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipes.recipe import Recipe, read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.recipe import Recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from sottovoce.weights.input_path import InputPath

@@ -8,7 +8,8 @@ from sottovoce.calibration.clips import calibrate
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import divergence
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.training.data import Material

@@ -11,7 +11,8 @@ from sottovoce.models.checkpoint import resolve
 from sottovoce.numbers.activation_range import SHARES
 from sottovoce.numbers.hadamard import random_hadamard
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.weights.input_path import InputPath, InputPaths, Turn
 from tests.methods.samples import layer_of, noise, some_inputs, some_weights

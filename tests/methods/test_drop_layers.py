@@ -12,7 +12,8 @@ import sottovoce
 from sottovoce.calibration.influence import block_influence
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.models import open_model
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.audio import read as read_audio
 from sottovoce.speech.datasets import read_corpus

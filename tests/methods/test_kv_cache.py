@@ -6,7 +6,8 @@ from sottovoce.methods.kv_cache import kv_cache
 from sottovoce.models import open_layout
 from sottovoce.models.checkpoint import resolve
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from tests.methods.samples import layer_of, some_inputs, some_weights
 from tests.reference import rounding as slow

@@ -9,7 +9,8 @@ from sottovoce.methods.rtn import rtn
 from sottovoce.models import open_layout
 from sottovoce.models.checkpoint import resolve
 from sottovoce.numbers.grid import Grid
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from tests.methods.samples import layer_of, noise, some_inputs, some_weights
 from tests.reference import llm_int8 as slow
 

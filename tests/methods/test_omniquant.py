@@ -13,7 +13,8 @@ from sottovoce.methods.omniquant import Clipped, Transformed, omniquant
 from sottovoce.methods.rtn import rtn
 from sottovoce.numbers.grid import Grid
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from sottovoce.weights.input_path import InputPath

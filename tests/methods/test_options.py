@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from sottovoce.methods import METHODS, find
-from sottovoce.methods.options import GRID_OPTIONS, OptionTable, Sparsity, dtype_of
+from sottovoce.methods.options import GRID_OPTIONS, SPREAD_OPTIONS, OptionTable, Sparsity, dtype_of
 from sottovoce.nearest import unknown
 from sottovoce.numbers.grid import Grid
 from sottovoce.numbers.grid_options import grid_as_options, grid_of
@@ -37,13 +37,15 @@ def test_every_option_is_explained_and_has_a_type_and_a_default(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_grid_options_stand_only_where_the_function_takes_a_grid(name):
     method = find(name)
-    takes = "grid" in inspect.signature(method.function).parameters
+    parameters = inspect.signature(method.function).parameters
+    takes = "grid" in parameters
     assert method.options.takes_grid == takes
     if method.owns in ("input", "output"):  # the grid of an activation, which a recipe's grid of weights is not
         assert not takes
         return
     own = {"bits"} & set(method.options.names()) if method.owns == "base" else set()  # of a base without a grid
-    assert (set(GRID_OPTIONS) & set(method.options.names())) == (set(GRID_OPTIONS) if takes else own)
+    spread = set(SPREAD_OPTIONS) if "spread" in parameters else set()
+    assert (set(GRID_OPTIONS) & set(method.options.names())) == (set(GRID_OPTIONS) if takes else own | spread)
     assert "grid" not in method.options.names()
     arguments = method.options.arguments(method.options.fill(name, {}))
     assert isinstance(arguments.get("grid"), Grid) == takes

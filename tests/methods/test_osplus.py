@@ -10,7 +10,8 @@ from sottovoce.methods.osplus import best_scale, osplus, rounded
 from sottovoce.models.structure import Site
 from sottovoce.numbers.grid import Grid, round_to_grid
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests.conftest import WRITING

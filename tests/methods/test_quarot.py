@@ -4,7 +4,8 @@ import torch
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods.quarot import random_orthogonal
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests import toys

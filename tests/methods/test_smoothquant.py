@@ -7,7 +7,8 @@ from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import divergence
 from sottovoce.methods.smoothquant import smoothquant
 from sottovoce.models.structure import Site
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests.conftest import WRITING

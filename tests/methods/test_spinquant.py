@@ -7,7 +7,8 @@ from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods.quarot import random_orthogonal, random_turns
 from sottovoce.methods.spinquant import LearnedRounding, Student, cayley_step, descend, said
 from sottovoce.numbers.rounding import Rounding
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.training.data import Material
 from tests.conftest import WRITING

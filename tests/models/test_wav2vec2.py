@@ -15,7 +15,8 @@ from sottovoce.artifact.folder import load_layers, read_artifact
 from sottovoce.exporting import selftest
 from sottovoce.models import open_layout, open_model
 from sottovoce.models.checkpoint import resolve
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.ctc import collapsed
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.audio import read as read_audio

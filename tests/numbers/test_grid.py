@@ -4,7 +4,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sottovoce.numbers.grid import SCALE_DTYPES, Grid, Quantized, fit_scale, round_to_grid, stored_scale, to_codes
+from sottovoce.numbers.grid import (
+    SCALE_DTYPES,
+    Grid,
+    Quantized,
+    check_groups,
+    fit_scale,
+    round_to_grid,
+    stored_scale,
+    to_codes,
+)
 from tests.reference import grid as slow
 
 TIE = 0.5 + 1e-4  # a float32 quotient may fall on the other side of a tie
@@ -167,12 +176,12 @@ def test_a_row_of_small_weights_keeps_its_resolution_under_a_float16_scale():
 )
 def test_a_group_that_does_not_divide_is_refused_with_those_that_do(columns, size, works):
     with pytest.raises(ValueError, match=f"group_size {size} does not divide the {columns} inputs of mlp.fc1; {works}"):
-        Grid(4, size).check_columns(columns, "mlp.fc1")
+        check_groups(size, columns, "mlp.fc1")
 
 
 @pytest.mark.parametrize(("columns", "size"), [(288, 32), (416, 52), (127, "channel"), (127, "tensor"), (127, 127)])
 def test_a_group_that_divides_is_taken(columns, size):
-    Grid(4, size).check_columns(columns, "mlp.fc1")
+    check_groups(size, columns, "mlp.fc1")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import sottovoce
 from sottovoce.methods import METHODS
 from sottovoce.models import open_layout
 from sottovoce.models.checkpoint import resolve
-from sottovoce.recipes.recipe import built_in_recipes, read_recipe, select
+from sottovoce.recipes.read import built_in_recipes, read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.weights.weight import LayerShape
 from tests import toys
 from tests.conftest import FRAMES, TOYS

@@ -3,7 +3,8 @@
 import pytest
 
 import sottovoce
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recipes.target import expected_entries
 from sottovoce.recognition.target import find_target
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sottovoce.recipes.recipe import read_recipe
+from sottovoce.recipes.read import read_recipe
 from sottovoce.sweeping.row import recipe_words
 
 WANDA = {"wanda": {"where": "*.layers.*", "sparsity": "2:4"}}

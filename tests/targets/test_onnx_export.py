@@ -7,7 +7,8 @@ import pytest
 
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.models.base import SpeechModel
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target
 from sottovoce.targets.onnx.accepts import notes, refusals

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 import sottovoce
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.models.base import SpeechModel
-from sottovoce.recipes.recipe import read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.training.data import Material, TrainingData

@@ -15,7 +15,9 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.models.device import check_device
 from sottovoce.models.frontend import Frontend
 from sottovoce.progress import Track, silent
-from sottovoce.recipes.recipe import Recipe, Selection, read_recipe, select
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.recipe import Recipe
+from sottovoce.recipes.select import Selection, select
 from sottovoce.recipes.target import check_target
 from sottovoce.recognition.spoken import Spoken
 from sottovoce.recognition.target import Target, find_target

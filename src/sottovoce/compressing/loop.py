@@ -21,7 +21,8 @@ from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip, Site, Stack, Unit, indifferent_layers
 from sottovoce.progress import Track, silent
-from sottovoce.recipes.recipe import Selection, Step
+from sottovoce.recipes.recipe import Step
+from sottovoce.recipes.select import Selection
 from sottovoce.training.data import Material
 from sottovoce.weights.input_path import InputPath
 from sottovoce.weights.weight import Layer, Weight

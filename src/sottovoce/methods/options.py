@@ -2,7 +2,8 @@
 
 An option is a keyword-only parameter annotated as `Annotated[type, Field(..., description=...)]`. A
 parameter `grid: Grid` stands for the grid's own fields, so that a recipe writes `bits: 3` and the
-method receives a Grid; `training: Training`, `losses: Losses` and `learning: Learning` likewise.
+method receives a Grid; `spread: Spread` (a grid but for its bits), `training: Training`, `losses: Losses` and
+`learning: Learning` likewise.
 """
 
 import inspect
@@ -71,6 +72,25 @@ class GridOptions(BaseModel):
 
 
 GRID_OPTIONS = tuple(GridOptions.model_fields)
+SPREAD_OPTIONS = tuple(name for name in GRID_OPTIONS if name not in ("bits", "frontend_bits"))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A grid but for its bits, which the method chooses for each layer."""
+
+    options: Mapping[str, Any]
+
+    def at(self, bits: int) -> Grid:
+        """The grid of that many bits."""
+        return grid_of({**self.options, "bits": bits})
+
+
+SpreadOptions = create_model(
+    "SpreadOptions",
+    __config__=GridOptions.model_config,
+    **{name: (GridOptions.model_fields[name].annotation, GridOptions.model_fields[name]) for name in SPREAD_OPTIONS},  # type: ignore[call-overload]
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,7 @@ def _whole(schema: type[BaseModel]) -> Group:
 
 GROUPS: dict[Any, Group] = {
     Grid: Group(GridOptions, grid_of),
+    Spread: Group(SpreadOptions, lambda options: Spread({name: options[name] for name in SPREAD_OPTIONS})),
     Training: _whole(Training),
     Losses: _whole(Losses),
     Learning: _whole(Learning),
@@ -118,6 +139,11 @@ class OptionTable:
             fields[parameter.name] = (parameter.annotation, default)
         bases = tuple(group.schema for group in groups.values()) or (_NoGroup,)
         return OptionTable(create_model(function.__name__, __base__=bases, **fields), groups)
+
+    @property
+    def takes_groups(self) -> bool:
+        """Whether a layer's inputs are parted in groups, which must divide them."""
+        return any(group.schema in (GridOptions, SpreadOptions) for group in self.groups.values())
 
     @property
     def takes_grid(self) -> bool:

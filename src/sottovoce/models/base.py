@@ -198,10 +198,15 @@ class SpeechModel(ABC):
             raise ValueError(
                 f"{layer.name} is an embedding that is only looked up, so it has no input to quantize or rotate"
             )
-        self.paths.set(layer.name, self.head if self._is_head(module) else module, layer.input)
+        self.paths.set(layer.name, self.multiplies_by(layer.name), layer.input)
         self.cached_roundings.pop(layer.name, None)
         if layer.output is not None:
             self.cached_roundings[layer.name] = layer.output
+
+    def multiplies_by(self, name: str) -> nn.Module:
+        """The module whose forward multiplies by a layer's weight: a tied embedding's is the head."""
+        module = self.find(name)
+        return self.head if self._is_head(module) else module
 
     @property
     def head(self) -> nn.Module:

@@ -54,16 +54,6 @@ class Grid:
         """The level of zero on a symmetric grid."""
         return 2 ** (self.bits - 1)
 
-    def check_columns(self, columns: int, name: str) -> None:
-        """Raise ValueError if the groups do not divide the `columns` inputs of layer `name`."""
-        if isinstance(self.group_size, int) and columns % self.group_size:
-            works = [n for n in (16, 32, 36, 48, 52, 64, 96, 128, 256) if columns % n == 0]
-            named = " and ".join(map(str, works)) + " do" if works else "none of the usual sizes does"
-            raise ValueError(
-                f"group_size {self.group_size} does not divide the {columns} inputs of {name}; {named}, "
-                'and "channel" always fits'
-            )
-
     def grouped(self, w: Tensor) -> Tensor:
         """`w` (out, in) seen as (rows, groups, size): one scale for each row and group."""
         if self.group_size == "tensor":
@@ -71,6 +61,17 @@ class Grid:
         if self.group_size == "channel":
             return w.reshape(len(w), 1, -1)
         return w.reshape(len(w), -1, self.group_size)
+
+
+def check_groups(group_size: int | str | None, columns: int, name: str) -> None:
+    """Raise ValueError if groups of that size do not divide the `columns` inputs of layer `name`."""
+    if isinstance(group_size, int) and columns % group_size:
+        works = [n for n in (16, 32, 36, 48, 52, 64, 96, 128, 256) if columns % n == 0]
+        named = " and ".join(map(str, works)) + " do" if works else "none of the usual sizes does"
+        raise ValueError(
+            f"group_size {group_size} does not divide the {columns} inputs of {name}; {named}, "
+            'and "channel" always fits'
+        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from sottovoce.methods import METHODS, find
 from sottovoce.nearest import unknown
-from sottovoce.recipes.recipe import built_in_recipes, read_recipe
+from sottovoce.recipes.read import built_in_recipes, read_recipe
 
 
 def catalogue() -> dict[str, Any]:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sottovoce.numbers.grid_options import grid_of
-from sottovoce.recipes.recipe import Selection, Step
+from sottovoce.recipes.recipe import Step
+from sottovoce.recipes.select import Selection
 from sottovoce.targets import find_runtime
 from sottovoce.weights.part import DTYPE_NAMES
 from sottovoce.weights.table import Entry

@@ -27,7 +27,8 @@ from typing import Any
 from sottovoce.files.documents import read_yaml, set_path
 from sottovoce.measure.evaluate import DEFAULT_NORMALIZER
 from sottovoce.nearest import unknown
-from sottovoce.recipes.recipe import Recipe, read_recipe
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.recipe import Recipe
 from sottovoce.speech.text import NormalizerChoice
 from sottovoce.weights.cost import Workload
 

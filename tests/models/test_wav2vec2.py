@@ -309,3 +309,8 @@ def test_the_word_delimiter_is_written_as_the_settings_say(tmp_path):
     ):
         (folder / "tokenizer_config.json").write_text(json.dumps({**settings, **changes}))
         assert open_layout(resolve(folder)).frontend.text(tokens) == text
+
+
+def test_a_number_of_tokens_to_write_is_refused_where_every_target_writes_none(toy):
+    with pytest.raises(ValueError, match="tokens=8 has no effect"):
+        sottovoce.bench(toy("wav2vec2"), tokens=8)

@@ -70,7 +70,7 @@ def calibrate(
 
     Raises ValueError for audio that cannot be used or, with tokens="transcript", an utterance without one.
     """
-    by_frames = model.rules().blank is not None
+    by_frames = model.rules().by_frames
     if tokens == "transcript" and by_frames:
         raise ValueError(
             f"{model.checkpoint.name} has no decoder that tokens drive (CTC), found tokens=transcript; leave it out"
@@ -84,7 +84,7 @@ def calibrate(
     recognizer = Recognizer.of(model, language)
     clips: list[Clip] = []
     batches = [corpus.utterances[i : i + _BATCH] for i in range(0, len(corpus), _BATCH)]
-    for batch in track(batches, len(batches), "calibration clips" if by_frames else "calibration tokens"):
+    for batch in track(batches, len(batches), "calibration batches"):
         made: dict[str, Clip] = {}
         for one, rows in spoken.by_prompt(batch, lambda utterance: utterance, recognizer):
             made |= zip((row.id for row in rows), _clips(one, rows, tokens), strict=True)
@@ -109,7 +109,7 @@ def _clips(recognizer: Recognizer, batch: Sequence[Utterance], tokens: Tokens) -
     samples = [recognizer.read(utterance.audio) for utterance in batch]
     features = [frontend.features(clip) for clip in samples]
     rows: list[tuple[int, ...]]
-    if recognizer.rules.blank is not None:
+    if recognizer.rules.by_frames:
         rows = [()] * len(features)
     elif tokens == "own":
         rows = [(*decoded.prompt, *decoded.tokens) for decoded in recognizer.decode(features)]

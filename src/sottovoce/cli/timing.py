@@ -31,17 +31,19 @@ def bench(
         ),
     ] = False,
     threads: Annotated[list[int], typer.Option(help="Threads; may be repeated, each is a run of its own.")] = [1, 2],  # noqa: B006
-    seconds: Annotated[float | None, typer.Option(help="Of audio; by default 10, or the shortest window.")] = None,
-    tokens: Annotated[
-        int | None, typer.Option(help="Written in each round; by default 64, or the longest output of all.")
+    seconds: Annotated[
+        float | None, typer.Option(help="Seconds of audio; by default 10, or the shortest window.")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="After one that is not counted.")] = 5,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens written in each round; by default 64, or the longest output of all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds that count, after a first one that does not.")] = 5,
     json: Json = False,
 ) -> None:
     """Time models beside each other, in turn, each in a process of its own; ratios are to the first.
 
-    They hear noise, and write as many tokens as they are told to. Before that all hear one clip of speech, and what a
-    model transcribes otherwise than the first one is in the table.
+    They are timed on noise, and write as many tokens as they are told to. Before that, all transcribe one clip of
+    speech; words that differ from the first model's are in the table.
 
     Example: sottovoce bench openai/whisper-tiny out/ phone/ --peer faster-whisper
     """

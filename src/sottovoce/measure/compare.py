@@ -67,7 +67,7 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Hold every target of a run against `baseline`, or against the uncompressed model that it came from.
 
-    Raises ValueError if the folder holds no run, the run did not hear the baseline, or there is nothing to
+    Raises ValueError if the folder holds no run, the run did not transcribe with the baseline, or there is nothing to
     compare.
     """
     run, choice = read_run(folder), NormalizerChoice(normalizer)

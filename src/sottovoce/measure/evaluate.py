@@ -1,6 +1,6 @@
-"""The verbs `evaluate` and `rescore`: targets hear data, transcripts are kept, scores follow.
+"""The verbs `evaluate` and `rescore`: targets transcribe data, transcripts are kept, scores follow.
 
-Only what is on disk is heard: an artifact or a checkpoint. A run that was stopped goes on where it was.
+Only what is on disk is measured: an artifact or a checkpoint. A run that was stopped goes on where it was.
 """
 
 import tempfile
@@ -14,10 +14,10 @@ from typing import Any
 
 from sottovoce.files.atomic import alone_in
 from sottovoce.files.writable import check_folder
-from sottovoce.measure.hear import TestSet, hear
 from sottovoce.measure.run import Run, RunData, RunTarget, check_output, open_run, read_run
 from sottovoce.measure.same_clips import usable_in_run
 from sottovoce.measure.score import Score, make_score
+from sottovoce.measure.transcribe import TestSet, transcribe
 from sottovoce.measure.transcripts import Transcript
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
@@ -145,14 +145,14 @@ def evaluate(
                 test.read_whole(frontends)
         for target, remembered in zip(found, known, strict=True):
             opened = partial(target.recognizer, language, task, device, beam)
-            hear(run, remembered, sets, opened, batch_size, spoken, track)
+            transcribe(run, remembered, sets, opened, batch_size, spoken, track)
         return _score(run, [(target, test.data) for target in known for test in sets], choice)
 
 
 def rescore(folder: str | Path, *, normalizer: str = DEFAULT_NORMALIZER) -> Evaluation:
     """Score a run's transcripts again, with another normalizer; no model is opened.
 
-    Raises ValueError if the folder holds no run, or a data set was not heard to its end.
+    Raises ValueError if the folder holds no run, or a data set was not transcribed to its end.
     """
     choice = NormalizerChoice(normalizer)
     run = read_run(folder)

@@ -110,7 +110,7 @@ def inspect_target(target: Target, workload: Workload | None = None) -> Inspecti
         target.artifact.calibrations if target.artifact else (),
         target.artifact.trainings if target.artifact else (),
         layout.frontend.prompt_notes,
-        layout.frontend.rules().blank is None,
+        not layout.frontend.rules().by_frames,
     )
 
 

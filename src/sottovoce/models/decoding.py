@@ -26,6 +26,11 @@ class DecodingRules:
     languages: tuple[int, ...] = ()
     blank: int | None = None
 
+    @property
+    def by_frames(self) -> bool:
+        """Whether every frame chooses a token (CTC), so that there is no decoder."""
+        return self.blank is not None
+
     def forbidden(self, place: int) -> tuple[int, ...]:
         """The tokens that are not chosen as the one at `place`, from 0."""
         return self.suppressed if place else (*self.suppressed, *self.suppressed_first)

@@ -56,7 +56,7 @@ class _Search:
 
 def check_width(width: int, rules: DecodingRules, vocabulary: int) -> None:
     """Raise ValueError for a number of beams below 1, or above what the first step's tokens can fill."""
-    if rules.blank is not None:
+    if rules.by_frames:
         if width != 1:
             raise ValueError(f"beam={width}: each frame of a CTC model chooses its likeliest token; beam=1 would work")
         return

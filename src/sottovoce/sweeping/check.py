@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from sottovoce.compressing.compress import draw_calibration
-from sottovoce.measure.hear import TestSet
+from sottovoce.measure.transcribe import TestSet
 from sottovoce.recognition.spoken import Spoken
 from sottovoce.recognition.target import Target
 from sottovoce.recognition.usable import usable

@@ -70,7 +70,7 @@ class Runtime(ABC):
 
     def check_search(self, frontend: Frontend) -> None:
         """Raise ValueError for a model that is decoded in a way that it cannot."""
-        if frontend.rules().blank is not None and not self.frames:
+        if frontend.rules().by_frames and not self.frames:
             raise ValueError(
                 f"{self.title} takes models with a decoder, and {frontend.checkpoint.name} has none (CTC); "
                 "onnx takes it"
@@ -93,7 +93,7 @@ class Runtime(ABC):
         return ()
 
     def bounds(self, model: SpeechModel, options: WriteOptions) -> Bounds:
-        """The clips that an export will hear: the model's own bounds."""
+        """The clips that an export takes: the model's own bounds."""
         return model.frontend.bounds
 
     @abstractmethod

@@ -91,7 +91,7 @@ def bench(
     rounds   after one that is not counted
     peers    by the names of PEERS, made from the first target's uncompressed checkpoint
 
-    Raises ValueError for a target that cannot be run, or does not hear that many seconds or write that many tokens, and
+    Raises ValueError for a target that cannot be run, takes less audio than that or writes fewer tokens, and
     for a peer that is not installed or cannot run the model.
     """
     asked = plan(targets, threads=threads, seconds=seconds, tokens=tokens, rounds=rounds)
@@ -135,6 +135,8 @@ def plan(
     written = min(_TOKENS, longest) if tokens is None else tokens
     check_counts(threads=min(threads, default=0), tokens=written, rounds=rounds)
     work = seconds if seconds is not None else min(default_workload(target.frontend).seconds for target in found)
+    if tokens is not None and all(target.frontend.rules().by_frames for target in found):
+        raise ValueError(f"tokens={tokens} has no effect: every target is a CTC model, which writes none; leave it out")
     for target in found:
         target.frontend.check_seconds(work, f"noise of {work:g} s")
         if written > (most := target.frontend.rules().most_tokens):

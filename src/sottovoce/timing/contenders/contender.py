@@ -76,7 +76,7 @@ class Timed(Protocol):
     def __init__(self, job: Job) -> None: ...
 
     def load(self) -> None:
-        """Open the model, so that it could hear at once."""
+        """Open the model, so that it could transcribe at once."""
 
     def hear(self, clip: str) -> str:
         """The text of an audio file, greedy, by the checkpoint's own rules."""

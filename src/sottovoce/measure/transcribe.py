@@ -52,7 +52,7 @@ class TestSet:
         refuse(self.corpus, faults(self.corpus, frontends))
 
 
-def hear(
+def transcribe(
     run: Run,
     target: RunTarget,
     sets: Sequence[TestSet],

@@ -45,11 +45,12 @@ from tests.weights.test_input_path import same as same_path
 BLOCKS = "*.layers.*"
 LESSONS = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.01}
 LEARNING = {"iterations": 2, "batch": 1, "checks": 1}
-BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"]}
+BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"], "recover": ["wanda"]}
 OPTIONS = {
     "autoround": LEARNING,
     "distill": LESSONS,
     "drop_layers": {"encoder": [0]},
+    "recover": {**LESSONS, "held_out": 0.2},
     "finetune": LESSONS,
     "omniquant": LEARNING,
     "tesseraq": LEARNING,
@@ -208,7 +209,7 @@ def degenerate(model, layers):
             module.weight.data[3] = 0
 
 
-NEED_A_DECODER = {"finetune", "distill", "lora", "quarot", "spinquant", "kv_cache"}
+NEED_A_DECODER = {"finetune", "distill", "recover", "lora", "quarot", "spinquant", "kv_cache"}
 UNTRAINED = [name for name in METHODS if not read_recipe({"steps": RECIPES[name]}).trains]
 
 

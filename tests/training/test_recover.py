@@ -390,3 +390,35 @@ def test_a_multilingual_model_that_names_no_language_wants_one_where_the_decoder
         trained("a", None)
     assert trained("b", "de").moved()
     assert trained("c", None, logits=0.0).moved()
+
+
+# --- what trials find ----------------------------------------------------------------------------
+
+
+@whisper_first
+def test_recover_finds_losses_and_a_rate_and_comes_nearer_to_the_teacher(name, toy, lessons_for):
+    options = {"batch": 4, "precision": "fp32", "held_out": 0.25, "checks": 1, "epochs": 2, "augment": False}
+    given = lessons_for(name)
+    made = Trained(toy(name), [{"wanda": {"where": BLOCKS}}, {"recover": {**options, "where": BLOCKS}}], given)
+    tried = json.loads((given.training.folder / "step-1" / "trials.json").read_text())
+    losses = {trial.rpartition("-")[0] for trial in tried}
+    assert {"logits", "encoder+logits", "logits+hidden"} == losses
+    first = {trial: loss for trial, loss in tried.items() if trial.endswith("-0.0001")}
+    assert len(first) == 3
+    best = min(first, key=first.get).rpartition("-")[0]
+    assert len([trial for trial in tried if trial.rpartition("-")[0] == best]) > 1
+    assert {trial.rpartition("-")[0] for trial in set(tried) - set(first)} == {best}
+    rates = {
+        float(trial.removeprefix(f"{best}-")): loss for trial, loss in tried.items() if trial.startswith(f"{best}-")
+    }
+    assert max(line["learning_rate"] for line in made.curve if "learning_rate" in line) == pytest.approx(
+        min(rates, key=rates.get), rel=0.6
+    )
+    held = [line["held_out"] for line in made.curve if "held_out" in line]
+    assert min(held) < held[0]
+
+
+def test_an_automatic_rate_without_held_out_audio_is_refused_before_the_model_opens(toy):
+    steps = ["wanda", {"distill": {"learning_rate": "auto", "held_out": 0}}]
+    with pytest.raises(ValueError, match="learning_rate: auto compares losses on held-out audio, and held_out is 0"):
+        select(read_recipe({"steps": steps}), find_target(toy("whisper")).layout())

@@ -36,6 +36,7 @@ METHODS = {
     "osplus": "sottovoce.methods.osplus:osplus",
     "palettize": "sottovoce.methods.palettize:palettize",
     "quarot": "sottovoce.methods.quarot:quarot",
+    "recover": "sottovoce.methods.recover:recover",
     "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",

@@ -18,7 +18,7 @@ from sottovoce.training.data import Material
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses
 from sottovoce.training.recover import recover
-from sottovoce.training.refuse import refuse_frames
+from sottovoce.training.refuse import refuse_training
 from sottovoce.training.settings import Training
 from sottovoce.weights.weight import Layer
 
@@ -43,7 +43,7 @@ def needs_of(options: Mapping[str, Any]) -> frozenset[str]:
 @method(
     scope="model",
     owns="values",
-    refuse_model=refuse_frames,
+    refuse_model=refuse_training,
     needs=needs_of,
     refuse=refuse_no_loss,
     writes=lambda options: (),

@@ -16,7 +16,7 @@ from sottovoce.training.data import Material
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses
 from sottovoce.training.recover import recover
-from sottovoce.training.refuse import refuse_frames
+from sottovoce.training.refuse import refuse_training
 from sottovoce.training.settings import Training
 from sottovoce.weights.weight import Layer
 
@@ -28,7 +28,7 @@ Augment = Annotated[bool, Field(description="mask frequency bands and time spans
     scope="model",
     owns="values",
     needs=frozenset({"transcripts"}),
-    refuse_model=refuse_frames,
+    refuse_model=refuse_training,
     writes=lambda options: (),
 )
 def finetune(

@@ -21,7 +21,7 @@ from sottovoce.training.data import Material
 from sottovoce.training.latent import AdapterLatent, Latent, MergedLatent
 from sottovoce.training.losses import Losses
 from sottovoce.training.recover import recover
-from sottovoce.training.refuse import refuse_frames
+from sottovoce.training.refuse import refuse_training
 from sottovoce.training.settings import Training
 from sottovoce.weights.weight import Layer, LayerShape
 
@@ -37,7 +37,7 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
 @method(
     scope="model",
     owns="values",
-    refuse_model=refuse_frames,
+    refuse_model=refuse_training,
     needs=needs_of,
     refuse=_refuse,
     writes=lambda options: () if options["merge"] else ("low_rank",),

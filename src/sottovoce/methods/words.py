@@ -31,7 +31,8 @@ def learned(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
     weights = {loss: options.get(loss, 0.0) for loss in ("labels", "encoder", "logits", "hidden")}
     losses = "+".join(loss if weight == 1 else f"{weight:g} {loss}" for loss, weight in weights.items() if weight)
     kept = f"r={options['rank']}" if "rank" in options else ""
-    pace = f"{options['epochs']:g} ep lr {options['learning_rate']:g}"
+    rate = options["learning_rate"]
+    pace = f"{options['epochs']:g} ep lr {rate if isinstance(rate, str) else f'{rate:g}'}"
     return {"recovery": " ".join(filter(None, (name, kept, losses, pace)))}
 
 

@@ -1,6 +1,6 @@
-"""What finetune, distill and lora share: from latents and losses to a model that has learned."""
+"""What finetune, distill, recover and lora share: from latents and losses to a model that has learned."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from sottovoce.training.losses import Losses, Objective
 from sottovoce.training.settings import Training
 from sottovoce.training.student import ModelStudent
 from sottovoce.training.trainer import train
+from sottovoce.training.trials import FIRST, Trials, trial
 from sottovoce.training.utterances import (
     Tokens,
     UtteranceBatches,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sottovoce.models.base import SpeechModel
 
 CHECKED_TRANSCRIPTS = 16
+JUDGE = Losses(logits=1.0, temperature=1.0)  # what losses of different kinds are compared by
 
 
 def recover(
@@ -34,7 +36,7 @@ def recover(
     layers: Mapping[str, Layer],
     data: TrainingData,
     latents: Mapping[str, Latent],
-    losses: Losses,
+    losses: Losses | Sequence[Losses],
     settings: Training,
     *,
     tokens: Tokens,
@@ -43,46 +45,71 @@ def recover(
 ) -> None:
     """Train the latents of `layers` on `data`; the layers' weights and the module's end as they will be stored.
 
-    rest  whether norms and biases of the same blocks learn too
+    losses  what is minimised; of several, those after whose trial next tokens diverge least from the teacher's
+    rest    whether norms and biases of the same blocks learn too
 
     Raises ValueError for data that cannot be learned from, losses that no layer of `layers` changes, and a loss
     that is not finite.
     """
-    if not losses.of_decoder and not any(name.startswith("encoder.") for name in layers):
+    candidates = [losses] if isinstance(losses, Losses) else list(losses)
+    of_decoder = any(each.of_decoder for each in candidates)
+    if not of_decoder and not any(name.startswith("encoder.") for name in layers):
         raise ValueError(
             "the only loss is that of the encoder's output, which none of the chosen layers changes; choose some of "
             "the encoder's with where, or give labels, logits or hidden a weight"
         )
-    if model.turns and (losses.encoder or losses.hidden):
+    if model.turns and any(each.encoder or each.hidden for each in candidates):
         raise ValueError(
             f"the residual stream is rotated at {', '.join(model.turns)}, but not in the uncompressed "
             "model: set encoder and hidden to 0"
         )
     recognizer = Recognizer.of(model, data.language)
-    if losses.of_decoder and None in recognizer.rules.prompt:
+    if of_decoder and None in recognizer.rules.prompt:
         raise ValueError(f"{model.checkpoint.name} is multilingual; name the language of the training audio")
     teacher: SpeechModel | None = _teacher(model, data)
     assert teacher is not None
     texts = None
-    if losses.of_decoder and tokens == "own":
+    if of_decoder and tokens == "own":
         hearing = Recognizer.of(teacher, data.language)
         texts = own_tokens(hearing, data.corpus, data.heard, settings.batch, data.track)
-    elif losses.of_decoder:
+    elif of_decoder:
         texts = transcript_tokens(recognizer, data.corpus)
     batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augment)
-    if losses.of_decoder and tokens == "transcript":
+    if of_decoder and tokens == "transcript":
         check_transcripts(teacher, _sample(batches), data.corpus)
-    if not losses.of_teacher:
+    if not any(each.of_teacher for each in candidates):
         teacher = None  # and its memory with it
-    objective = Objective(model, teacher, losses)
+    objectives = {_named(each): Objective(model, teacher, each) for each in candidates}
+    judge = Objective(model, teacher, JUDGE) if len(candidates) > 1 else None
     fixed = _held_fixed(model)
     moving = {name: latent for name, latent in latents.items() if name not in fixed or _was_changed(layers[name])}
     student = ModelStudent(model, layers, moving, rest=rest, checkpoint_activations=settings.checkpoint_activations)
     try:
         with training_attention(model.module):
-            train(student, batches, objective, settings, data.folder, data.track, device=model.module.device.type)
+            device = model.module.device.type
+            trials = Trials(student, batches, settings, data.folder, data.track, device)
+            objective, rate = _settled(trials, objectives, judge, settings)
+            settled = settings.model_copy(update={"learning_rate": rate})
+            train(student, batches, objective, settled, data.folder, data.track, judge=judge, device=device)
     finally:
         student.finish()
+
+
+def _settled(
+    trials: Trials, objectives: Mapping[str, Objective], judge: Objective | None, settings: Training
+) -> tuple[Objective, float]:
+    """What to minimise and the learning rate: as asked, or by trials."""
+    rate = settings.learning_rate
+    first = FIRST if rate == "auto" else rate
+    name = next(iter(objectives))
+    if judge is not None:
+        losses = {each: trials.held_out(trial(each, first), first, objectives[each], judge) for each in objectives}
+        name = min(losses, key=losses.__getitem__)
+    return objectives[name], trials.best_rate(name, objectives[name], judge) if rate == "auto" else rate
+
+
+def _named(losses: Losses) -> str:
+    return "+".join(name for name in ("labels", "encoder", "logits", "hidden") if getattr(losses, name))
 
 
 def _held_fixed(model: "SpeechModel") -> set[str]:

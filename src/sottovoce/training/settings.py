@@ -1,6 +1,6 @@
 """How a training runs: the options that every method which trains takes."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,8 +11,10 @@ class Training(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: float = Field(default=1.0, gt=0, description="passes over the training audio")
-    learning_rate: float = Field(
-        default=1e-4, gt=0, description="learning rate at the end of the warm-up; cosine decay to 0 after it"
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        default=1e-4,
+        description="learning rate at the end of the warm-up, cosine decay to 0 after it; auto: that of the least "
+        "held-out loss, by trials of a tenth of the steps",
     )
     warmup: float = Field(default=0.1, ge=0, lt=1, description="warm-up, as a share of the steps")
     batch: int = Field(default=16, ge=1, description="utterances in a batch")

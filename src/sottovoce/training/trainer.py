@@ -28,6 +28,10 @@ Losses = dict[str, Tensor]
 Objective = Callable[[Any], Losses]
 
 
+class NotFiniteError(ValueError):
+    """A loss or a gradient that is not finite: the training has diverged, or its data are broken."""
+
+
 class Student(Protocol):
     """What is trained: parameters by name, and a way from them into a module's weights and back."""
 
@@ -53,16 +57,18 @@ def train(
     folder: Path,
     track: Track = silent,
     *,
+    judge: Objective | None = None,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Train `student`, or go on with what `folder` holds; returns the curve, a mapping each step.
 
     objective  the losses of one batch by name; "loss" is the one that is minimised, a mean over its terms
+    judge      the same for held-out batches, where another loss decides which state is best; else the objective
 
     The student ends at its best held-out loss; without held-out batches, at the last step. Raises
-    ValueError for a loss or a gradient that is not finite: the last good state stays in `folder`.
+    NotFiniteError for a loss or a gradient that is not finite: the last good state stays in `folder`.
     """
-    run = _Run(student, batches, objective, settings, TrainingFolder(folder), device)
+    run = _Run(student, batches, objective, judge or objective, settings, TrainingFolder(folder), device)
     with torch.enable_grad():
         run.go(track)
     return run.folder.curve()
@@ -74,18 +80,20 @@ class _Run:
         student: Student,
         batches: Batches,
         objective: Objective,
+        judge: Objective,
         settings: Training,
         folder: TrainingFolder,
         device: str,
     ) -> None:
         from transformers import get_cosine_schedule_with_warmup
 
-        self.student, self.batches, self.objective = student, batches, objective
+        self.student, self.batches, self.objective, self.judge = student, batches, objective, judge
         self.settings, self.folder = settings, folder
         self.device = torch.device(device).type
         self.parameters = student.parameters
         self.steps = max(1, math.ceil(batches.steps_per_epoch * settings.epochs / settings.accumulate))
         self.every = max(1, round(batches.steps_per_epoch / settings.accumulate / settings.checks))
+        assert settings.learning_rate != "auto", "trials find it before"
         # a scale is no weight, whatever its shape: decay would shrink its grid
         decays = {name: p.ndim > 1 and not name.endswith(".scale") for name, p in self.parameters.items()}
         decayed = [p for name, p in self.parameters.items() if decays[name]]
@@ -180,12 +188,12 @@ class _Run:
         told = {name: round(value, 6) for name, value in sums.items()}
         return {"step": step + 1, **told, "learning_rate": rate, "gradient": round(norm, 5)}
 
-    def _broken(self, what: str, value: float, step: int, batch: Batch) -> ValueError:
+    def _broken(self, what: str, value: float, step: int, batch: Batch) -> NotFiniteError:
         ids = ", ".join(batch.ids[:4]) + (f" and {len(batch.ids) - 4} more" if len(batch.ids) > 4 else "")
         kept = "nothing is lost"
         if self.folder.started:
             kept = f"the state after step {self.folder.progress().step} is kept"
-        return ValueError(
+        return NotFiniteError(
             f"the {what} at step {step + 1} is {value} (utterances {ids}); {kept}; a lower learning_rate, "
             "precision: fp32 or other data would work"
         )
@@ -198,7 +206,7 @@ class _Run:
         total, count = 0.0, 0
         for batch in self.batches.held_out():
             with self._precision():
-                total += float(self.objective(batch)["loss"]) * len(batch)
+                total += float(self.judge(batch)["loss"]) * len(batch)
             count += len(batch)
         if not count:
             return

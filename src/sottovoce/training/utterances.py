@@ -17,6 +17,7 @@ from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.training.augment import spec_augment
 from sottovoce.training.batch import Batch, teacher_forced
+from sottovoce.training.loops import before_loop
 from sottovoce.training.losses import Losses, Objective
 from sottovoce.training.settings import Training
 
@@ -126,7 +127,7 @@ def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) ->
 def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, track: Track) -> dict[str, list[int]]:
     """The uncompressed model's transcript of every utterance, by id; kept in `file`, and so made once.
 
-    With the end, unless the longest output cut it off: where to stop is not learned from that.
+    With the end, unless the longest output cut it off: where to stop is not learned from that, nor is a loop.
     """
     known: dict[str, dict[str, Any]] = {row["id"]: row for row in read_json_lines(file)}
     write_text(file, "".join(json.dumps(row) + "\n" for row in known.values()))  # without a line that a kill cut
@@ -141,7 +142,7 @@ def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, trac
                 lines.write(json.dumps(row) + "\n")
             lines.flush()
     end = teacher.rules.end[0]
-    return {name: row["tokens"] if row["capped"] else [*row["tokens"], end] for name, row in known.items()}
+    return {name: before_loop(row["tokens"]) if row["capped"] else [*row["tokens"], end] for name, row in known.items()}
 
 
 def check_transcripts(teacher: SpeechModel, batch: Batch, corpus: Corpus) -> None:

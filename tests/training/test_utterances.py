@@ -9,6 +9,7 @@ from sottovoce.progress import silent
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.training.batch import IGNORED
+from sottovoce.training.loops import before_loop
 from sottovoce.training.utterances import check_transcripts, own_tokens, transcript_tokens
 from tests.measure.manifests import rows_at_home, write_rows
 
@@ -212,13 +213,15 @@ def test_own_tokens_are_what_the_teacher_hears_and_are_made_once(name, lessons, 
     assert own_tokens(recognizer, corpus, file, 3, silent) == found
 
 
-def test_what_the_longest_output_cut_off_is_learned_without_an_end(lessons, teacher, tmp_path):
+def test_what_the_longest_output_cut_off_is_learned_without_an_end_and_without_its_loop(lessons, teacher, tmp_path):
     corpus, recognizer = read_corpus(lessons("whisper")), Recognizer.of(teacher("whisper"))
     whole = own_tokens(recognizer, corpus, tmp_path / "whole.jsonl", 3, silent)
     most = max(map(len, whole.values())) - 2
     short = replace(recognizer, rules=replace(recognizer.rules, most_tokens=most))
     cut = own_tokens(short, corpus, tmp_path / "cut.jsonl", 3, silent)
-    assert cut == {name: tokens if len(tokens) <= most else tokens[:most] for name, tokens in whole.items()}
+    assert cut == {
+        name: tokens if len(tokens) <= most else before_loop(tokens[:most]) for name, tokens in whole.items()
+    }
     assert cut != whole
 
 
@@ -238,3 +241,17 @@ def test_own_tokens_go_on_after_a_kill_in_the_middle_of_a_line(lessons, teacher,
     assert own_tokens(recognizer, corpus, file, 2, silent) == found
     assert 0 < sum(decoded) < len(corpus)
     assert file.read_text() == whole
+
+
+def test_transcripts_in_the_models_spelling_keep_their_words(lessons, teacher):
+    corpus, recognizer = read_corpus(lessons("whisper")), Recognizer.of(teacher("whisper"))
+    plain = transcript_tokens(recognizer, corpus)
+    text = recognizer.frontend.text
+    loud = {u.id: recognizer.frontend.text_tokens(f"{u.text.title()}.") for u in corpus.utterances}
+    spelled = transcript_tokens(recognizer, corpus, loud)
+    for utterance in corpus.utterances:
+        assert text(spelled[utterance.id]) == text(loud[utterance.id])
+        assert spelled[utterance.id][-1] == plain[utterance.id][-1] == recognizer.rules.end[0]
+    assert spelled != plain
+    other = {utterance.id: recognizer.frontend.text_tokens("zzz") for utterance in corpus.utterances}
+    assert transcript_tokens(recognizer, corpus, other) == plain

@@ -7,7 +7,7 @@ grid, on scales that may be learned (LSQ, Esser et al., 2019, arXiv:1902.08153).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from sottovoce.training.losses import Losses
 from sottovoce.training.recover import recover
 from sottovoce.training.refuse import refuse_training
 from sottovoce.training.settings import Training
+from sottovoce.training.utterances import Tokens
 from sottovoce.weights.weight import Layer
 
 LearnedScales = Annotated[bool, Field(description="train the scales of a quantized base with its weights")]
@@ -39,6 +40,10 @@ def finetune(
     label_smoothing: Annotated[
         float, Field(ge=0, lt=1, description="label smoothing: share of a label given to all other tokens")
     ] = 0.1,
+    spelling: Annotated[
+        Literal["corpus", "model"],
+        Field(description="transcripts as they stand (corpus), or as the uncompressed model writes the same words"),
+    ] = "corpus",
     augment: Augment = True,
     learned_scales: LearnedScales = False,
     training: Training,
@@ -46,4 +51,5 @@ def finetune(
     """Learn transcripts with every kept weight."""
     latents = {name: PartsLatent(layer, learned_scales) for name, layer in layers.items()}
     losses = Losses(labels=1.0, label_smoothing=label_smoothing)
-    recover(model, layers, material.lessons, latents, losses, training, tokens="transcript", augment=augment)
+    tokens: Tokens = "respelled" if spelling == "model" else "transcript"
+    recover(model, layers, material.lessons, latents, losses, training, tokens=tokens, augment=augment)

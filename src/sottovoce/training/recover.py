@@ -68,14 +68,14 @@ def recover(
         raise ValueError(f"{model.checkpoint.name} is multilingual; name the language of the training audio")
     teacher: SpeechModel | None = _teacher(model, data)
     assert teacher is not None
-    texts = None
-    if of_decoder and tokens == "own":
+    texts: Mapping[str, Sequence[int]] | None = None
+    if of_decoder and tokens != "transcript":
         hearing = Recognizer.of(teacher, data.language)
         texts = own_tokens(hearing, data.corpus, data.heard, settings.batch, data.track)
-    elif of_decoder:
-        texts = transcript_tokens(recognizer, data.corpus)
+    if of_decoder and tokens != "own":
+        texts = transcript_tokens(recognizer, data.corpus, texts)
     batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augment)
-    if of_decoder and tokens == "transcript":
+    if of_decoder and tokens != "own":
         check_transcripts(teacher, _sample(batches), data.corpus)
     if not any(each.of_teacher for each in candidates):
         teacher = None  # and its memory with it

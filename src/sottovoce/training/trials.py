@@ -7,9 +7,11 @@ state of one that was killed too, so that trials resume as a training does.
 import json
 import math
 import shutil
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sottovoce.files.atomic import write_text
 from sottovoce.progress import Track, words
@@ -32,10 +34,14 @@ class Trials:
     ) -> None:
         self.student, self.batches, self.folder = student, batches, folder
         self.track, self.device = track, device
-        self.start = {name: parameter.detach().clone() for name, parameter in student.parameters.items()}
         fewest = FEWEST * settings.accumulate / batches.steps_per_epoch
         epochs = min(settings.epochs, max(settings.epochs * SHARE, fewest))
         self.settings = settings.model_copy(update={"epochs": epochs, "checks": 1})
+
+    @cached_property
+    def start(self) -> dict[str, Tensor]:
+        """The parameters before the first trial."""
+        return {name: parameter.detach().clone() for name, parameter in self.student.parameters.items()}
 
     def held_out(self, name: str, rate: float, objective: Objective, judge: Objective | None = None) -> float:
         """The least held-out loss of a trial, infinite if it diverged; looked up where it is known already.
@@ -45,7 +51,7 @@ class Trials:
         known = self._known()
         if name in known:
             return _or_infinite(known[name])
-        place = self.folder / name
+        place, _ = self.folder / name, self.start
         settings = self.settings.model_copy(update={"learning_rate": rate})
         try:
             train(

@@ -15,13 +15,15 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
+from sottovoce.speech.text import NormalizerChoice
 from sottovoce.training.augment import spec_augment
 from sottovoce.training.batch import Batch, teacher_forced
 from sottovoce.training.loops import before_loop
 from sottovoce.training.losses import Losses, Objective
 from sottovoce.training.settings import Training
+from sottovoce.training.spelling import respelled
 
-Tokens = Literal["own", "transcript"]
+Tokens = Literal["own", "transcript", "respelled"]
 HELD_OUT_MOST = 256
 FASTEST_SPEECH = 40.0  # characters a second; auctioneers reach 30
 
@@ -97,16 +99,22 @@ class UtteranceBatches:
         return Batch(ids, tuple(features), inputs, labels)
 
 
-def transcript_tokens(recognizer: Recognizer, corpus: Corpus) -> dict[str, list[int]]:
+def transcript_tokens(
+    recognizer: Recognizer, corpus: Corpus, own: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, list[int]]:
     """The tokens of every transcript by id, with the end.
+
+    own  the uncompressed model's tokens by id, in whose spelling a transcript is written; None for as it stands
 
     Raises ValueError for an utterance without text, or whose text cannot be what its audio says: too long for
     the decoder, or faster than anybody speaks.
     """
-    return {utterance.id: _transcript(recognizer, corpus, utterance) for utterance in corpus.utterances}
+    text = recognizer.frontend.text
+    spelled = {name: text(tokens) for name, tokens in own.items()} if own is not None else {}
+    return {each.id: _transcript(recognizer, corpus, each, spelled.get(each.id)) for each in corpus.utterances}
 
 
-def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) -> list[int]:
+def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance, own: str | None) -> list[int]:
     if not utterance.text:
         raise ValueError(f"{corpus.path}: {utterance.id} has no transcript to learn; give one, or use distill")
     if len(utterance.text) > FASTEST_SPEECH * utterance.seconds + 5:
@@ -114,7 +122,7 @@ def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) ->
             f"{corpus.path}: {utterance.id} has {len(utterance.text)} characters for {utterance.seconds:.2f} s, "
             "faster than anybody speaks; its transcript belongs to another recording, or its seconds are wrong"
         )
-    tokens = recognizer.frontend.text_tokens(utterance.text)
+    tokens = recognizer.frontend.text_tokens(utterance.text if own is None else _respelled(utterance, own))
     most = recognizer.rules.most_tokens
     if len(tokens) + 1 > most:
         raise ValueError(
@@ -122,6 +130,10 @@ def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance) ->
             "at most; cut the utterance"
         )
     return [*tokens, recognizer.rules.end[0]]
+
+
+def _respelled(utterance: Utterance, own: str) -> str:
+    return respelled(utterance.text, own, NormalizerChoice("auto").of(utterance.text, utterance.language))
 
 
 def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, track: Track) -> dict[str, list[int]]:

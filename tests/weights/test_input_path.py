@@ -24,6 +24,7 @@ def orthogonal(order, seed=0):
 
 def same(one, other):
     """Whether two paths are equal bit for bit."""
+    assert one.zeroing == other.zeroing
     pairs = [(one.divisor, other.divisor)]
     pairs += list(zip(one.turn.factors, other.turn.factors, strict=True)) if one.turn and other.turn else []
     assert (one.turn is None) == (other.turn is None)

@@ -231,7 +231,15 @@ def test_a_recipe_written_out_is_the_same_recipe():
 # --- against a model ------------------------------------------------------------------------------
 
 
-WANT_A_DECODER = ("gptq-w4-kv8", "quarot-w3", "quarot-w4a4", "rsq-w3", "wanda-50-distill", "wanda-50-finetune")
+WANT_A_DECODER = (
+    "drop-layers-distill",
+    "gptq-w4-kv8",
+    "quarot-w3",
+    "quarot-w4a4",
+    "rsq-w3",
+    "wanda-50-distill",
+    "wanda-50-finetune",
+)
 
 
 @pytest.mark.parametrize(("recipe", "name"), in_turn(list(built_in_recipes()), TOYS))
@@ -242,7 +250,7 @@ def test_every_built_in_recipe_says_what_it_is_and_fits_every_family(recipe, nam
             select(read_recipe(recipe), layout(name))
         return
     selection = select(read_recipe(recipe), layout(name))
-    if not recipe.startswith("wanda"):
+    if not recipe.startswith(("drop", "wanda")):
         rounded = [
             layer
             for step, names in zip(selection.recipe.steps, selection.layers, strict=True)

@@ -1,5 +1,7 @@
 """Neighbouring blocks merged: their average in all parameters, in the place of the two."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -73,7 +75,7 @@ def test_the_pairs_are_those_of_the_least_sum_of_all_that_share_no_block(blocks)
     for count in range(1, blocks // 2 + 1):
         chosen = least_pairs(costs, count)
         assert len(chosen) == count
-        assert all(b - a > 1 for a, b in zip(chosen, chosen[1:], strict=False))
+        assert all(b - a > 1 for a, b in pairwise(chosen))
         assert sum(costs[i] for i in chosen) == pytest.approx(slow.least_sum(costs, count))
 
 

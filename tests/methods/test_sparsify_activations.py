@@ -220,7 +220,10 @@ def test_other_formats_refuse_it_by_name(runtime, toy, speech, tmp_path):
         ([{"sparsify_activations": {"where": "encoder.conv1"}}], "encoder.conv1 is a convolution; exclude it"),
         ([{"sparsify_activations": {"where": "encoder.embed_positions"}}], "only looked up"),
         (["sparsify_activations", "sparsify_activations"], "would overwrite what sparsify_activations wrote"),
-        ([{"sparsify_activations": {"where": "*.fc1"}}, "smoothquant"], "rescales or rotates inputs .* put smoothquant"),
+        (
+            [{"sparsify_activations": {"where": "*.fc1"}}, "smoothquant"],
+            "rescales or rotates inputs .* smoothquant first",
+        ),
         ([{"sparsify_activations": {}}, "quarot"], "rescales or rotates inputs .* put quarot first"),
         ([{"sparsify_activations": {}}, {"drop_layers": {"encoder": [0]}}], "put drop_layers first"),
     ],

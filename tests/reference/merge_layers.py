@@ -1,6 +1,6 @@
 """Merging of neighbouring blocks, tried out and summed number by number."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def least_sum(costs, count):
     sums = [
         sum(costs[i] for i in chosen)
         for chosen in combinations(range(len(costs)), count)
-        if all(b - a > 1 for a, b in zip(chosen, chosen[1:], strict=False))
+        if all(b - a > 1 for a, b in pairwise(chosen))
     ]
     return min(sums, default=None)
 
@@ -23,7 +23,7 @@ def least_sum(costs, count):
 def similarity(hidden):
     """The mean cosine of neighbours among (positions, channels) outputs of blocks, position by position."""
     found = []
-    for one, other in zip(hidden, hidden[1:], strict=False):
+    for one, other in pairwise(hidden):
         cosines = [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in zip(one, other, strict=True)]
         found.append(sum(cosines) / len(cosines))
     return found

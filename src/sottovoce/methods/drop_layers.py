@@ -44,8 +44,8 @@ def _refuse(model: SpeechModel, names: object, options: Mapping[str, Any]) -> st
         return "drop_layers drops nothing; encoder: 1, or decoder: [2, 3], would work"
     if options["rank_by"] != "influence" and not any(map(_counted, _asked(options).values())):
         return (
-            f"rank_by: {options['rank_by']} has no effect where blocks are named by their numbers; leave it out, or say "
-            "how many blocks should go"
+            f"rank_by: {options['rank_by']} has no effect where blocks are named by their numbers; leave it out, or "
+            "say how many blocks should go"
         )
     if options["rank_by"] != "outliers" and options["outlier"] != OUTLIER:
         return f"outlier: {options['outlier']} has no effect with rank_by: {options['rank_by']}; set rank_by: outliers"

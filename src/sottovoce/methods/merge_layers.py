@@ -10,6 +10,7 @@ influence of the second. A decoder's alignment heads of the second block go, tho
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from math import inf
 from typing import Annotated, Any
 
@@ -53,7 +54,7 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
 def _refuse_pairs(pairs: Sequence[int], there: int) -> str | None:
     if pairs[-1] >= there - 1:
         return f"the first blocks of pairs, numbers from 0 to {there - 2}, would work"
-    close = next(((i, j) for i, j in zip(pairs, pairs[1:], strict=False) if j - i < 2), None)
+    close = next(((i, j) for i, j in pairwise(pairs) if j - i < 2), None)
     return close and f"the pairs of {close[0]} and {close[1]} share a block; numbers at least 2 apart would work"
 
 
@@ -134,7 +135,9 @@ def _merge(model: SpeechModel, layers: Mapping[str, Layer], first: str, second: 
     others = dict(blocks[second].named_parameters())
     for own, parameter in blocks[first].named_parameters():
         if (layer := layers.get(f"{first}.{own.removesuffix('.weight')}")) and own.endswith(".weight"):
-            layer.change_target(average(layer.target, layers[f"{second}{layer.name.removeprefix(first)}"].target, share))
+            layer.change_target(
+                average(layer.target, layers[f"{second}{layer.name.removeprefix(first)}"].target, share)
+            )
             model.assign(layer)
             continue
         stored = model.stored_dtypes.get(model.full_name(f"{first}.{own}"), torch.float32)

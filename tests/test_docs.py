@@ -41,7 +41,7 @@ from sottovoce.recipes.read import read_recipe
 from sottovoce.recognition.target import find_target
 from sottovoce.sweeping.row import Row
 from sottovoce.sweeping.sweep_file import _PARTS, read_sweep
-from sottovoce.weights.path_table import FactorEntry, InputEntry, RoundingEntry
+from sottovoce.weights.path_table import FactorEntry, InputEntry, RoundingEntry, ZeroingEntry
 from sottovoce.weights.table import Entry, TensorSpec
 from tests import toys
 from tests.weights.test_input_path import with_paths
@@ -284,6 +284,7 @@ def test_fields_of_an_artifact_are_those_of_its_document(example):
     assert names(FORMATS, "fields: input") == names_of(InputEntry)
     assert names(FORMATS, "fields: factor") == names_of(FactorEntry)
     assert names(FORMATS, "fields: rounding") == names_of(RoundingEntry)
+    assert names(FORMATS, "fields: zeroing") == names_of(ZeroingEntry)
     stated = names(FORMATS, "fields: layer")
     assert stated == names_of(Entry)
     assert set().union(*document["layers"]) == set(stated)
@@ -380,6 +381,8 @@ def read_path(path, stem, tensor):
 
     def apply(x):
         x = (x @ matrix if "turn" in path else x) / divisor
+        if "zeroing" in path:
+            x = np.where(np.abs(x) > path["zeroing"]["threshold"], x, np.float32(0))
         if rounding is None:
             return x
         return rounded(x, rounding, scale, zero)

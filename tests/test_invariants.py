@@ -55,6 +55,7 @@ OPTIONS = {
     "omniquant": LEARNING,
     "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
+    "merge_layers": {"encoder": [0]},
     "lora": {**LESSONS, "rank": 2},
     "low_rank": {"rank": 3},
     "spqr": {"where": BLOCKS},
@@ -132,6 +133,14 @@ RECIPES = {
         {"palettize": {"sigma": "none", "dtype": "float32"}},
         {"lora": {**LESSONS, "rank": 2, "merge": True, "where": BLOCKS, "learning_rate": 0.1}},
     ],
+    "small inputs at 0, then rounded": [
+        {"wanda": {"where": BLOCKS}},
+        {"sparsify_activations": {"where": BLOCKS, "share": 0.3}},
+        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+        {"activations": {"where": BLOCKS, "per": "tensor", "symmetric": False}},
+    ],
+    "small inputs at 0, trained": ["sparsify_activations", "rtn", {"finetune": LESSONS}],
+    "merged, smoothed, rounded": [{"merge_layers": {"decoder": [0], "first_share": 0.2}}, "smoothquant", "gptq"],
     "every input rounded": [
         {"activations": {"where": ["*", "!~*embed_positions", "!~decoder.embed_tokens"], "bits": 5}},
         "gptq",

@@ -16,7 +16,7 @@ def test_it_is_short():
 def test_every_command_of_the_readme_exists():
     from sottovoce.cli.app import app
 
-    commands = {command.name for command in app.registered_commands}
+    commands = {command.name for command in (*app.registered_commands, *app.registered_groups)}
     assert set(re.findall(r"^sottovoce (\w+)", README, re.MULTILINE)) == commands
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sottovoce.analysis.layers import analyze_layers
     from sottovoce.artifact.folder import read_artifact
     from sottovoce.compressing.compress import compress
     from sottovoce.exporting.verb import export
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "analyze_layers": "sottovoce.analysis.layers",
     "bench": "sottovoce.timing.bench",
     "compare": "sottovoce.measure.compare",
     "compress": "sottovoce.compressing.compress",
@@ -38,6 +40,7 @@ _HOMES = {
 }
 __all__ = [
     "__version__",
+    "analyze_layers",
     "bench",
     "compare",
     "compress",

@@ -32,7 +32,7 @@ def layer_of(w, kind="linear", mask=None, name="encoder.layers.0.fc1"):
 
 def seen(x):
     stats = InputStats()
-    stats.add(x, {"gram", "absmax", "absolute", "attended"})
+    stats.add(x, {"gram", "absmax", "absolute", "attended", "sample"})
     return stats.finish()
 
 

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCTC, AutoModelForSpeechSeq2Seq
 
 import sottovoce
-from sottovoce.calibration.influence import block_influence
+from sottovoce.calibration.influence import block_changes, block_influence, least_first
 from sottovoce.compressing.loop import compress_layers
+from sottovoce.measure.divergence import divergence_without
 from sottovoce.models import open_model
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.select import select
@@ -137,6 +138,55 @@ def test_influence_is_one_less_the_mean_cosine(deep, clips):
         assert found[f"encoder.layers.{i}"] == pytest.approx(wanted, abs=1e-5)
 
 
+@torch.no_grad()
+def test_the_other_statistics_are_sums_over_positions_and_shares_of_channels(deep, clips):
+    model, _ = find_target(deep("whisper")).open()
+    given = clips("whisper")
+    changes = block_changes(model, given, outlier=4.0)
+    energy, difference, shares = {}, {}, {}
+    for clip in given:
+        states = model.module.model.encoder(clip.features, output_hidden_states=True).hidden_states
+        frames = model.valid_positions(clip.samples)["frames"]
+        for i, (before, after) in enumerate(pairwise(states[:-1])):
+            read, made = before[0, :frames].tolist(), after[0, :frames].tolist()
+            energy[i] = energy.get(i, 0) + sum(x * x for row in read for x in row)
+            difference[i] = difference.get(i, 0) + sum(
+                (y - x) ** 2 for a, b in zip(read, made, strict=True) for x, y in zip(a, b, strict=True)
+            )
+            channels = list(zip(*made, strict=True))
+            shares.setdefault(i, []).append(sum(max(map(abs, each)) > 4.0 for each in channels) / len(channels))
+    for i in energy:
+        found = changes[f"encoder.layers.{i}"]
+        assert found.mse == pytest.approx(difference[i] / energy[i], rel=1e-4)
+        assert found.outliers == pytest.approx(sum(shares[i]) / len(shares[i]))
+    assert 0 < min(found.outliers for found in changes.values()) < 1
+
+
+def test_of_equal_values_the_block_of_less_influence_goes_first():
+    assert least_first("abc", {"a": 0, "b": 0, "c": 1}, {"a": 0.5, "b": 0.1, "c": 0.01}) == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize("rank_by", ["influence", "mse", "outliers", "divergence"])
+def test_the_block_that_is_least_by_the_chosen_ranking_goes(rank_by, deep, clips):
+    given = clips("moonshine")
+    model, layers = find_target(deep("moonshine")).open()
+    names = [*model.blocks("encoder"), *model.blocks("decoder")]
+    changes = block_changes(model, given, 2.0)
+    if rank_by == "divergence":
+        values = dict(zip(names, divergence_without(model, [[name] for name in names], given), strict=True))
+    else:
+        values = {name: getattr(changes[name], rank_by) for name in names}
+    gone = [
+        min(model.blocks(stack), key=lambda name: (values[name], changes[name].influence))
+        for stack in ("encoder", "decoder")
+    ]
+    expected = [layers[name].weight.base for name in layers if not name.startswith(tuple(f"{at}." for at in gone))]
+    options = {"encoder": 1, "decoder": 1, "rank_by": rank_by} | ({"outlier": 2.0} if rank_by == "outliers" else {})
+    selection = select(read_recipe({"steps": [{"drop_layers": options}]}), find_target(deep("moonshine")).layout())
+    compress_layers(model, layers, selection, Material(given))
+    assert [layer.weight.base for layer in layers.values()] == expected  # the very tensors, in their order
+
+
 def test_alignment_heads_go_with_their_blocks(deep, tmp_path):
     saved = deep("whisper") / "generation_config.json"
     assert json.loads(saved.read_text())["alignment_heads"] == [[2, 0], [2, 1]]
@@ -168,6 +218,9 @@ def test_dropped_trained_rounded_and_exported(name, deep, speech, lessons, audio
         ([{"drop_layers": {"decoder": [0, 1, 2]}}], "leaves no block"),
         ([{"drop_layers": {"decoder": [3]}}], "numbers from 0 to 2, each once, would work"),
         ([{"drop_layers": {"decoder": [1, 1]}}], "numbers from 0 to 2, each once, would work"),
+        ([{"drop_layers": {"encoder": [1], "rank_by": "mse"}}], "rank_by: mse has no effect where blocks are named"),
+        ([{"drop_layers": {"encoder": 1, "outlier": 3.0}}], "no effect with rank_by: influence; set rank_by: outliers"),
+        ([{"drop_layers": {"encoder": 1, "rank_by": "wer"}}], "'influence', 'mse', 'outliers' or 'divergence'"),
         (["rtn", {"drop_layers": {"encoder": [0]}}], "put drop_layers first"),
         ([{"drop_layers": {"encoder": [0]}}, {"distill": {"hidden": 1.0, "epochs": 1}}], "set hidden to 0"),
     ],

@@ -9,6 +9,7 @@ from sottovoce.artifact.folder import load_layers, read_artifact, save
 from sottovoce.methods.quarot import random_keeping_ones
 from sottovoce.numbers.hadamard import random_hadamard
 from sottovoce.numbers.rounding import Rounding
+from sottovoce.numbers.zeroing import Zeroing
 from sottovoce.recognition.target import find_target
 from sottovoce.weights.input_path import InputPath, InputPaths, Turn
 from sottovoce.weights.path_parts import pack_path, turn_entry, unpack_path
@@ -24,6 +25,7 @@ def orthogonal(order, seed=0):
 
 def same(one, other):
     """Whether two paths are equal bit for bit."""
+    assert one.zeroing == other.zeroing
     pairs = [(one.divisor, other.divisor)]
     pairs += list(zip(one.turn.factors, other.turn.factors, strict=True)) if one.turn and other.turn else []
     assert (one.turn is None) == (other.turn is None)
@@ -129,6 +131,7 @@ def with_paths(folder):
     layers[names[3]].input = InputPath(rounding=Rounding(4, "tensor", False, **fixed))
     layers[names[4]].input = InputPath(hadamard.inverse, None, Rounding(4, "channel", False, **each))
     layers[names[5]].input = InputPath(rounding=Rounding(8, "token", threshold=6.0))
+    layers[names[6]].input = InputPath(None, torch.rand(d) + 0.5, Rounding(4, symmetric=False), Zeroing(0.3, 0.25))
     layers["encoder.conv2"].input = InputPath(rounding=Rounding(5, "channel", scale=each["scale"]))
     if model.tied:
         layers["decoder.embed_tokens"].input = InputPath(hadamard, None, Rounding(8))

@@ -101,10 +101,10 @@ class LiveUnit:
 
 @contextmanager
 def unrounded(model: SpeechModel) -> Iterator[None]:
-    """Within, no layer rounds what it is given: the float model, turned and divided as its weights ask for."""
-    rounding = {name: path for name, path in model.paths.paths.items() if path.rounding is not None}
+    """Within, no layer rounds or zeroes what it is given: the float model, turned and divided as its weights ask."""
+    rounding = {name: path for name, path in model.paths.paths.items() if path.rounding or path.zeroing}
     for name, path in rounding.items():
-        model.paths.set(name, model.find(name), replace(path, rounding=None))
+        model.paths.set(name, model.find(name), replace(path, rounding=None, zeroing=None))
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from sottovoce import __version__
-from sottovoce.cli import compressing, exporting, looking, measuring, sweeping, timing
+from sottovoce.cli import analyzing, compressing, exporting, looking, measuring, sweeping, timing
 from sottovoce.cli.console import fail, say
 from sottovoce.cli.streams import forgiving
 
@@ -39,6 +39,13 @@ app.command("export")(exporting.export)
 app.command("selftest")(exporting.selftest)
 app.command("inspect")(looking.inspect)
 app.command("methods")(looking.methods)
+analyze = typer.Typer(
+    help="Find out what a model can do without, before it is compressed.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+analyze.command("layers")(analyzing.layers)
+app.add_typer(analyze, name="analyze")
 
 
 def _version(asked: bool) -> None:

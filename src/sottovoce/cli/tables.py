@@ -158,6 +158,11 @@ def inspection_view(seen: Inspection, width: int) -> Iterator[RenderableType]:
         f"one utterance of {work.seconds:g} s{written}: {cost.macs / 1e9:.3f} GMAC, "
         f"{cost.bit_operations / 1e9:.1f} GBOP, {cost.memory_bytes / 1e6:.1f} MB of memory traffic"
     )
+    if cost.skippable_bytes:
+        yield Text(
+            f"{cost.skippable_bytes / 1e6:.1f} MB of that are weights whose input is 0, which a kernel that skips them "
+            "would not read; no runtime here does"
+        )
     yield from map(Text, seen.notes)
 
 

@@ -246,6 +246,8 @@ def _written(entry: Entry) -> dict[str, str]:
         settled.add("base")
     if rounding:
         settled |= {"input", "range"} if rounding.per in ("tensor", "channel") else {"input"}
+    if entry.input and entry.input.zeroing:
+        settled.add("zeros")
     return dict.fromkeys(settled, by)
 
 

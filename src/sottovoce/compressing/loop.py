@@ -68,6 +68,9 @@ def compress_layers(
             renamed = step.method.function(model, chosen, here, **step.method.options.arguments(step.options))
             if step.method.owns == "structure":
                 _rename(layers, renamed)
+                for old, now in renamed.items():
+                    if old in earlier and layers[now].weight is not earlier[old]:
+                        layers[now].steps.append(step.label)
                 after(step, {})
                 continue
             for layer in chosen.values():

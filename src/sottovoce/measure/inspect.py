@@ -120,11 +120,12 @@ def default_workload(frontend: Frontend) -> Workload:
 
 
 def activations_text(entry: Entry) -> str:
-    """What happens to a layer's input, and how the cache holds its output: "rotated, int8 per token, kv int4"."""
+    """What happens to a layer's input, and how the cache holds its output: "rotated, 50 % zeros, int8 per token"."""
     words = []
     if entry.input:
         words += ["rotated"] if entry.input.turn else []
         words += ["divided"] if entry.input.divisor else []
+        words += [entry.input.zeroing.text] if entry.input.zeroing else []
         words += [entry.input.rounding.text] if entry.input.rounding else []
     if entry.output:
         words.append(f"kv int{entry.output.bits}")

@@ -69,10 +69,24 @@ def transcribe(
     run.write()
     for test, left in todo:
         assert recognizer is not None
-        groups = spoken.by_prompt(left, lambda pair: pair[0], recognizer)
-        batches = [(one, batch) for one, rows in groups for batch in _batches(rows, batch_size)]
-        for one, batch in track(batches, len(batches), f"{target.name} transcribes {test.corpus.name}"):
-            append_transcripts(run.transcripts_path(target, test.data), _transcribe(one, batch, spoken))
+        told = f"{target.name} transcribes {test.corpus.name}"
+        for rows in transcribed(left, recognizer, batch_size, spoken, track, told):
+            append_transcripts(run.transcripts_path(target, test.data), rows)
+
+
+def transcribed(
+    pairs: Sequence[tuple[Utterance, str]],
+    recognizer: Recognizer,
+    batch_size: int,
+    spoken: Spoken,
+    track: Track,
+    what: str,
+) -> Iterator[list[Transcript]]:
+    """Utterances with their fingerprints, transcribed batch by batch."""
+    groups = spoken.by_prompt(pairs, lambda pair: pair[0], recognizer)
+    batches = [(one, batch) for one, rows in groups for batch in _batches(rows, batch_size)]
+    for one, batch in track(batches, len(batches), what):
+        yield _transcribe(one, batch, spoken)
 
 
 def _batches(pairs: Sequence[tuple[Utterance, str]], size: int) -> Iterator[list[tuple[Utterance, str]]]:

@@ -31,6 +31,7 @@ METHODS = {
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
+    "merge_layers": "sottovoce.methods.merge_layers:merge_layers",
     "myqasr": "sottovoce.methods.myqasr:myqasr",
     "omniquant": "sottovoce.methods.omniquant:omniquant",
     "osplus": "sottovoce.methods.osplus:osplus",
@@ -41,6 +42,7 @@ METHODS = {
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
+    "sparsify_activations": "sottovoce.methods.sparsify_activations:sparsify_activations",
     "spinquant": "sottovoce.methods.spinquant:spinquant",
     "spqr": "sottovoce.methods.spqr:spqr",
     "tesseraq": "sottovoce.methods.tesseraq:tesseraq",
@@ -49,7 +51,7 @@ METHODS = {
 
 Scope = Literal["layer", "block", "model"]
 Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure"]
-Mark = Part | Literal["turn", "range"]  # what a step leaves behind that a later one has to know of
+Mark = Part | Literal["turn", "range", "zeros"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
@@ -79,7 +81,7 @@ class Method:
     where   the patterns of the layers that it works on where a recipe names none
     moves_basis  whether, with these options, it changes the basis too, before it writes the part that it owns
     writes  what it leaves behind with these options, which no later step may overwrite: its parts, a rotation of the
-            residual stream ("turn"), a range that was calibrated ("range")
+            residual stream ("turn"), a range that was calibrated ("range"), a threshold of an input ("zeros")
     words   what a table says of it with these options
     reshape  of a method that owns the structure: does to a model without weights what the method will do to its layout,
              and returns the names as the method does

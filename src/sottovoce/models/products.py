@@ -40,6 +40,7 @@ def transformer_products(
     """
     frames = stem[-1].positions_out
     positions = sizes.prompt + (workload.tokens - 1) * workload.beam
+    later = workload.tokens - 1 if workload.beam == 1 else 0  # passes of a single vector after the first
     convolutions = {conv.layer: conv for conv in stem}
     products = []
     for name, shape in shapes.items():
@@ -51,10 +52,10 @@ def transformer_products(
         elif name.startswith("encoder.") or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
             products.append(_linear(shape, frames, 1))
         elif name != sizes.head:
-            products.append(_linear(shape, positions, workload.tokens))
+            products.append(_linear(shape, positions, workload.tokens, single=later + (sizes.prompt == 1)))
     head = shapes[sizes.head]
     scored = 1 + (workload.tokens - 1) * workload.beam
-    products.append(_linear(head, scored, workload.tokens, name="head"))
+    products.append(_linear(head, scored, workload.tokens, name="head", single=later + 1))
 
     products += _encoder_attention(sizes.encoder_blocks, frames, sizes.encoder_width)
     width = sizes.decoder_width
@@ -113,7 +114,8 @@ def _convolution(shape: LayerShape, conv: Convolution) -> Product:
     return Product(shape.name, shape.name, conv.positions_out, 1, moved=moved, read=read)
 
 
-def _linear(shape: LayerShape, vectors: int, passes: int, name: str | None = None) -> Product:
+def _linear(shape: LayerShape, vectors: int, passes: int, name: str | None = None, single: int = 0) -> Product:
     read, written = vectors * shape.columns, vectors * shape.rows
     held = ((shape.name, written),) if shape.cached else ()
-    return Product(name or shape.name, shape.name, vectors, passes, moved=read + written, read=read, held=held)
+    moved = read + written
+    return Product(name or shape.name, shape.name, vectors, passes, moved=moved, read=read, held=held, single=single)

@@ -97,9 +97,9 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     # a range found at run time follows a change of channels, but not a turn
     inputs = "input" if step.method.scope == "model" else "range"
-    settled = [part for part in ("mask", "base", "low_rank", inputs) if part in written]
+    settled = [part for part in ("mask", "base", "low_rank", inputs, "zeros") if part in written]
     if (owns == "basis" or step.method.moves_basis(step.options)) and settled:
-        what, by = "inputs" if settled == [inputs] else "weights", written[settled[0]]
+        what, by = "inputs" if settled[0] in (inputs, "zeros") else "weights", written[settled[0]]
         raise ValueError(
             f"{method} rescales or rotates {what} that {by} has already fixed ({name}); put {method} first"
         )

@@ -14,7 +14,9 @@ def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) ->
     found = {turn.name: "its residual stream is rotated at run time (quarot, spinquant)" for turn in turns}
     for entry in entries:
         if entry.input is not None:
-            found[entry.name] = "its input is changed at run time (activations, llm_int8, osplus, a rotation)"
+            found[entry.name] = (
+                "its input is changed at run time (activations, sparsify_activations, llm_int8, osplus, a rotation)"
+            )
         elif entry.output is not None:
             found[entry.name] = "the key-value cache stays float (kv_cache)"
     return found

@@ -11,6 +11,10 @@ An activation has the workload's bits, but for what a layer reads if its input i
 and values if the cache holds them rounded; scales that are found at run time are not counted, nor are the
 few values that stay floats under a threshold. A turn of an input multiplies every vector by each of its
 factors, before the rounding, for every layer that has it: by signs of 1 bit where it is a Hadamard matrix.
+
+An input that is 0 leaves a column of its weight unread, in a pass of a single vector and by a kernel that skips such
+columns. No runtime here does, so their bytes are told apart (`skippable_bytes`) and not taken from the traffic, nor
+their products from the MACs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +47,7 @@ class Product:
     moved     activation values read and written, keys and values read included
     read      those of them that are the layer's input
     held      those of them that are in the decoder's cache, by the layer that puts them there
+    single    passes of a single vector
     """
 
     name: str
@@ -54,6 +59,7 @@ class Product:
     moved: int = 0
     read: int = 0
     held: tuple[tuple[str, int], ...] = ()
+    single: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class LayerCost:
     weights that a kernel must multiply (1/2 for 2:4); part_bytes what one pass reads; outliers are
     multiplied beside the base, whose own product runs over their places too. input_bits is the width of a
     rounded input, held_bits of an output in the cache; None where they are floats. turn has the order and the
-    bits of each factor that its input is multiplied by.
+    bits of each factor that its input is multiplied by. zeros is the share of its input that is 0.
     """
 
     rows: int
@@ -79,26 +85,34 @@ class LayerCost:
     input_bits: int | None = None
     held_bits: int | None = None
     turn: tuple[tuple[int, int], ...] = ()
+    zeros: float = 0.0
 
     @property
     def weights(self) -> int:
         """The number of weights before any mask."""
         return self.rows * self.columns
 
+    @property
+    def column_bytes(self) -> int:
+        """What one pass reads column by column of its input: all but a low-rank term's left factor."""
+        return self.part_bytes - self.rank * self.rows * self.factor_bits // 8
+
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one utterance."""
+    """The cost of one utterance; skippable_bytes, part of memory_bytes, are of columns whose input is 0."""
 
     macs: int
     bit_operations: int
     memory_bytes: int
+    skippable_bytes: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             self.macs + other.macs,
             self.bit_operations + other.bit_operations,
             self.memory_bytes + other.memory_bytes,
+            self.skippable_bytes + other.skippable_bytes,
         )
 
 
@@ -126,7 +140,8 @@ def _cost(product: Product, layers: Mapping[str, LayerCost], workload: Workload)
     turned = product.read * sum(order for order, _ in layer.turn)
     operations = b * (base * layer.bits + factors * layer.factor_bits + outliers * layer.outlier_bits)
     operations += a * product.read * sum(order * bits for order, bits in layer.turn)
-    return Cost(base + factors + outliers + turned, operations, moved + layer.part_bytes * product.passes)
+    skippable = round(layer.zeros * layer.column_bytes * product.single)
+    return Cost(base + factors + outliers + turned, operations, moved + layer.part_bytes * product.passes, skippable)
 
 
 def bits_per_weight(layers: Iterable[LayerCost]) -> float:

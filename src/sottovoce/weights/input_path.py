@@ -1,4 +1,4 @@
-"""What happens to a layer's input at run time, before its weight multiplies it: turned, divided, rounded."""
+"""What happens to a layer's input at run time, before its weight multiplies it: turned, divided, zeroed, rounded."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.numbers.rounding import Rounding
+from sottovoce.numbers.zeroing import Zeroing
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,13 @@ class InputPath:
     turn      x -> x @ matrix for each vector, by an orthogonal matrix; the weight holds the inverse
     divisor   (in,) float32, x -> x / divisor; the weight's columns hold the product
     rounding  the grid of the activations
+    zeroing   the small entries that become 0, before any rounding, which leaves a 0 where it is
     """
 
     turn: "Turn | None" = None
     divisor: Tensor | None = None
     rounding: Rounding | None = None
+    zeroing: Zeroing | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., in) to (..., in)."""
@@ -28,10 +31,12 @@ class InputPath:
             x = self.turn(x)
         if self.divisor is not None:
             x = x / self.divisor
+        if self.zeroing is not None:
+            x = self.zeroing(x)
         return x if self.rounding is None else self.rounding(x)
 
     def __bool__(self) -> bool:
-        return self.turn is not None or self.divisor is not None or self.rounding is not None
+        return any(part is not None for part in (self.turn, self.divisor, self.rounding, self.zeroing))
 
     def to(self, device: str) -> "InputPath":
         """The same with its tensors on a device."""
@@ -39,6 +44,7 @@ class InputPath:
             None if self.turn is None else self.turn.to(device),
             None if self.divisor is None else self.divisor.to(device),
             None if self.rounding is None else self.rounding.to(device),
+            self.zeroing,
         )
 
 

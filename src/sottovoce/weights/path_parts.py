@@ -8,8 +8,9 @@ from torch import Tensor
 from sottovoce.numbers.hadamard import hadamard, hadamard_keeping_ones, has_hadamard
 from sottovoce.numbers.packing import pack, unpack
 from sottovoce.numbers.rounding import Rounding
+from sottovoce.numbers.zeroing import Zeroing
 from sottovoce.weights.input_path import InputPath, Turn
-from sottovoce.weights.path_table import FactorEntry, FactorKind, InputEntry, RoundingEntry
+from sottovoce.weights.path_table import FactorEntry, FactorKind, InputEntry, RoundingEntry, ZeroingEntry
 
 
 def input_entry(path: InputPath) -> InputEntry | None:
@@ -20,6 +21,7 @@ def input_entry(path: InputPath) -> InputEntry | None:
         turn_entry(path.turn) if path.turn else (),
         path.divisor is not None,
         None if path.rounding is None else rounding_entry(path.rounding),
+        None if path.zeroing is None else ZeroingEntry(path.zeroing.threshold, path.zeroing.share),
     )
 
 
@@ -60,7 +62,8 @@ def unpack_path(entry: InputEntry, parts: Mapping[str, Tensor]) -> InputPath:
         zero = None if zero is None else zero.float()
         rounding = Rounding(words.bits, words.per, words.symmetric, scale, zero, words.threshold)
     turn = unpack_turn(entry.turn, parts, "input.turn") if entry.turn else None
-    return InputPath(turn, parts.get("input.divisor"), rounding)
+    zeroing = None if entry.zeroing is None else Zeroing(entry.zeroing.threshold, entry.zeroing.share)
+    return InputPath(turn, parts.get("input.divisor"), rounding, zeroing)
 
 
 def pack_turn(turn: Turn, entries: Sequence[FactorEntry], stem: str) -> dict[str, Tensor]:

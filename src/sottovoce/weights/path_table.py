@@ -60,12 +60,26 @@ class RoundingEntry:
 
 
 @dataclass(frozen=True)
+class ZeroingEntry:
+    """Entries of an activation that become 0; see Zeroing. The threshold is a float32 number, written exactly."""
+
+    threshold: float
+    share: float
+
+    @property
+    def text(self) -> str:
+        """In a few words: "50 % zeros"."""
+        return f"{100 * self.share:.3g} % zeros"
+
+
+@dataclass(frozen=True)
 class InputEntry:
-    """A layer's InputPath: its turn's factors, whether there is a divisor, its rounding."""
+    """A layer's InputPath: its turn's factors, whether there is a divisor, its rounding, its zeroing."""
 
     turn: tuple[FactorEntry, ...] = ()
     divisor: bool = False
     rounding: RoundingEntry | None = None
+    zeroing: ZeroingEntry | None = None
 
     def parts(self, inputs: int) -> list[Part]:
         """The tensors that it is stored as, for a layer of `inputs` channels."""
@@ -86,16 +100,19 @@ class InputEntry:
             found["divisor"] = True
         if self.rounding is not None:
             found["rounding"] = rounding_document(self.rounding)
+        if self.zeroing is not None:
+            found["zeroing"] = asdict(self.zeroing)
         return found
 
     @staticmethod
     def of_document(document: Mapping[str, Any]) -> "InputEntry":
         """The inverse of `as_document`."""
-        rounding = document.get("rounding")
+        rounding, zeroing = document.get("rounding"), document.get("zeroing")
         return InputEntry(
             factors_of(document.get("turn", ())),
             document.get("divisor", False),
             None if rounding is None else RoundingEntry(**rounding),
+            None if zeroing is None else ZeroingEntry(**zeroing),
         )
 
 

@@ -83,6 +83,7 @@ class Entry(Description):
             self.input.rounding.bits if self.input and self.input.rounding else None,
             self.output.bits if self.output else None,
             turn_cost(self.input.turn) if self.input else (),
+            self.input.zeroing.share if self.input and self.input.zeroing else 0.0,
         )
 
     def as_document(self) -> dict[str, Any]:

@@ -48,7 +48,15 @@ def _multiplied(entry: Entry) -> bool:
 def _rounded_anyway(entry: Entry) -> bool:
     """Whether all that happens to what it reads is what CTranslate2 does to what every layer of integers reads."""
     found = entry.input
-    if entry.bits is None or found is None or found.rounding is None or found.turn or found.divisor or entry.output:
+    if (
+        entry.bits is None
+        or found is None
+        or found.rounding is None
+        or found.turn
+        or found.divisor
+        or found.zeroing
+        or entry.output
+    ):
         return False
     return found.rounding.bits == 8 and found.rounding.per == "token" and found.rounding.threshold is None
 

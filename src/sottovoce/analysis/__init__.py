@@ -1,0 +1,1 @@
+"""What a model can do without, found out before it is compressed."""

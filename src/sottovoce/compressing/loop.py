@@ -224,9 +224,10 @@ def _apply(
             found = step.method.function(layers[name], seen, **options)
         except (ValueError, LinAlgError) as error:
             raise ValueError(f"{step.method.name} on {name}: {error}") from error
-        made = (found,) if len(step.method.parts) == 1 else found
-        for part, value in zip(step.method.parts, made, strict=True):
-            setattr(layers[name], _PLACES.get(part, "weight"), value)
+        places = dict.fromkeys(_PLACES.get(part, "weight") for part in step.method.parts)
+        made = (found,) if len(places) == 1 else found
+        for place, value in zip(places, made, strict=True):
+            setattr(layers[name], place, value)
     return {name: layers[name] for name in names}
 
 

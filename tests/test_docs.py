@@ -36,7 +36,8 @@ from sottovoce.models.checkpoint import IDENTITY, resolve
 from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.families import Family
 from sottovoce.models.frontend import Frontend
-from sottovoce.numbers.packing import pack, pack_two_of_four, unpack_two_of_four
+from sottovoce.numbers.n_of_m import TWO_OF_FOUR, Pattern, pack_n_of_m, unpack_n_of_m
+from sottovoce.numbers.packing import pack
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recognition.target import find_target
 from sottovoce.sweeping.row import Row
@@ -229,10 +230,10 @@ def test_places_of_two_of_four_are_those_of_the_table():
     mask = torch.tensor([[int(bit) for bit in keeps.split()] for _, keeps in rows]).bool()
     assert [int(number) for number, _ in rows] == list(range(6))
     packed = pack(torch.tensor([[int(number)] for number, _ in rows]), 3)
-    assert torch.equal(unpack_two_of_four(packed, 4), mask)
+    assert torch.equal(unpack_n_of_m(packed, 4, TWO_OF_FOUR), mask)
     for number in (6, 7):
         with pytest.raises(ValueError, match="names no way"):
-            unpack_two_of_four(torch.tensor([[number]], dtype=torch.uint8), 4)
+            unpack_n_of_m(torch.tensor([[number]], dtype=torch.uint8), 4, TWO_OF_FOUR)
 
 
 def test_the_rows_of_masks_in_the_text_are_their_bytes():
@@ -240,7 +241,7 @@ def test_the_rows_of_masks_in_the_text_are_their_bytes():
     assert bytes(pack(torch.tensor([[int(bit) for bit in bits.split()]]), 1)[0]) == bytes.fromhex(written)
     bits, written = re.search(r"The row ([01 ]+) is the numbers [\d ]+ and the bytes ([0-9a-f ]+)\.", FORMATS).groups()
     mask = torch.tensor([[int(bit) for bit in bits.replace(" ", "")]]).bool()
-    assert bytes(pack_two_of_four(mask)[0]) == bytes.fromhex(written)
+    assert bytes(pack_n_of_m(mask, TWO_OF_FOUR)[0]) == bytes.fromhex(written)
 
 
 def test_the_files_of_a_checkpoints_digest_are_listed():

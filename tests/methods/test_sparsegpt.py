@@ -61,7 +61,7 @@ def test_for_n_of_m_the_block_size_changes_nothing(sparsity, grid):
         torch.testing.assert_close(*dense)
 
 
-def official(w, x, sparsity, n, m, block=128):
+def official(w, x, sparsity, n, m, block):
     """The steps of `fasterprune` in the authors' repository, one number after the other; (weights, mask)."""
     rows, columns = w.shape
     w, h = w.double().clone(), 2 * (x.double().T @ x.double()) / len(x)
@@ -89,10 +89,9 @@ def official(w, x, sparsity, n, m, block=128):
 @pytest.mark.parametrize(("sparsity", "n", "m"), [(0.5, 0, 0), (0.7, 0, 0), ("2:4", 2, 4), ("1:4", 1, 4)])
 def test_a_layer_is_pruned_as_the_authors_code_does(sparsity, n, m):
     w, x = some_weights(32, 96), some_inputs(400, 96)
-    # theirs drops one more in each block: what lies at the threshold
-    share = 1 - (int(32 * 96 * sparsity) + 1) / (32 * 96) if not m else None
-    values, mask = official(w, x, sparsity, n, m)
-    pruned = sparsegpt(layer_of(w), seen(x), sparsity=sparsity if m else 1 - share + 1e-9)
+    values, mask = official(w, x, sparsity, n, m, block=48)
+    one_more = 1.001 / (32 * 48)  # in each block: what lies at the threshold
+    pruned = sparsegpt(layer_of(w), seen(x), sparsity=sparsity if m else sparsity + one_more, block_size=48)
     assert torch.equal(pruned.mask, mask)
     torch.testing.assert_close(pruned.dense().double(), values, rtol=1e-3, atol=1e-5)
 

@@ -27,8 +27,6 @@ from sottovoce.training.data import Material
 from sottovoce.weights.input_path import InputPath
 from sottovoce.weights.weight import Layer, Weight
 
-_PLACES = {"input": "input", "output": "output"}  # of a layer; every other part is the weight's
-
 Work = Sequence[tuple[Step, tuple[str, ...]]]
 After = Callable[[Step, Mapping[str, Layer]], None]
 Before = Callable[[int, SpeechModel, Mapping[str, Layer]], None]
@@ -224,9 +222,8 @@ def _apply(
             found = step.method.function(layers[name], seen, **options)
         except (ValueError, LinAlgError) as error:
             raise ValueError(f"{step.method.name} on {name}: {error}") from error
-        places = dict.fromkeys(_PLACES.get(part, "weight") for part in step.method.parts)
-        made = (found,) if len(places) == 1 else found
-        for place, value in zip(places, made, strict=True):
+        made = (found,) if len(step.method.places) == 1 else found
+        for place, value in zip(step.method.places, made, strict=True):
             setattr(layers[name], place, value)
     return {name: layers[name] for name in names}
 

@@ -110,6 +110,11 @@ class Method:
         """The first of its parts, which tells what kind of method it is."""
         return self.parts[0]
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The attributes of a layer that hold its parts, of which a layer method returns one each."""
+        return tuple(dict.fromkeys(part if part in ("input", "output") else "weight" for part in self.parts))
+
     def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
         """The statistics that it uses under these options."""
         return self.needs_of(options) if callable(self.needs_of) else self.needs_of

@@ -337,7 +337,7 @@ def read_weights(folder):
 def read(folder):
     """The weights and other tensors, and the path of every layer's input: a function of (positions, N), by its name."""
     document = json.loads((folder / "sottovoce.json").read_text("utf-8"))
-    assert document["format"] <= 3
+    assert document["format"] <= 4
     content = (folder / "model.safetensors").read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])

@@ -583,10 +583,11 @@ def test_n_of_m_holds_in_every_group_after_every_later_step_and_in_the_file(seed
 
 @pytest.mark.parametrize("sparsity", [0.5, *PATTERNS])
 def test_a_file_shrinks_by_what_the_table_says_to_the_byte(sparsity, toy, tmp_path):
-    steps = [{"magnitude": {"where": "*.fc2", "sparsity": sparsity}}]
+    alike = {"rtn": {"where": "encoder.conv1", "bits": 8}}
+    pruning = {"magnitude": {"where": "*.fc2", "sparsity": sparsity}}
     dense, masked = (
-        sottovoce.compress(toy("whisper"), recipe={"steps": kind}, output=tmp_path / f"{len(kind)}")
-        for kind in ([{"rtn": {"where": "encoder.conv1", "bits": 8}}], [{"rtn": {"where": "encoder.conv1", "bits": 8}}, *steps])
+        sottovoce.compress(toy("whisper"), recipe={"steps": steps}, output=tmp_path / f"{len(steps)}")
+        for steps in ([alike], [alike, pruning])
     )
     n, m = (1, 2) if isinstance(sparsity, float) else map(int, sparsity.split(":"))
     pruned = {entry.name: entry for entry in masked.entries if entry.name.endswith("fc2")}
@@ -597,7 +598,9 @@ def test_a_file_shrinks_by_what_the_table_says_to_the_byte(sparsity, toy, tmp_pa
         row = 8 if isinstance(sparsity, float) else ceil(64 / kept_of[1] * ceil(log2(comb(*kept_of[::-1]))) / 8)
         assert entry.bytes == 32 * 64 * n // m * 4 + 32 * row
     saved_by_table = sum(entry.bytes for entry in dense.entries) - sum(entry.bytes for entry in masked.entries)
-    headers = [int.from_bytes((each.folder / "model.safetensors").read_bytes()[:8], "little") for each in (dense, masked)]
+    headers = [
+        int.from_bytes((each.folder / "model.safetensors").read_bytes()[:8], "little") for each in (dense, masked)
+    ]
     sizes = [(each.folder / "model.safetensors").stat().st_size for each in (dense, masked)]
     assert (sizes[0] - headers[0]) - (sizes[1] - headers[1]) == saved_by_table > 0
     assert masked.predicted_bytes() == masked.bytes

@@ -120,7 +120,9 @@ def test_a_value_out_of_range_is_refused_by_option_value_and_range(method, optio
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize(("value", "filled"), [(0.5, 0.5), ("0.5", 0.5), ("2:4", "2:4"), ("1:8", "1:8"), (1e-3, 1e-3), ("allocated",) * 2])
+@pytest.mark.parametrize(
+    ("value", "filled"), [(0.5, 0.5), ("0.5", 0.5), ("2:4", "2:4"), ("1:8", "1:8"), (1e-3, 1e-3), ("allocated",) * 2]
+)
 def test_sparsity_is_a_share_or_n_of_m(value, filled):
     assert find("wanda").options.fill("wanda", {"sparsity": value})["sparsity"] == filled
 

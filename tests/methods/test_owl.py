@@ -7,7 +7,6 @@ import torch
 from sottovoce.calibration.squares import mean_squares
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.methods.owl import allocate, outlier_share, owl
-from sottovoce.methods.wanda import wanda_score
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.recipe import Recipe
 from sottovoce.recipes.select import select
@@ -113,12 +112,18 @@ LESSONS = {"distill": {"epochs": 1}}
         (["owl"], r"owl gives .* a sparsity, and no step after it drops by it; add wanda"),
         (["owl", {"wanda": {"where": "blocks"}}], "no step after it drops by it"),
         (["owl", {"wanda": {**ALLOCATED, "where": "encoder.layers.*"}}], r"owl gives decoder.layers.0"),
-        (["owl", {"wanda": {"sparsity": "allocated"}}], r"wanda would drop of encoder.conv1 the share .* put owl before"),
+        (
+            ["owl", {"wanda": {"sparsity": "allocated"}}],
+            r"wanda would drop of encoder.conv1 the share .* put owl before",
+        ),
         ([{"sparsegpt": ALLOCATED}], "put owl before it"),
         (["owl", {"wanda": ALLOCATED}, {"ria": ALLOCATED}], "put owl before it"),
         (["owl", "owl", {"wanda": ALLOCATED}], "owl would overwrite what owl wrote"),
         (["owl", LESSONS, {"wanda": ALLOCATED}], "distill would train between owl and the step that drops by its"),
-        ([{"owl": {"sparsity": 0.9}}, {"wanda": ALLOCATED}], r"deviation=0.08 lets a block .* less than 0.05 would work"),
+        (
+            [{"owl": {"sparsity": 0.9}}, {"wanda": ALLOCATED}],
+            r"deviation=0.08 lets a block .* less than 0.05 would work",
+        ),
     ],
 )
 def test_an_allocation_without_its_pruner_or_a_pruner_without_its_allocation_is_refused(steps, message, toy):

@@ -378,7 +378,10 @@ def test_a_rank_that_saves_nothing_is_refused_with_those_that_work(rank, layout)
         (["rtn", "finetune", "gptq"], "gptq would overwrite what rtn wrote"),
         (["rtn", "finetune", "smoothquant"], "that rtn has already fixed"),
         ([{"lora": {"rank": 2}}, "smoothquant"], "that lora has already fixed"),
-        (["rtn", "sparsegpt"], r"sparsegpt updates the weights that it keeps, and rtn has .* put sparsegpt before it, or"),
+        (
+            ["rtn", "sparsegpt"],
+            r"sparsegpt updates the weights that it keeps, and rtn has .* put sparsegpt before it, or",
+        ),
         (["rtn", "sparsegpt_joint"], "sparsegpt_joint would overwrite what rtn wrote in encoder.conv1"),
         (["sparsegpt_joint", "rtn"], "rtn would overwrite what sparsegpt_joint wrote"),
         (["sparsegpt_joint", "wanda"], "wanda would overwrite what sparsegpt_joint wrote"),

@@ -1,8 +1,8 @@
 """SparseGPT from its description, in float64: drop a weight, then solve for all columns that are not settled yet.
 
-No inverse Hessian is kept and none is factored: the loss of a weight w_c, the columns before c settled, is w_c^2 over the
-first entry of the inverse of what is left of H, and the columns that remain move by the least-squares answer to the
-error under that same rest (arXiv:2301.00774, equations 1 to 4).
+No inverse Hessian is kept and none is factored: the loss of a weight w_c, the columns before c settled, is w_c^2
+over the first entry of the inverse of what is left of H, and the columns that remain move by the least-squares answer
+to the error under that same rest (arXiv:2301.00774, equations 1 to 4).
 """
 
 import torch
@@ -17,8 +17,8 @@ def sparsegpt(w, h, *, share=None, n_of_m=None, over="layer", block=128, dead=()
     """(w (rows, columns) as it becomes, mask): a share of each block of columns is dropped, or n of each m are kept.
 
     h     (columns, columns) the damped Gram matrix
-    grid  (bits, group_size, symmetric, dtype): round in the same sweep; groups take their scale when they are reached, to
-          what is kept as far as that is chosen
+    grid  (bits, group_size, symmetric, dtype): round in the same sweep; groups take their scale when they are reached,
+          from what is kept as far as that is chosen
     """
     w, h = w.double().clone(), h.double()
     rows, columns = w.shape

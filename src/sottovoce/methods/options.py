@@ -23,7 +23,6 @@ from sottovoce.numbers.grid_options import grid_of
 from sottovoce.training.losses import Losses
 from sottovoce.training.settings import Training
 
-
 ALLOCATED = "allocated"
 
 
@@ -48,8 +47,8 @@ Sparsity = Annotated[
     float | str,
     BeforeValidator(_sparsity),
     Field(
-        description="the share of weights dropped, n:m to keep n of each m neighbouring inputs (2:4), or allocated: the "
-        "share that a step before gave to each layer (owl)"
+        description="the share of weights dropped, n:m to keep n of each m neighbouring inputs (2:4), or allocated: "
+        "the share that a step before gave to each layer (owl)"
     ),
 ]
 FactorDtype = Annotated[

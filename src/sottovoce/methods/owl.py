@@ -76,7 +76,8 @@ def owl(
         float, Field(gt=0, description="how many times the mean score of its block an outlier's is (M)")
     ] = 5.0,
     deviation: Annotated[
-        float, Field(ge=0, description="half of the distance between the lowest and the highest sparsity of a block (lambda)")
+        float,
+        Field(ge=0, description="half of the distance between the lowest and the highest sparsity of a block (lambda)"),
     ] = 0.08,
 ) -> None:
     """Give each layer the sparsity of its block."""

@@ -101,7 +101,7 @@ def sparsegpt_joint(
 
 
 def _factor(layer: Layer, stats: InputStats, damp: float, tied_damp: float) -> tuple[Tensor, Tensor]:
-    """The upper inverse factor (in, in) of what the layer's inputs sum up to, and which of them (in,) are never seen."""
+    """The upper inverse factor (in, in) of the Gram matrix, and which inputs (in,) are always 0."""
     assert stats.gram is not None
     factor = inverse_factor(stats.gram / stats.count, tied_damp if layer.kind == "embedding" else damp)
     return factor, stats.gram.diagonal() == 0
@@ -141,7 +141,5 @@ def prune_by_columns(
         settle_columns(inputs, factor, settle, block_size=block_size, reaches=[(size, choose)])
         return values.T.contiguous(), kept.T.contiguous()
     columns = GridColumns(w, grid, torch.arange(len(inputs), device=w.device), kept)
-    settle_columns(
-        inputs, factor, columns.settle, block_size=block_size, reaches=[(size, choose), *columns.reaches]
-    )
+    settle_columns(inputs, factor, columns.settle, block_size=block_size, reaches=[(size, choose), *columns.reaches])
     return columns.quantized(), kept.T.contiguous()

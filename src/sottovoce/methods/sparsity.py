@@ -18,11 +18,8 @@ Over = Annotated[Literal["row", "layer"], Field(description="what is compared wh
 
 def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     """Why n:m cannot work on a layer: m does not divide its inputs."""
-    if m := group_of(options["sparsity"]):
-        if shape.columns % m:
-            return (
-                f"sparsity {options['sparsity']} needs a multiple of {m} inputs, and {shape.name} has {shape.columns}"
-            )
+    if (m := group_of(options["sparsity"])) and shape.columns % m:
+        return f"sparsity {options['sparsity']} needs a multiple of {m} inputs, and {shape.name} has {shape.columns}"
     return None
 
 

@@ -4,8 +4,11 @@ A packed row is the binary number of its codes, first code in the lowest bits, i
 bytes: a row of n codes of b bits takes ceil(n * b / 8) bytes, for every b from 1 to 32.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _ROWS_AT_ONCE = 2**24  # bits spread to one byte each while packing
@@ -43,7 +46,7 @@ def unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
         return packed.cpu().clone(memory_format=torch.contiguous_format)
     dtype = np.uint8 if bits <= 8 else np.int64
     codes = np.empty((rows, columns), dtype)
-    weights = (1 << np.arange(bits)).astype(dtype)
+    weights: NDArray[Any] = (1 << np.arange(bits)).astype(dtype)
     for part in _row_slices(rows, columns * bits):
         spread = np.unpackbits(packed[part].cpu().numpy(), axis=1, count=columns * bits, bitorder="little")
         codes[part] = (spread.reshape(len(spread), columns, bits) * weights).sum(-1, dtype=dtype)

@@ -130,10 +130,11 @@ def test_sparsity_is_a_share_or_n_of_m(value, filled):
 @pytest.mark.parametrize(
     "value", [0, 1, 1.5, -0.5, "4:2", "4:4", "0:4", "x", "", "2:", "a:b", True, None, [0.5], float("nan"), "1:2:3"]
 )
-def test_a_sparsity_that_is_neither_is_refused_with_both_forms_that_work(value):
+@pytest.mark.parametrize("name", ["magnitude", "wanda", "ria", "sparsegpt", "sparsegpt_joint"])
+def test_a_sparsity_that_is_neither_is_refused_with_both_forms_that_work(name, value):
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the whole sentence is compared
-        find("wanda").options.fill("wanda", {"sparsity": value})
-    assert str(refused.value).startswith(f"wanda: sparsity={value!r}: ")
+        find(name).options.fill(name, {"sparsity": value})
+    assert str(refused.value).startswith(f"{name}: sparsity={value!r}: ")
     assert "as 2:4" in str(refused.value)
 
 

@@ -14,6 +14,7 @@ from dataclasses import fields
 from importlib import import_module, invalidate_caches
 from inspect import getmembers, isfunction
 from itertools import product
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ from sottovoce.models.checkpoint import IDENTITY, resolve
 from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.families import Family
 from sottovoce.models.frontend import Frontend
-from sottovoce.numbers.packing import pack, pack_two_of_four, unpack_two_of_four
+from sottovoce.numbers.n_of_m import TWO_OF_FOUR, pack_n_of_m, unpack_n_of_m
+from sottovoce.numbers.packing import pack
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recognition.target import find_target
 from sottovoce.sweeping.row import Row
@@ -229,10 +231,10 @@ def test_places_of_two_of_four_are_those_of_the_table():
     mask = torch.tensor([[int(bit) for bit in keeps.split()] for _, keeps in rows]).bool()
     assert [int(number) for number, _ in rows] == list(range(6))
     packed = pack(torch.tensor([[int(number)] for number, _ in rows]), 3)
-    assert torch.equal(unpack_two_of_four(packed, 4), mask)
+    assert torch.equal(unpack_n_of_m(packed, 4, TWO_OF_FOUR), mask)
     for number in (6, 7):
         with pytest.raises(ValueError, match="names no way"):
-            unpack_two_of_four(torch.tensor([[number]], dtype=torch.uint8), 4)
+            unpack_n_of_m(torch.tensor([[number]], dtype=torch.uint8), 4, TWO_OF_FOUR)
 
 
 def test_the_rows_of_masks_in_the_text_are_their_bytes():
@@ -240,7 +242,7 @@ def test_the_rows_of_masks_in_the_text_are_their_bytes():
     assert bytes(pack(torch.tensor([[int(bit) for bit in bits.split()]]), 1)[0]) == bytes.fromhex(written)
     bits, written = re.search(r"The row ([01 ]+) is the numbers [\d ]+ and the bytes ([0-9a-f ]+)\.", FORMATS).groups()
     mask = torch.tensor([[int(bit) for bit in bits.replace(" ", "")]]).bool()
-    assert bytes(pack_two_of_four(mask)[0]) == bytes.fromhex(written)
+    assert bytes(pack_n_of_m(mask, TWO_OF_FOUR)[0]) == bytes.fromhex(written)
 
 
 def test_the_files_of_a_checkpoints_digest_are_listed():
@@ -336,7 +338,7 @@ def read_weights(folder):
 def read(folder):
     """The weights and other tensors, and the path of every layer's input: a function of (positions, N), by its name."""
     document = json.loads((folder / "sottovoce.json").read_text("utf-8"))
-    assert document["format"] <= 3
+    assert document["format"] <= 4
     content = (folder / "model.safetensors").read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
@@ -449,10 +451,11 @@ def read_layer(layer, tensor):
     kept = np.ones((rows, columns), bool)
     if layer.get("mask") == "bitmap":
         kept = np.array([unpacked(row, 1, columns) for row in part("mask")]).astype(bool)
-    elif layer.get("mask") == "2:4":
-        keeps = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]])
-        places = np.array([unpacked(row, 3, columns // 4) for row in part("mask")])
-        kept = keeps[places].reshape(rows, columns).astype(bool)
+    elif "mask" in layer:
+        n, m = map(int, layer["mask"].split(":"))
+        bits = (comb(m, n) - 1).bit_length()
+        kept = np.array([[keeps(int(i), n, m) for i in unpacked(row, bits, columns // m)] for row in part("mask")])
+        kept = kept.reshape(rows, columns).astype(bool)
     assert kept.sum() == layer["kept"]
 
     terms = []
@@ -482,6 +485,19 @@ def read_layer(layer, tensor):
     if "rank" in layer:
         terms.append(part("left") @ part("right"))
     return sum(terms[1:], terms[0])
+
+
+def keeps(number, n, m):
+    """The places that the way of that number keeps, as formats.md counts them."""
+    found = []
+    for rest in range(m - 1, -1, -1):
+        ways = comb(rest, n - 1) if n else 0
+        found.append(number < ways)
+        if found[-1]:
+            n -= 1
+        else:
+            number -= ways
+    return found
 
 
 def on_grid(layer, codes, part):
@@ -535,7 +551,9 @@ MIXED = {
         {"low_rank": {"where": "encoder.layers.*.fc1", "rank": 1, "metric": "diagonal"}},
     ],
     "moonshine untied": [
-        {"wanda": {"where": "encoder.layers.0.*", "sparsity": 0.3}},
+        {"wanda": {"where": ["encoder.layers.0.*", "!*.mlp.*"], "sparsity": 0.3}},
+        {"sparsegpt": {"where": "encoder.layers.0.mlp.*", "sparsity": "4:8"}},
+        {"magnitude": {"where": "*.layers.1.mlp.*", "sparsity": "1:4"}},
         {"rtn": {"where": "proj_out", "bits": 6, "group_size": 8, "scale_dtype": "bfloat16"}},
         {"hqq": {"where": "*.layers.*.mlp.*", "bits": 4, "symmetric": False, "scale_dtype": "float32"}},
         {"low_rank": {"where": "decoder.layers.0.self_attn.*", "replace": True, "rank": 1, "dtype": "bfloat16"}},

@@ -3,6 +3,9 @@
 from collections import Counter, defaultdict
 from copy import deepcopy
 from dataclasses import replace
+from itertools import combinations
+from math import ceil, comb, log2
+from random import Random
 
 import numpy as np
 import pytest
@@ -46,6 +49,7 @@ BLOCKS = "*.layers.*"
 LESSONS = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.01}
 LEARNING = {"iterations": 2, "batch": 1, "checks": 1}
 BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"], "recover": ["wanda"]}
+AFTER = {"owl": [{"wanda": {"where": "blocks", "sparsity": "allocated"}}]}  # what a method's work is for
 OPTIONS = {
     "autoround": LEARNING,
     "distill": LESSONS,
@@ -62,7 +66,7 @@ OPTIONS = {
     "spinquant": {"steps": 2, "batch": 1},
 }
 RECIPES = {
-    **{name: [*BEFORE.get(name, []), {name: OPTIONS.get(name, {})}] for name in METHODS},
+    **{name: [*BEFORE.get(name, []), {name: OPTIONS.get(name, {})}, *AFTER.get(name, [])] for name in METHODS},
     "3 bits in groups": [{"gptq": {"where": BLOCKS, "bits": 3, "group_size": 16, "symmetric": False}}],
     "5 bits, one scale": [{"rtn": {"bits": 5, "group_size": "tensor", "scale_dtype": "float32"}}],
     "clipped by the output after awq": [
@@ -89,6 +93,27 @@ RECIPES = {
     "masked after rounding": ["rtn", {"magnitude": {"sparsity": 0.3}}],
     "masked floats and factors": ["wanda", {"low_rank": {"rank": 2, "dtype": "bfloat16"}}],
     "factors alone": [{"low_rank": {"replace": True, "rank": 4, "metric": "plain", "dtype": "float32"}}],
+    "updated, rounded, factors": [
+        {"sparsegpt": {"where": BLOCKS, "sparsity": "4:8"}},
+        {"rtn": {"where": BLOCKS, "bits": 3}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+    ],
+    "updated, factors, rounded": [
+        {"sparsegpt": {"where": BLOCKS, "sparsity": "1:4"}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+    ],
+    "one sweep, factors, trained": [
+        {"sparsegpt_joint": {"where": BLOCKS, "sparsity": "3:8", "group_size": 16, "bits": 3}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+        {"finetune": LESSONS},
+    ],
+    "shares allocated, updated, trained, rounded": [
+        {"owl": {"sparsity": 0.6}},
+        {"sparsegpt": {"where": BLOCKS, "sparsity": "allocated", "over": "row"}},
+        {"distill": LESSONS},
+        "rtn",
+    ],
     "smooth, rounded, masked": ["smoothquant", "gptq", {"global_magnitude": {"where": BLOCKS}}],
     "all pruned then rounded": ["global_magnitude", "gptq"],
     "2:4 integers, trained with their scales": [
@@ -274,6 +299,10 @@ class Watched:
         for layer in layers.values():
             if not torch.equal(weight_of(model, layer), layer.weight.dense()):
                 self.unlike_parts.append((step.label, layer.name))
+        if step.method.owns == "sparsity":  # for a pruner that follows; nothing is changed
+            assert not changed
+            assert any(layer.sparsity for layer in layers.values())
+            return
         if step.method.owns == "structure":  # fewer layers, and other names
             assert set(layers) == set(model.shapes) < set(self.before)
             self.before = deepcopy(layers)
@@ -394,10 +423,12 @@ def by_hand(entry, parts):
     kept = torch.ones(entry.rows, entry.columns, dtype=torch.bool)
     if entry.mask == "bitmap":
         kept = torch.stack([torch.tensor(numbers(row, 1, entry.columns)).bool() for row in parts[".mask"]])
-    elif entry.mask == "2:4":
-        pairs = [(1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1), (0, 1, 1, 0), (0, 1, 0, 1), (0, 0, 1, 1)]
-        quads = [[pairs[i] for i in numbers(row, 3, entry.columns // 4)] for row in parts[".mask"]]
-        kept = torch.tensor(quads).bool().reshape(entry.rows, entry.columns)
+    elif entry.mask:
+        n, m = map(int, entry.mask.split(":"))
+        ways = [[place in kept for place in range(m)] for kept in combinations(range(m), n)]
+        bits = ceil(log2(len(ways)))
+        groups = [[ways[i] for i in numbers(row, bits, entry.columns // m)] for row in parts[".mask"]]
+        kept = torch.tensor(groups).reshape(entry.rows, entry.columns)
     dense = torch.zeros(entry.rows, entry.columns)
     if entry.bits:
         codes = parts[".codes"]
@@ -515,6 +546,74 @@ def test_a_tied_weight_is_stored_once_and_stays_tied(name, toy, clips, tmp_path)
         tables = [key for key in file.keys() if "embed_tokens" in key]  # noqa: SIM118
     assert len(tables) == 2  # codes and scale
     assert len(heads) == (0 if tied else 2)
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+PRUNERS = ("magnitude", "wanda", "ria", "sparsegpt", "sparsegpt_joint")
+PATTERNS = ("1:2", "2:4", "1:4", "3:4", "4:8", "1:8", "8:16")
+ROUNDED = (
+    ["rtn"], [{"gptq": {"where": BLOCKS, "bits": 3, "group_size": 16}}], [{"hqq": {"symmetric": False}}],
+    [{"autoround": {**LEARNING, "where": BLOCKS}}], [{"palettize": {"bits": 3}}], [{"spqr": {"where": BLOCKS}}], [],
+)  # fmt: skip
+CORRECTED = ([{"low_rank": {"where": BLOCKS, "rank": 2}}], [])
+TRAINED = ([{"finetune": LESSONS}], [{"lora": {**LESSONS, "rank": 2, "merge": True, "where": BLOCKS}}], [], [])
+
+
+def a_recipe(seed):
+    """(n, m, steps): a pruner of n:m, and what may follow it."""
+    draw = Random(seed).choice
+    pruner, pattern = PRUNERS[seed % len(PRUNERS)], draw(PATTERNS)
+    joint = {"bits": 3, "group_size": 16} if pruner == "sparsegpt_joint" else {}
+    later = [*draw(TRAINED), *([] if joint else draw(ROUNDED)), *draw(CORRECTED), *draw(TRAINED)]
+    return (*map(int, pattern.split(":")), [{pruner: {"where": BLOCKS, "sparsity": pattern, **joint}}, *later])
+
+
+@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 40))])
+def test_n_of_m_holds_in_every_group_after_every_later_step_and_in_the_file(seed, toy, material, tmp_path):
+    n, m, steps = a_recipe(seed)
+    name = WRITING[seed % len(WRITING)]
+    left = []
+
+    def check(model, layers, step, changed):
+        for layer in (layer for layer in layers.values() if layer.weight.mask is not None):
+            base = layer.weight.masked_base().reshape(-1, m)
+            if (layer.weight.mask.reshape(-1, m).sum(1) != n).any() or ((base != 0).sum(1) > n).any():
+                left.append((step.label, layer.name))
+
+    model, layers = compressed(toy(name), steps, material(name), check)
+    assert not left
+    artifact = save(tmp_path / "a", model, layers, find_target(toy(name)).base, [], [])
+    _, loaded = load_layers(artifact)
+    for entry in artifact.entries:
+        if ".layers." in entry.name:
+            assert entry.kept * m == entry.weights * n
+            assert torch.equal(loaded[entry.name].weight.mask, layers[entry.name].weight.mask)
+
+
+@pytest.mark.parametrize("sparsity", [0.5, *PATTERNS])
+def test_a_file_shrinks_by_what_the_table_says_to_the_byte(sparsity, toy, tmp_path):
+    alike = {"rtn": {"where": "encoder.conv1", "bits": 8}}
+    pruning = {"magnitude": {"where": "*.fc2", "sparsity": sparsity}}
+    dense, masked = (
+        sottovoce.compress(toy("whisper"), recipe={"steps": steps}, output=tmp_path / f"{len(steps)}")
+        for steps in ([alike], [alike, pruning])
+    )
+    n, m = (1, 2) if isinstance(sparsity, float) else map(int, sparsity.split(":"))
+    pruned = {entry.name: entry for entry in masked.entries if entry.name.endswith("fc2")}
+    for entry in pruned.values():
+        assert entry.shape == (32, 64)
+        assert entry.mask == {0.5: "bitmap", "1:2": "2:4"}.get(sparsity, sparsity)  # 1:2 is 2:4, which kernels know
+        kept_of = (2, 4) if sparsity == "1:2" else (n, m)
+        row = 8 if isinstance(sparsity, float) else ceil(64 / kept_of[1] * ceil(log2(comb(*kept_of[::-1]))) / 8)
+        assert entry.bytes == 32 * 64 * n // m * 4 + 32 * row
+    saved_by_table = sum(entry.bytes for entry in dense.entries) - sum(entry.bytes for entry in masked.entries)
+    headers = [
+        int.from_bytes((each.folder / "model.safetensors").read_bytes()[:8], "little") for each in (dense, masked)
+    ]
+    sizes = [(each.folder / "model.safetensors").stat().st_size for each in (dense, masked)]
+    assert (sizes[0] - headers[0]) - (sizes[1] - headers[1]) == saved_by_table > 0
+    assert masked.predicted_bytes() == masked.bytes
 
 
 # --- the change of basis --------------------------------------------------------------------------

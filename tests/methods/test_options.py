@@ -59,14 +59,16 @@ def test_every_layer_method_runs_with_its_defaults(name):
     options = method.options.arguments(method.options.fill(name, given))
     layer = layer_of(some_weights(16, 24))
     made = method.function(layer, seen(some_inputs(60, 24)), **options)
-    for owned, value in zip(method.parts, (made,) if len(method.parts) == 1 else made, strict=True):
-        if owned == "input":
+    for place, value in zip(method.places, (made,) if len(method.places) == 1 else made, strict=True):
+        if place == "input":
             assert value != layer.input
             assert torch.isfinite(value(some_inputs(7, 24))).all()
-        elif owned == "output":
+        elif place == "output":
             assert torch.isfinite(value(some_inputs(7, 24))).all()
         else:
-            assert getattr(value, owned) is not getattr(layer.weight, owned)
+            for owned in set(method.parts) - {"input", "output"}:
+                part = "base" if owned == "values" else owned
+                assert getattr(value, part) is not getattr(layer.weight, part)
             assert torch.isfinite(value.dense()).all()
 
 
@@ -92,7 +94,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_name(method, option, near
 
 
 def test_an_option_of_a_grid_is_unknown_to_a_method_without_one():
-    with pytest.raises(ValueError, match=r"unknown option of wanda 'bits'.* there are: sparsity, where"):
+    with pytest.raises(ValueError, match=r"unknown option of wanda 'bits'.* there are: over, sparsity, where"):
         find("wanda").options.fill("wanda", {"bits": 4})
 
 
@@ -118,18 +120,21 @@ def test_a_value_out_of_range_is_refused_by_option_value_and_range(method, optio
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize(("value", "filled"), [(0.5, 0.5), ("0.5", 0.5), ("2:4", "2:4"), ("1:8", "1:8"), (1e-3, 1e-3)])
+@pytest.mark.parametrize(
+    ("value", "filled"), [(0.5, 0.5), ("0.5", 0.5), ("2:4", "2:4"), ("1:8", "1:8"), (1e-3, 1e-3), ("allocated",) * 2]
+)
 def test_sparsity_is_a_share_or_n_of_m(value, filled):
-    assert find("wanda").options.fill("wanda", {"sparsity": value}) == {"sparsity": filled}
+    assert find("wanda").options.fill("wanda", {"sparsity": value})["sparsity"] == filled
 
 
 @pytest.mark.parametrize(
     "value", [0, 1, 1.5, -0.5, "4:2", "4:4", "0:4", "x", "", "2:", "a:b", True, None, [0.5], float("nan"), "1:2:3"]
 )
-def test_a_sparsity_that_is_neither_is_refused_with_both_forms_that_work(value):
+@pytest.mark.parametrize("name", ["magnitude", "wanda", "ria", "sparsegpt", "sparsegpt_joint"])
+def test_a_sparsity_that_is_neither_is_refused_with_both_forms_that_work(name, value):
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the whole sentence is compared
-        find("wanda").options.fill("wanda", {"sparsity": value})
-    assert str(refused.value).startswith(f"wanda: sparsity={value!r}: ")
+        find(name).options.fill(name, {"sparsity": value})
+    assert str(refused.value).startswith(f"{name}: sparsity={value!r}: ")
     assert "as 2:4" in str(refused.value)
 
 
@@ -164,6 +169,6 @@ def test_the_table_of_options_is_read_from_the_signature():
     assert rows["share"] == {"option": "share", "type": "number > 0, < 1", "default": "required", "text": "a share"}
     assert rows["count"]["type"] == "integer >= 1, <= 9"
     assert rows["group_size"]["type"] == "integer >= 1 | channel | tensor"
-    assert rows["sparsity"]["text"].startswith("the share of weights dropped, or n:m")
+    assert rows["sparsity"]["text"].startswith("the share of weights dropped, n:m")
     with pytest.raises(ValueError, match="made_up: share=None: Field required"):
         OptionTable.of(made_up).fill("made_up", {})

@@ -18,6 +18,14 @@ def test_the_mask_is_that_of_the_papers_loop(sparsity):
     assert torch.equal(wanda(layer_of(W), seen(X), sparsity=sparsity).mask, slow.wanda(W, X, sparsity))
 
 
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.77])
+def test_over_the_layer_all_rows_compete(sparsity):
+    metric = W.double().abs() * X.double().square().sum(0).sqrt()
+    mask = wanda(layer_of(W), seen(X), sparsity=sparsity, over="layer").mask
+    assert torch.equal(mask, slow.magnitude([metric], sparsity)[0])
+    assert len(set(mask.sum(1).tolist())) > 1
+
+
 @pytest.mark.parametrize("sparsity", ["2:4", "1:4", "3:8"])
 def test_n_of_m_keeps_the_best_neighbours(sparsity):
     n, m = map(int, sparsity.split(":"))

@@ -34,7 +34,7 @@ def options(recipe):
 def test_a_step_takes_the_grid_and_what_it_says_itself_comes_first():
     recipe = read_recipe({"grid": {"bits": 3, "group_size": 32}, "steps": ["wanda", "rtn", {"gptq": {"bits": 8}}]})
     (_, wanda), (_, rtn), (_, gptq) = options(recipe)
-    assert wanda == {"sparsity": 0.5}
+    assert wanda == {"sparsity": 0.5, "over": "row"}
     assert rtn == {
         "bits": 3,
         "group_size": 32,
@@ -51,7 +51,7 @@ def test_two_of_four_needs_no_quotes_in_a_file(tmp_path):
     path.write_text("steps:\n  - wanda: {sparsity: 2:4}\n  - gptq: {damp: 1e-1}\n")
     recipe = read_recipe(path)
     assert recipe.name == "mine"
-    assert options(recipe)[0] == ("wanda", {"sparsity": "2:4"})
+    assert options(recipe)[0] == ("wanda", {"sparsity": "2:4", "over": "row"})
     assert options(recipe)[1][1]["damp"] == 0.1
 
 
@@ -387,6 +387,16 @@ def test_a_rank_that_saves_nothing_is_refused_with_those_that_work(rank, layout)
         (["rtn", "finetune", "gptq"], "gptq would overwrite what rtn wrote"),
         (["rtn", "finetune", "smoothquant"], "that rtn has already fixed"),
         ([{"lora": {"rank": 2}}, "smoothquant"], "that lora has already fixed"),
+        (
+            ["rtn", "sparsegpt"],
+            r"sparsegpt updates the weights that it keeps, and rtn has .* put sparsegpt before it, or",
+        ),
+        (["rtn", "sparsegpt_joint"], "sparsegpt_joint would overwrite what rtn wrote in encoder.conv1"),
+        (["sparsegpt_joint", "rtn"], "rtn would overwrite what sparsegpt_joint wrote"),
+        (["sparsegpt_joint", "wanda"], "wanda would overwrite what sparsegpt_joint wrote"),
+        (["wanda", "sparsegpt"], "sparsegpt would overwrite what wanda wrote"),
+        (["sparsegpt", "smoothquant"], "weights that sparsegpt has already fixed"),
+        ([{"lora": {"rank": 2}}, "sparsegpt_joint"], "sparsegpt_joint masks encoder.conv1 after lora was fitted"),
         ([{"hqq": {"symmetric": True}}], "set symmetric: false"),
         ([{"gptq": {"act_order": True, "group_size": 1}}], "set static_groups: true"),
     ],
@@ -407,6 +417,9 @@ def test_steps_in_an_order_that_undoes_one_are_refused(order, message, layout):
         [{"lora": {"rank": 2, "merge": True}}, "smoothquant", "rtn", {"lora": {"rank": 2, "merge": True}}, "low_rank"],
         ["rtn", "low_rank", {"lora": {"rank": 2}}, {"lora": {"rank": 2}}],
         [{"low_rank": {"replace": True}}, "finetune"],
+        ["sparsegpt", "low_rank", "gptq"],
+        ["finetune", "sparsegpt", "gptq", "low_rank", "distill"],
+        ["smoothquant", "sparsegpt_joint", "low_rank", "finetune"],
     ],
 )
 def test_steps_that_leave_each_other_alone_are_taken(order, layout):

@@ -90,6 +90,21 @@ def parts(entry):
             1024 + 48,  # 16 quads of 3 bits a row
         ),
         (
+            {"dtype": "float32", "mask": "1:4", "kept": 128},
+            {".values": ("float32", (128,)), ".mask": ("uint8", (8, 4))},
+            512 + 32,  # 16 quads of 2 bits a row
+        ),
+        (
+            {"dtype": "float16", "mask": "4:8", "kept": 256},
+            {".values": ("float16", (256,)), ".mask": ("uint8", (8, 7))},
+            512 + 56,  # 8 groups of 7 bits a row
+        ),
+        (
+            {"dtype": "float16", "mask": "8:16", "kept": 256},
+            {".values": ("float16", (256,)), ".mask": ("uint8", (8, 7))},
+            512 + 56,  # 4 groups of 14 bits a row
+        ),
+        (
             {"rank": 3, "factor_dtype": "float16"},
             {".left": ("float16", (8, 3)), ".right": ("float16", (3, 64))},
             432,

@@ -189,3 +189,22 @@ def test_moving_to_a_device_keeps_every_part(base):
 
 def test_a_layer_counts_the_inputs_of_one_output():
     assert layer_of().columns == 8
+
+
+def test_an_updated_base_is_what_a_rounding_imitates_and_the_target_what_a_low_rank_term_does():
+    moved = (W + 1).masked_fill(~MASK, 0.0)
+    layer = Layer("fc1", "linear", Weight(moved, MASK, FACTORS, updated=True), W.clone())
+    assert torch.equal(layer.left_for_base(), moved)
+    assert torch.equal(layer.kept_target(), moved)
+    assert torch.equal(layer.left_for_low_rank(), W - moved)
+    assert layer.weight.to("cpu").updated
+    layer.weight = layer.with_base(round_to_grid(moved, Grid(8)))
+    assert not layer.weight.updated
+    assert torch.equal(layer.left_for_base(), W - layer.weight.low_rank_product())
+
+
+def test_a_segment_ends_with_a_base_that_is_not_updated_any_more():
+    layer = Layer("fc1", "linear", Weight((W + 1).masked_fill(~MASK, 0.0), MASK, updated=True), W.clone())
+    layer.settle()
+    assert not layer.weight.updated
+    assert torch.equal(layer.left_for_base(), layer.target)

@@ -36,7 +36,7 @@ from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry, TensorSpec, file_size, turn_parts
 from sottovoce.weights.weight import Layer
 
-FORMAT = 3
+FORMAT = 4
 WEIGHTS, CARD, CURVE = "model.safetensors", "README.md", "training.jsonl"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sottovoce.calibration.received import Attention, watched_attention
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Context, Site, Stack, Unit
+from sottovoce.models.structure import Clip, Context, Site, Stack, Unit
 from sottovoce.numbers.fast_products import fast_products
 from sottovoce.weights.input_path import InputPath
 
@@ -109,6 +109,19 @@ def run(model: SpeechModel, unit: Unit, state: State) -> Tensor:
     if context.memory is not None:
         context = Context(context.valid, context.block, context.memory.to(device))
     return unit.run(state.hidden.to(device), context)
+
+
+def pass_all(model: SpeechModel, clips: Sequence[Clip], entered: Callable[[Context], None]) -> None:
+    """Run every clip through all units as they stand; `entered` sees what its units share as it enters a stack."""
+    for clip in clips:
+        left: Tensor | None = None
+        context: Context | None = None
+        for stack in model.stacks:
+            state = State(*stack.enter(clip, left, context))
+            entered(state.context)
+            for unit in stack.units:
+                state.hidden = run(model, unit, state)
+            left, context = state.hidden, state.context
 
 
 def _watch(

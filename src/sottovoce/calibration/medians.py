@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.calibration.collect import State, run
+from sottovoce.calibration.collect import pass_all
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Clip, Context
+from sottovoce.models.structure import Clip
 
 
 @torch.no_grad()
@@ -42,15 +42,7 @@ def output_medians(model: SpeechModel, clips: Sequence[Clip], names: Collection[
     shown = [name for name in model.shapes if name in names and model.shapes[name].multiplies]
     handles = [model.multiplies_by(name).register_forward_hook(watcher(name)) for name in shown]
     try:
-        for clip in clips:
-            left: Tensor | None = None
-            context: Context | None = None
-            for stack in model.stacks:
-                state = State(*stack.enter(clip, left, context))
-                valid.update(state.context.valid)
-                for unit in stack.units:
-                    state.hidden = run(model, unit, state)
-                left, context = state.hidden, state.context
+        pass_all(model, clips, lambda context: valid.update(context.valid))
     finally:
         for handle in handles:
             handle.remove()

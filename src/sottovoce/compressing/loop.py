@@ -27,8 +27,6 @@ from sottovoce.training.data import Material
 from sottovoce.weights.input_path import InputPath
 from sottovoce.weights.weight import Layer, Weight
 
-_PLACES = {"input": "input", "output": "output"}  # of a layer; every other part is the weight's
-
 Work = Sequence[tuple[Step, tuple[str, ...]]]
 After = Callable[[Step, Mapping[str, Layer]], None]
 Before = Callable[[int, SpeechModel, Mapping[str, Layer]], None]
@@ -227,9 +225,9 @@ def _apply(
             found = step.method.function(layers[name], seen, **options)
         except (ValueError, LinAlgError) as error:
             raise ValueError(f"{step.method.name} on {name}: {error}") from error
-        made = (found,) if len(step.method.parts) == 1 else found
-        for part, value in zip(step.method.parts, made, strict=True):
-            setattr(layers[name], _PLACES.get(part, "weight"), value)
+        made = (found,) if len(step.method.places) == 1 else found
+        for place, value in zip(step.method.places, made, strict=True):
+            setattr(layers[name], place, value)
     return {name: layers[name] for name in names}
 
 

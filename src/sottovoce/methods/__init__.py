@@ -35,13 +35,17 @@ METHODS = {
     "myqasr": "sottovoce.methods.myqasr:myqasr",
     "omniquant": "sottovoce.methods.omniquant:omniquant",
     "osplus": "sottovoce.methods.osplus:osplus",
+    "owl": "sottovoce.methods.owl:owl",
     "palettize": "sottovoce.methods.palettize:palettize",
     "quarot": "sottovoce.methods.quarot:quarot",
     "recover": "sottovoce.methods.recover:recover",
+    "ria": "sottovoce.methods.ria:ria",
     "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
+    "sparsegpt": "sottovoce.methods.sparsegpt:sparsegpt",
+    "sparsegpt_joint": "sottovoce.methods.sparsegpt:sparsegpt_joint",
     "sparsify_activations": "sottovoce.methods.sparsify_activations:sparsify_activations",
     "spinquant": "sottovoce.methods.spinquant:spinquant",
     "spqr": "sottovoce.methods.spqr:spqr",
@@ -50,8 +54,8 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure"]
 Mark = Part | Literal["turn", "range", "zeros"]  # what a step leaves behind that a later one has to know of
+Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure", "sparsity"]
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
@@ -66,12 +70,12 @@ class Method:
     """One method: its function, what it works on, what it owns and what it must see.
 
     scope   "layer": (layer, stats, **options) -> what it owns: a Weight, or an InputPath if it owns "input", or a
-            Rounding if it owns "output", or one of each in the order of `parts`;
+            Rounding if it owns "output", or one of each in the order of `parts` (one Weight for all of its parts);
             "block": (block, **options) -> None; "model": (model, layers, material, **options) -> None, or if it
             owns "structure" the name now of every layer that stays, by the one that it had
     parts   what it replaces: parts of a weight, the input path or the output's rounding; or the basis, or the values
             of the parts that are there: it moves them and leaves masks and grids as they are; or the structure of
-            the model
+            the model; or the sparsity of each layer, for the pruners that follow
     needs   which of "gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample", "data"
             (calibration) and "audio", "transcripts" (training) it uses; may depend on the options. "head" is the Gram
             matrix of what a head reads, where a block method with "data" has its unit's output for everything else
@@ -108,6 +112,11 @@ class Method:
     def owns(self) -> Part:
         """The first of its parts, which tells what kind of method it is."""
         return self.parts[0]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The attributes of a layer that hold its parts, of which a layer method returns one each."""
+        return tuple(dict.fromkeys(part if part in ("input", "output") else "weight" for part in self.parts))
 
     def needs(self, options: Mapping[str, Any]) -> frozenset[str]:
         """The statistics that it uses under these options."""

@@ -7,7 +7,6 @@ kept weights also repair the mask's damage; scales come from the kept weights al
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,6 +18,7 @@ from sottovoce.methods import method
 from sottovoce.numbers.clipping import Fit, fit_by_weights
 from sottovoce.numbers.columns import settle_columns
 from sottovoce.numbers.grid import Grid, Quantized, fit_scale
+from sottovoce.numbers.grid_columns import GridColumns
 from sottovoce.numbers.linalg import inverse_factor
 from sottovoce.weights.weight import Layer, LayerShape, Weight
 
@@ -96,36 +96,8 @@ def round_by_columns(
     factor (in, in) is the upper inverse factor of the Gram matrix in that same order. Without static
     groups a group's scale is fitted by `fit` when its first column is reached, to the columns as updated by then.
     """
-    columns = w.shape[1]
     inputs = w[:, order].T.contiguous()  # (in, out): what is read one by one lies together
     kept = None if mask is None else mask[:, order].T.contiguous()
-    place = torch.empty_like(order).scatter_(0, order, torch.arange(columns, device=order.device))
-    scale, zero_point = fit(w if mask is None else w * mask, grid)
-    size = grid.group_size if isinstance(grid.group_size, int) else columns
-    grows = isinstance(grid.group_size, int) and not static_groups
-    group_of = (order // size).tolist()
-    codes = torch.empty_like(inputs, dtype=torch.uint8)
-
-    def fit_group(i: int, ahead: Tensor) -> None:
-        ahead = ahead if kept is None else ahead * kept[i : i + size]
-        _fit_group(scale, zero_point, group_of[i], ahead, grid, fit)
-
-    def nearest(i: int, column: Tensor) -> Tensor:
-        s = scale[:, group_of[i]].float()
-        z = grid.middle if zero_point is None else zero_point[:, group_of[i]].float()
-        level = (column / s + z).round_().clamp_(grid.lowest, grid.levels - 1)
-        codes[i] = level
-        rounded = (level - z) * s
-        return rounded if kept is None else rounded * kept[i]
-
-    reach = fit_group if grows else None
-    settle_columns(inputs, factor, nearest, block_size=block_size, reach=reach, group_size=size)
-    return Quantized(codes[place].T.contiguous(), scale, zero_point, grid)
-
-
-def _fit_group(scale: Tensor, zero_point: Tensor | None, group: int, inputs: Tensor, grid: Grid, fit: Fit) -> None:
-    """Write the scale and zero point that fit `inputs` (size, out) of one group."""
-    fitted, zeros = fit(inputs.T, replace(grid, group_size="channel"))
-    scale[:, group] = fitted[:, 0]
-    if zeros is not None and zero_point is not None:
-        zero_point[:, group] = zeros[:, 0]
+    columns = GridColumns(w if mask is None else w * mask, grid, order, kept, static_groups=static_groups, fit=fit)
+    settle_columns(inputs, factor, columns.settle, block_size=block_size, reaches=columns.reaches)
+    return columns.quantized()

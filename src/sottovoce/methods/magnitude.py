@@ -7,7 +7,7 @@ those of all selected layers together, each divided by its layer's root mean squ
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -16,41 +16,15 @@ from torch import Tensor
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import Sparsity
-from sottovoce.numbers.sparsity import keep_fraction, keep_n_of_m
-from sottovoce.weights.weight import Layer, LayerShape, Weight
-
-
-def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
-    """Why n:m cannot work on a layer: m does not divide its inputs."""
-    if isinstance(options["sparsity"], str):
-        m = int(options["sparsity"].partition(":")[2])
-        if shape.columns % m:
-            return (
-                f"sparsity {options['sparsity']} needs a multiple of {m} inputs, and {shape.name} has {shape.columns}"
-            )
-    return None
-
-
-def keep(score: Tensor, sparsity: float | str, over: str = "row") -> Tensor:
-    """The mask that a `sparsity` option asks for: a share of each row or of the layer, or n:m."""
-    if isinstance(sparsity, str):
-        n, _, m = sparsity.partition(":")
-        return keep_n_of_m(score, int(n), int(m))
-    if over == "layer":
-        return keep_fraction(score.reshape(1, -1), sparsity).reshape(score.shape)
-    return keep_fraction(score, sparsity)
+from sottovoce.methods.sparsity import Over, keep, refuse_n_of_m, sparsity_of
+from sottovoce.numbers.sparsity import keep_fraction
+from sottovoce.weights.weight import Layer, Weight
 
 
 @method(scope="layer", owns="mask", refuse=refuse_n_of_m)
-def magnitude(
-    layer: Layer,
-    stats: InputStats,
-    *,
-    sparsity: Sparsity = 0.5,
-    over: Annotated[Literal["row", "layer"], Field(description="what is compared when sparsity is a share")] = "row",
-) -> Weight:
+def magnitude(layer: Layer, stats: InputStats, *, sparsity: Sparsity = 0.5, over: Over = "row") -> Weight:
     """Drop the smallest weights of each row, or of the layer."""
-    return replace(layer.weight, mask=keep(layer.float_base().abs(), sparsity, over))
+    return replace(layer.weight, mask=keep(layer.float_base().abs(), sparsity_of(layer, sparsity), over))
 
 
 @method(scope="model", owns="mask")

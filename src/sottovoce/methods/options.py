@@ -23,8 +23,12 @@ from sottovoce.numbers.grid_options import grid_of
 from sottovoce.training.losses import Losses
 from sottovoce.training.settings import Training
 
+ALLOCATED = "allocated"
+
 
 def _sparsity(value: object) -> object:
+    if value == ALLOCATED:
+        return value
     if isinstance(value, str) and ":" in value:
         kept, _, of = value.partition(":")
         if not (kept.isdigit() and of.isdigit() and 0 < int(kept) < int(of)):
@@ -35,14 +39,17 @@ def _sparsity(value: object) -> object:
         with suppress(ValueError):
             number = float(value)
     if not 0 < number < 1:
-        raise ValueError("must be a share between 0 and 1, as 0.5, or n:m, as 2:4")
+        raise ValueError("must be a share between 0 and 1, as 0.5, or n:m, as 2:4, or allocated, by owl before it")
     return number
 
 
 Sparsity = Annotated[
     float | str,
     BeforeValidator(_sparsity),
-    Field(description="the share of weights dropped, or n:m to keep n of each m neighbouring inputs (2:4)"),
+    Field(
+        description="the share of weights dropped, n:m to keep n of each m neighbouring inputs (2:4), or allocated: "
+        "the share that a step before gave to each layer (owl)"
+    ),
 ]
 FactorDtype = Annotated[
     Literal["float16", "bfloat16", "float32"], Field(description="the dtype in which values are stored")

@@ -167,7 +167,7 @@ def round_with_outliers(
         codes[i] = torch.where(far[i], nearest(stored, scale, zero, grid)[0], level)
         return torch.where(far[i], stored, rounded) * kept[i]
 
-    settle_columns(inputs, factor, settle, block_size=block_size, reach=fit, group_size=size)
+    settle_columns(inputs, factor, settle, block_size=block_size, reaches=[(size, fit)])
     groups = [fitted[group] for group in range(len(fitted))]
     zero_points = [zeros for _, zeros in groups if zeros is not None]
     zero_point = side_by_side(zero_points) if zero_points else None

@@ -4,7 +4,7 @@ The core that GPTQ (Frantar et al., 2022, arXiv:2210.17323, algorithm 1) and its
 what a column becomes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,14 +19,14 @@ def settle_columns(
     settle: Settle,
     *,
     block_size: int = 128,
-    reach: Reach | None = None,
-    group_size: int = 1,
+    reaches: Sequence[tuple[int, Reach]] = (),
 ) -> None:
     """Settle the rows of `inputs` (in, out) in turn, which is changed in place.
 
     factor      (in, in) upper inverse factor of the Gram matrix, in the order of `inputs`
     settle      (i, input (out,)) -> what it becomes (out,); the difference is the error that is spread
-    reach       called with (i, inputs (size, out) as updated by then) before the first of each `group_size` inputs
+    reaches     (size, function): called with (i, inputs (size, out) as updated by then) before the first of each
+                `size` inputs, in this order
     block_size  inputs between two updates of all the rest
     """
     columns = len(inputs)
@@ -34,11 +34,12 @@ def settle_columns(
         stop = min(start + block_size, columns)
         errors = torch.zeros_like(inputs[start:stop])
         for i in range(start, stop):
-            if reach is not None and i % group_size == 0:
-                ahead = inputs[i : i + group_size].clone()
-                if i + group_size > stop:  # inputs beyond the block still lack the errors of this one
-                    ahead[stop - i :] -= factor[start:i, stop : i + group_size].T @ errors[: i - start]
-                reach(i, ahead)
+            for size, reach in reaches:
+                if i % size == 0:
+                    ahead = inputs[i : i + size].clone()
+                    if i + size > stop:  # inputs beyond the block still lack the errors of this one
+                        ahead[stop - i :] -= factor[start:i, stop : i + size].T @ errors[: i - start]
+                    reach(i, ahead)
             errors[i - start] = (inputs[i] - settle(i, inputs[i])) / factor[i, i]
             inputs[i + 1 : stop].addr_(factor[i, i + 1 : stop], errors[i - start], alpha=-1)
         inputs[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)

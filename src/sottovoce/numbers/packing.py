@@ -1,17 +1,16 @@
 """Integers to bytes and back, without a wasted bit.
 
 A packed row is the binary number of its codes, first code in the lowest bits, in little-endian
-bytes: a row of n codes of b bits takes ceil(n * b / 8) bytes, for every b from 1 to 8.
+bytes: a row of n codes of b bits takes ceil(n * b / 8) bytes, for every b from 1 to 32.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-# The six ways to keep two of four weights, by their places; the index of one takes 3 bits.
-_PAIRS = torch.tensor(
-    [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]], dtype=torch.bool
-)
 _ROWS_AT_ONCE = 2**24  # bits spread to one byte each while packing
 
 
@@ -30,14 +29,14 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     packed = np.empty((rows, packed_size(columns, bits)), np.uint8)
     places = np.arange(bits, dtype=np.uint8)
     for part in _row_slices(rows, columns * bits):
-        numbers = codes[part].to(torch.uint8).cpu().numpy()
-        spread = (numbers[..., None] >> places) & 1  # (rows, columns, bits)
+        numbers = codes[part].to(_number_dtype(bits)).cpu().numpy()
+        spread = ((numbers[..., None] >> places) & 1).astype(np.uint8, copy=False)  # (rows, columns, bits)
         packed[part] = np.packbits(spread.reshape(len(numbers), columns * bits), axis=1, bitorder="little")
     return torch.from_numpy(packed)
 
 
 def unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
-    """(rows, bytes) uint8 -> (rows, columns) uint8: the inverse of `pack`."""
+    """(rows, bytes) uint8 -> (rows, columns) uint8, int64 for more than 8 bits: the inverse of `pack`."""
     rows = len(packed)
     if packed.shape[1] != packed_size(columns, bits):
         raise ValueError(
@@ -45,34 +44,19 @@ def unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
         )
     if bits == 8:
         return packed.cpu().clone(memory_format=torch.contiguous_format)
-    codes = np.empty((rows, columns), np.uint8)
-    weights = (1 << np.arange(bits)).astype(np.uint8)
+    dtype = np.uint8 if bits <= 8 else np.int64
+    codes = np.empty((rows, columns), dtype)
+    weights: NDArray[Any] = (1 << np.arange(bits)).astype(dtype)
     for part in _row_slices(rows, columns * bits):
         spread = np.unpackbits(packed[part].cpu().numpy(), axis=1, count=columns * bits, bitorder="little")
-        codes[part] = (spread.reshape(len(spread), columns, bits) * weights).sum(-1, dtype=np.uint8)
+        codes[part] = (spread.reshape(len(spread), columns, bits) * weights).sum(-1, dtype=dtype)
     return torch.from_numpy(codes)
+
+
+def _number_dtype(bits: int) -> torch.dtype:
+    return torch.uint8 if bits <= 8 else torch.int64
 
 
 def _row_slices(rows: int, bits_in_row: int) -> list[slice]:
     step = max(1, _ROWS_AT_ONCE // max(1, bits_in_row))
     return [slice(i, i + step) for i in range(0, rows, step)]
-
-
-def is_two_of_four(mask: Tensor) -> bool:
-    """Whether `mask` (out, in) keeps exactly two of each four neighbouring inputs."""
-    return mask.shape[1] % 4 == 0 and bool((mask.reshape(-1, 4).sum(1) == 2).all())
-
-
-def pack_two_of_four(mask: Tensor) -> Tensor:
-    """A 2:4 mask (out, in) bool as 3-bit places: (out, ceil(in / 4 * 3 / 8)) uint8."""
-    quads = mask.reshape(-1, 4).cpu()
-    index = (quads[:, None, :] == _PAIRS).all(-1).to(torch.uint8).argmax(1)
-    return pack(index.reshape(len(mask), mask.shape[1] // 4), 3)
-
-
-def unpack_two_of_four(packed: Tensor, columns: int) -> Tensor:
-    """The inverse of `pack_two_of_four`: (out, columns) bool."""
-    index = unpack(packed, 3, columns // 4)
-    if index.numel() and int(index.max()) >= len(_PAIRS):
-        raise ValueError(f"{int(index.max())} names no way to keep two of four; there are {len(_PAIRS)}")
-    return _PAIRS[index.long()].reshape(len(packed), columns)

@@ -20,7 +20,8 @@ PARTS = {
     "input": "what happens to a layer's input at run time",
     "output": "the grid on which the decoder's cache holds what a layer puts out",
     "structure": "which layers there are: whole blocks dropped",
-    "values": "the numbers in the parts that are there, through training",
+    "values": "the numbers in the parts that are there: through training, or to make up for what is dropped",
+    "sparsity": "the share of each layer that a pruner after it drops",
 }
 NEEDS = {
     **{name: f"calibration audio: {statistic.words}" for name, statistic in STATISTICS.items()},

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sottovoce.methods import TRAINING_NEEDS
+from sottovoce.methods.options import ALLOCATED
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.grid import check_groups
 from sottovoce.recipes.matching import chosen_layers
@@ -46,15 +48,23 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
         _check_frontend(step, layout, names)
         if reason := step.method.refuse_model(layout, names, step.options):
             raise ValueError(reason)
+        _check_allocation(step, written)
         for name in names:
             _check_layer(step.on(layout.components[name]), layout, name)
             _check_order(step, name, written[name])
+            if step.options.get("sparsity") == ALLOCATED:
+                del written[name]["sparsity"]
             for part in step.method.writes(step.options):
                 written[name][part] = step.method.name
         if step.method.reshape:
             layout = layout.again() if layout is model else layout
             now = step.method.reshape(layout, step.options)
             written = {now[name]: parts for name, parts in written.items() if name in now}
+    if unused := next(((name, parts["sparsity"]) for name, parts in written.items() if "sparsity" in parts), None):
+        raise ValueError(
+            f"{unused[1]} gives {unused[0]} a sparsity, and no step after it drops by it; add wanda: "
+            f"{{sparsity: {ALLOCATED}}}, or another pruner, with the same where"
+        )
     return Selection(recipe, tuple(chosen), frozenset(layout.shapes))
 
 
@@ -68,6 +78,16 @@ def _check_frontend(step: Step, model: SpeechModel, names: Sequence[str]) -> Non
             f"{step.method.name} of {' '.join(step.where)} asks for bits={asked} and "
             f"group_size={step.options['group_size']}, and frontend_bits={step.options['frontend_bits']} keeps them at "
             f"{max(asked, step.options['frontend_bits'])} per channel; frontend_bits: null would work"
+        )
+
+
+def _check_allocation(step: Step, written: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse a training that would be stopped and resumed without the sparsities that wait for their pruner."""
+    waiting = next((parts["sparsity"] for parts in written.values() if "sparsity" in parts), None)
+    if waiting and step.needs & TRAINING_NEEDS:
+        raise ValueError(
+            f"{step.method.name} would train between {waiting} and the step that drops by its sparsities; put "
+            f"{step.method.name} before or after both"
         )
 
 
@@ -113,6 +133,16 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
                 f"set {' and '.join(imitated)} to 0, or put {method} first"
             )
         return
+    if step.options.get("sparsity") == ALLOCATED and "sparsity" not in written:
+        raise ValueError(
+            f"{method} would drop of {name} the share that a step before gave it, and none does; put owl before it "
+            "(for these layers), or write a share, as 0.5"
+        )
+    if "values" in step.method.parts and (earlier := written.get("base")):
+        raise ValueError(
+            f"{method} updates the weights that it keeps, and {earlier} has already rounded those of {name}; put "
+            f"{method} before it, or take a pruner that only drops, as wanda"
+        )
     writes = step.method.writes(step.options)
     if owns != "basis" and (earlier := next((written[part] for part in writes if part in written), None)):
         raise ValueError(
@@ -124,5 +154,5 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             f"{method} corrects the error of pruning or quantization, and neither comes before it in "
             f"{name}; add one, or set replace: true"
         )
-    if owns == "mask" and "low_rank" in written:
+    if "mask" in step.method.parts and "low_rank" in written:
         raise ValueError(f"{method} masks {name} after {written['low_rank']} was fitted; put it before")

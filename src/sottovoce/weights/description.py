@@ -21,7 +21,7 @@ class Description:
                of scales and fractional zeros that are rounded themselves, on lines that scale_rows rows share
     palette    the dtype of the table whose places the codes are, without a grid; None on a grid
     outliers   values in the base's place that the mask keeps, None without, in outlier_dtype
-    mask       "2:4", "bitmap" or None; kept counts the weights it keeps
+    mask       "2:4" or another n:m, "bitmap", or None; kept counts the weights it keeps
     rank       of the low-rank term, None without one, in factor_dtype
     input      what happens at run time to what it reads; None where nothing does
     output     the grid on which the cache holds what it puts out
@@ -44,7 +44,7 @@ class Description:
     palette: str | None = None
     outliers: int | None = None
     outlier_dtype: str | None = None
-    mask: Literal["2:4", "bitmap"] | None = None
+    mask: str | None = None
     kept: int = 0
     rank: int | None = None
     factor_dtype: str | None = None

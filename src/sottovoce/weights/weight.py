@@ -37,12 +37,15 @@ class Weight:
     mask      (out, in) bool, True = kept; None = all kept
     low_rank  left (out, r) and right (r, in), in their stored dtype
     outliers  values that stand in the place of the base's own; whoever writes the base writes them too
+    updated   whether the kept weights of a float base have left the target to make up for those that the mask drops:
+              whoever rounds the base then rounds these. It ends with the rounding, and is not stored
     """
 
     base: Tensor | Coded | None
     mask: Tensor | None = None
     low_rank: tuple[Tensor, Tensor] | None = None
     outliers: Sparse | None = None
+    updated: bool = False
 
     def whole_base(self) -> Tensor | None:
         """(out, in) float32: the base with the outliers in their places, before its mask."""
@@ -75,7 +78,7 @@ class Weight:
         mask = None if self.mask is None else self.mask.to(device)
         outliers = None if self.outliers is None else self.outliers.to(device)
         factors = None if self.low_rank is None else (self.low_rank[0].to(device), self.low_rank[1].to(device))
-        return Weight(base, mask, factors, outliers)
+        return Weight(base, mask, factors, outliers, self.updated)
 
 
 @dataclass
@@ -84,7 +87,8 @@ class Layer:
 
     A convolution is its unfolded matrix: (out, in * kernel). `target` (out, in) float32 is what the
     weight should imitate; it moves in basis and model steps only. `input` is what happens to what it
-    reads, `output` how the cache holds what it puts out. `steps` names what was done to it.
+    reads, `output` how the cache holds what it puts out. `steps` names what was done to it. `sparsity` is the share of
+    its weights that a pruner which asks for it will drop.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Layer:
     input: InputPath = field(default_factory=InputPath)
     output: Rounding | None = None
     kernel: int = 1
+    sparsity: float | None = None
 
     @property
     def columns(self) -> int:
@@ -111,7 +116,12 @@ class Layer:
         self.weight, self.target, self.input = self.weight.to(device), self.target.to(device), self.input.to(device)
 
     def left_for_base(self) -> Tensor:
-        """(out, in) float32: the target less the low-rank term, which the base should imitate where kept."""
+        """(out, in) float32: what the base should imitate where kept.
+
+        The target less the low-rank term; or the base as it stands, where its kept weights make up for the others.
+        """
+        if self.weight.updated:
+            return self.float_base()
         product = self.weight.low_rank_product()
         return self.target if product is None else self.target - product
 
@@ -134,13 +144,13 @@ class Layer:
 
     def with_base(self, base: Tensor | Coded, outliers: Sparse | None = None) -> Weight:
         """The weight with its base and outliers replaced; mask and low-rank term stay."""
-        return replace(self.weight, base=base, outliers=outliers)
+        return replace(self.weight, base=base, outliers=outliers, updated=False)
 
     def settle(self) -> None:
         """End a segment: what the weight has become is the next target; a float base loses what is masked."""
         masked = self.weight.masked_base()
         if isinstance(self.weight.base, Tensor) and masked is not None:
-            self.weight = replace(self.weight, base=masked.to(self.weight.base.dtype))
+            self.weight = replace(self.weight, base=masked.to(self.weight.base.dtype), updated=False)
         self.target = self.weight.dense()
 
     def change_target(self, target: Tensor) -> None:

@@ -1,0 +1,50 @@
+"""What a pruner's `sparsity` and `over` ask for: n of each m neighbours, or a share of each row or of the layer.
+
+The share may be the recipe's number, or that which a step before gave to each layer (`sparsity: allocated`).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from sottovoce.methods.options import ALLOCATED
+from sottovoce.numbers.sparsity import keep_fraction, keep_n_of_m
+from sottovoce.weights.weight import Layer, LayerShape
+
+Over = Annotated[Literal["row", "layer"], Field(description="what is compared when sparsity is a share")]
+
+
+def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
+    """Why n:m cannot work on a layer: m does not divide its inputs."""
+    if (m := group_of(options["sparsity"])) and shape.columns % m:
+        return f"sparsity {options['sparsity']} needs a multiple of {m} inputs, and {shape.name} has {shape.columns}"
+    return None
+
+
+def group_of(sparsity: float | str) -> int | None:
+    """The m of n:m; None for a share."""
+    return int(sparsity.partition(":")[2]) if isinstance(sparsity, str) and ":" in sparsity else None
+
+
+def sparsity_of(layer: Layer, sparsity: float | str) -> float | str:
+    """`sparsity` as it holds for a layer: the share that it was given, if that is what the recipe says.
+
+    Raises ValueError if it was given none.
+    """
+    if sparsity != ALLOCATED:
+        return sparsity
+    if layer.sparsity is None:
+        raise ValueError(f"no step before gave {layer.name} a sparsity; put owl before it, or write a share")
+    return layer.sparsity
+
+
+def keep(score: Tensor, sparsity: float | str, over: str = "row") -> Tensor:
+    """The mask that a `sparsity` asks for: a share of each row or of the whole of `score` (rows, columns), or n:m."""
+    if isinstance(sparsity, str):
+        n, _, m = sparsity.partition(":")
+        return keep_n_of_m(score, int(n), int(m))
+    if over == "layer":
+        return keep_fraction(score.reshape(1, -1), sparsity).reshape(score.shape)
+    return keep_fraction(score, sparsity)

@@ -54,8 +54,8 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Mark = Part | Literal["turn", "range", "zeros"]  # what a step leaves behind that a later one has to know of
 Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure", "sparsity"]
+Mark = Part | Literal["turn", "range", "zeros"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")

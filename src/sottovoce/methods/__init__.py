@@ -27,6 +27,7 @@ METHODS = {
     "gptq": "sottovoce.methods.gptq:gptq",
     "hqq": "sottovoce.methods.hqq:hqq",
     "kv_cache": "sottovoce.methods.kv_cache:kv_cache",
+    "liteasr": "sottovoce.methods.liteasr:liteasr",
     "llm_int8": "sottovoce.methods.llm_int8:llm_int8",
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
@@ -35,6 +36,7 @@ METHODS = {
     "omniquant": "sottovoce.methods.omniquant:omniquant",
     "osplus": "sottovoce.methods.osplus:osplus",
     "palettize": "sottovoce.methods.palettize:palettize",
+    "quantize_lora": "sottovoce.methods.quantize_lora:quantize_lora",
     "quarot": "sottovoce.methods.quarot:quarot",
     "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",
@@ -47,7 +49,7 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure"]
+Part = Literal["base", "mask", "low_rank", "factors", "basis", "values", "input", "output", "structure"]
 Mark = Part | Literal["turn", "range"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})

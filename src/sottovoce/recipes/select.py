@@ -105,7 +105,11 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
         raise ValueError(f"{method} would rotate the residual stream that {earlier} has rotated; drop one of the two")
+    writes = step.method.writes(step.options)
     if owns == "values":
+        if "low_rank" in writes and (earlier := written.get("factors")):
+            raise ValueError(f"{method} would add float columns to factors that {earlier} has rounded in {name}; put "
+                             f"{method} first")
         imitated = [name for name in step.method.imitates if step.options[name]]
         if imitated and (earlier := written.get("turn")):
             raise ValueError(
@@ -113,7 +117,6 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
                 f"set {' and '.join(imitated)} to 0, or put {method} first"
             )
         return
-    writes = step.method.writes(step.options)
     if owns != "basis" and (earlier := next((written[part] for part in writes if part in written), None)):
         raise ValueError(
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "
@@ -123,6 +126,11 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         raise ValueError(
             f"{method} corrects the error of pruning or quantization, and neither comes before it in "
             f"{name}; add one, or set replace: true"
+        )
+    if owns == "factors" and "low_rank" not in written:
+        raise ValueError(
+            f"{method} rounds the factors of a low-rank term, and no step before it gives {name} one; put low_rank, lora "
+            "or liteasr before it, or name other layers with where"
         )
     if owns == "mask" and "low_rank" in written:
         raise ValueError(f"{method} masks {name} after {written['low_rank']} was fitted; put it before")

@@ -16,6 +16,7 @@ from torch.nn import Parameter
 
 from sottovoce.numbers.coded import Coded
 from sottovoce.numbers.grid import Quantized, stored_scale
+from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.weight import Layer, Weight
 
 
@@ -48,8 +49,8 @@ class PartsLatent:
         if isinstance(base, Quantized) and isinstance(base.scale, Tensor) and learned_scales:
             self.parameters["scale"] = Parameter(base.scale.float().clone())
         if self.start.low_rank is not None:
-            left, right = self.start.low_rank
-            self.parameters |= {"left": Parameter(left.float().clone()), "right": Parameter(right.float().clone())}
+            left, right = self.start.factors()
+            self.parameters |= {"left": Parameter(left.clone()), "right": Parameter(right.clone())}
 
     def weight(self) -> Weight:
         """The parts, each rounded as it is stored."""
@@ -57,8 +58,8 @@ class PartsLatent:
         if "base" in self.parameters:
             weight = stored_like(weight, self.parameters["base"].detach())
         if factors is not None:
-            left, right = (self.parameters[side].detach().to(factors[0].dtype) for side in ("left", "right"))
-            weight = replace(weight, low_rank=(left, right))
+            left, right = (self.parameters[side].detach() for side in ("left", "right"))
+            weight = replace(weight, low_rank=_factors_like(factors, left, right))
         return weight
 
     def pull(self, gradient: Tensor) -> None:
@@ -97,8 +98,8 @@ class AdapterLatent:
         self.start, self.dtype = layer.weight, dtype
         left, right = new_factors(layer, rank, generator)
         if self.start.low_rank is not None:
-            left = torch.cat([self.start.low_rank[0].float(), left], 1)
-            right = torch.cat([self.start.low_rank[1].float(), right], 0)
+            earlier = self.start.factors()
+            left, right = torch.cat([earlier[0], left], 1), torch.cat([earlier[1], right], 0)
         self.parameters = {"left": Parameter(left), "right": Parameter(right)}
 
     def weight(self) -> Weight:
@@ -159,6 +160,15 @@ def stored_like(weight: Weight, latent: Tensor) -> Weight:
     assert base is not None
     base = masked(latent, weight.mask).to(base.dtype) if isinstance(base, Tensor) else base.like(latent)
     return replace(weight, base=base, outliers=None if weight.outliers is None else weight.outliers.like(latent))
+
+
+def _factors_like(
+    factors: tuple[Tensor, Tensor] | CodedFactors, left: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor] | CodedFactors:
+    """`left` and `right` float32, stored as `factors` are."""
+    if isinstance(factors, CodedFactors):
+        return factors.like(left, right)
+    return left.to(factors[0].dtype), right.to(factors[1].dtype)
 
 
 def straight(weight: Weight, latent: Tensor, gradient: Tensor) -> Tensor:

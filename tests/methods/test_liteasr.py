@@ -36,7 +36,12 @@ def block_with(w=W, bias=B, x=X, component="mlp", indifferent=False):
     site = Site("encoder.layers.0.in", (layer.name,), component=component)
     unseen = frozenset({layer.name} if indifferent else ())
     block = Block(
-        [site], {layer.name: layer}, {site.name: stats_of(x)}, lambda name: module, unseen, (layer.name,),
+        [site],
+        {layer.name: layer},
+        {site.name: stats_of(x)},
+        lambda name: module,
+        unseen,
+        (layer.name,),
         reads={layer.name: site},
     )
     return block, layer, module
@@ -72,7 +77,18 @@ def test_the_rank_is_that_of_the_singular_values_of_real_outputs(centred, energy
     y = slow.outputs(W, B if centred else None, X)
     y = y - y.mean(0) if centred else y
     components = Components.of(output_covariance(W, stats.gram / stats.count, mean))
-    assert components.rank(energy, multiple) == slow.rank(y, energy, multiple)
+    whole = float(components.variances.sum())
+    assert components.rank((1 - energy) * whole, multiple) == slow.rank(y, energy, multiple)
+
+
+def test_without_centring_no_more_is_lost_of_what_varies():
+    # a large mean takes most of the energy of the outputs, and would hide how much of the rest is lost
+    x = X + 30 * noise(COLUMNS, seed=9)
+    y = slow.outputs(W, None, x)
+    block, layer, module = block_with(bias=None, x=x)
+    liteasr(block, **EASY)
+    lost = (given(layer, module, x) - y).square().sum()
+    assert lost < 0.1 * (y - y.mean(0)).square().sum() < 0.01 * y.square().sum()
 
 
 @pytest.mark.parametrize(("bias", "indifferent"), [(B, False), (None, False)], ids=["centred", "not centred"])
@@ -204,13 +220,13 @@ def test_the_layers_of_an_encoders_blocks_are_chosen_where_a_recipe_names_none(t
     changed = [name for name, layer in layers.items() if layer.weight.base is None]
     assert changed
     assert all(name.startswith("encoder.layers.") for name in changed)
-    assert all(layer.steps == (["liteasr(attention=0.5, mlp=0.5, multiple=2)"] if name in changed else [])
-               for name, layer in layers.items())
+    assert all(
+        layer.steps == (["liteasr(attention=0.5, mlp=0.5, multiple=2)"] if name in changed else [])
+        for name, layer in layers.items()
+    )
 
 
-@pytest.mark.parametrize(
-    "where", ["encoder.conv1", "proj_out", "decoder.embed_tokens", "encoder.embed_positions"]
-)
+@pytest.mark.parametrize("where", ["encoder.conv1", "proj_out", "decoder.embed_tokens", "encoder.embed_positions"])
 def test_what_is_in_no_block_is_refused_before_weights_are_read(where, toy):
     with pytest.raises(ValueError, match=f"and {where} is neither; exclude it with where"):
         select(read_recipe({"steps": [{"liteasr": {"where": where}}]}), find_target(toy("whisper untied")).layout())

@@ -12,7 +12,7 @@ def rounded(values, bits, size):
 
 
 def product(left, right, bits, size):
-    """(out, in) as nested lists: left (out, r) and right (r, in), nested lists too, each direction rounded by itself."""
+    """(out, in) of left (out, r) and right (r, in), all nested lists; each direction is rounded by itself."""
     rows, directions, columns = len(left), len(right), len(right[0])
     found = [[0.0] * columns for _ in range(rows)]
     for k in range(directions):

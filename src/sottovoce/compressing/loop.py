@@ -228,7 +228,9 @@ def _apply(
         made = (found,) if len(step.method.parts) == 1 else found
         for part, value in zip(step.method.parts, made, strict=True):
             setattr(layers[name], _PLACES.get(part, "weight"), value)
-    changed = [name for name in names if any(a is not b for a, b in zip(before[name], _held(layers[name]), strict=True))]
+    changed = [
+        name for name in names if any(a is not b for a, b in zip(before[name], _held(layers[name]), strict=True))
+    ]
     return {name: layers[name] for name in changed}
 
 

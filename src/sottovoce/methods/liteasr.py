@@ -9,8 +9,9 @@ attention and 0.8 d for an MLP of 4 d, and holds for every shape.
 
 The outputs' covariance is W cov(x) W^T, so the Gram matrix and the mean of the inputs are all that has to be seen. A
 layer without a bias has no place for the mean: keys that no position turns may lose it, since a constant in all keys
-cancels in the softmax, and all others are analysed without centring (m = 0). The official code gives such layers a
-bias. It also counts the positions of Whisper's window after the clip; here padding has no say.
+cancels in the softmax, and all others are analysed without centring (m = 0), to the same loss in terms of the variance
+around the mean. The official code gives such layers a bias. It also counts the positions of Whisper's window after the
+clip; here padding has no say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,11 +48,11 @@ class Components:
         variances, directions = torch.linalg.eigh(covariance)
         return Components(directions.flip(1), variances.flip(0).clamp(min=0))
 
-    def rank(self, energy: float, multiple: int) -> int:
-        """The smallest multiple of `multiple` whose variances are more than a share `energy` of all; else all."""
-        kept = self.variances.cumsum(0) / self.variances.sum()
-        enough = (rank for rank in range(multiple, len(kept), multiple) if kept[rank - 1] > energy)
-        return next(enough, len(kept))
+    def rank(self, lost: float, multiple: int) -> int:
+        """The smallest multiple of `multiple` beyond which less than `lost` of variance lies; else all directions."""
+        beyond = self.variances.flip(0).cumsum(0).flip(0)  # of each direction and those after it
+        enough = (rank for rank in range(multiple, len(beyond), multiple) if beyond[rank] < lost)
+        return next(enough, len(beyond))
 
 
 def output_covariance(w: Tensor, gram: Tensor, mean: Tensor | None) -> Tensor:
@@ -106,12 +107,15 @@ def liteasr(
         stats = block.stats[site.name]
         assert stats.gram is not None
         assert stats.total is not None
-        w, mean = layer.target, stats.total / stats.count
-        centred = block.takes_constant(name)
-        components = Components.of(output_covariance(w, stats.gram / stats.count, mean if centred else None))
-        if not components.variances.any():
+        w, gram, mean = layer.target, stats.gram / stats.count, stats.total / stats.count
+        covariance = output_covariance(w, gram, mean)
+        variance = float(covariance.trace())
+        if variance <= 0:
             continue  # the outputs were never seen to vary, so no direction is better than another
-        rank = components.rank(mlp if site.component == "mlp" else attention, multiple)
+        centred = block.takes_constant(name)
+        components = Components.of(covariance if centred else output_covariance(w, gram, None))
+        energy = mlp if site.component == "mlp" else attention
+        rank = components.rank((1 - energy) * variance, multiple)
         if not saves(rank, w):
             continue
         layer.weight = Weight(None, None, projected(w, components, rank, dtype_of(dtype)))

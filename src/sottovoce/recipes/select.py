@@ -108,8 +108,9 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     writes = step.method.writes(step.options)
     if owns == "values":
         if "low_rank" in writes and (earlier := written.get("factors")):
-            raise ValueError(f"{method} would add float columns to factors that {earlier} has rounded in {name}; put "
-                             f"{method} first")
+            raise ValueError(
+                f"{method} would add float columns to factors that {earlier} has rounded in {name}; put {method} first"
+            )
         imitated = [name for name in step.method.imitates if step.options[name]]
         if imitated and (earlier := written.get("turn")):
             raise ValueError(
@@ -129,8 +130,8 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     if owns == "factors" and "low_rank" not in written:
         raise ValueError(
-            f"{method} rounds the factors of a low-rank term, and no step before it gives {name} one; put low_rank, lora "
-            "or liteasr before it, or name other layers with where"
+            f"{method} rounds the factors of a low-rank term, and no step before it gives {name} one; put low_rank, "
+            "lora or liteasr before it, or name other layers with where"
         )
     if owns == "mask" and "low_rank" in written:
         raise ValueError(f"{method} masks {name} after {written['low_rank']} was fitted; put it before")

@@ -3,8 +3,8 @@
 In every pass a weight is made of its parts, as it will be stored: masked, on its grid or in its table, in its
 dtype. The gradient passes straight through the rounding (Bengio, Leonard, Courville, 2013, arXiv:1308.3432), is 0
 where a mask drops a weight or a level is at the end of the grid, and so never moves what cannot move. Outliers
-stay where they are: what is trained at their places is their values, as floats. Tables, zero points, and scales that
-are rounded themselves stay as they are.
+stay where they are: what is trained at their places is their values, as floats. Tables, zero points, the scales of
+factors, and scales that are rounded themselves stay as they are.
 """
 
 from dataclasses import replace
@@ -65,7 +65,7 @@ class PartsLatent:
     def pull(self, gradient: Tensor) -> None:
         """Straight through the rounding; the product rule for factors."""
         if "left" in self.parameters:
-            _pull_factors(self.parameters["left"], self.parameters["right"], gradient)
+            self._pull_factors(gradient)
         if "base" not in self.parameters:
             return
         weight, latent = self._rescaled(), self.parameters["base"]
@@ -76,6 +76,17 @@ class PartsLatent:
                 on_grid = on_grid.masked_fill(weight.outliers.positions(), 0.0)
             _add(self.parameters["scale"], _scale_gradient(weight.base, latent.detach(), on_grid))
         _add(latent, straight(weight, latent.detach(), gradient))
+
+    def _pull_factors(self, gradient: Tensor) -> None:
+        """The product rule; factors on a grid are multiplied as they are stored, and stop at its ends."""
+        left, right, factors = self.parameters["left"], self.parameters["right"], self.start.low_rank
+        if not isinstance(factors, CodedFactors):
+            _pull_factors(left, right, gradient)
+            return
+        stored = factors.like(left.detach(), right.detach()).dense()
+        passes = factors.inside(left.detach(), right.detach())
+        _add(left, passes[0] * (gradient @ stored[1].T))
+        _add(right, passes[1] * (stored[0].T @ gradient))
 
     def _rescaled(self) -> Weight:
         """The weight that training began with, on the scales of now."""

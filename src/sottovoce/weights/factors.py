@@ -44,6 +44,10 @@ class CodedFactors:
         """The factors on the same grids that are nearest to `left` (out, r) and `right` (r, in)."""
         return CodedFactors(self.left.like(left.T), self.right.like(right))
 
+    def inside(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """(out, r) and (r, in) bool: where values lie among the levels, or at most half a step beyond them."""
+        return self.left.inside(left.T).T, self.right.inside(right)
+
     def to(self, device: str) -> "CodedFactors":
         """The same with its tensors on a device."""
         return CodedFactors(self.left.to(device), self.right.to(device))

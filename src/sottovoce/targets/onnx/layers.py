@@ -79,7 +79,7 @@ class Table(nn.Module):
 
 
 class CodedLowRank(nn.Module):
-    """left @ (right @ x) in float, of factors that are kept as integers; the runtime makes floats of them as it loads."""
+    """left @ (right @ x) in float, of factors kept as integers; the runtime makes floats of them as it loads."""
 
     def __init__(self, factors: CodedFactors) -> None:
         super().__init__()

@@ -104,10 +104,10 @@ def _all_rows(table: Table) -> Tensor:
 
 def factors_of(layer: Layer) -> LowRank | CodedLowRank | None:
     """A layer's low-rank term, if it has one."""
-    if layer.weight.low_rank is None:
-        return None
-    coded = isinstance(layer.weight.low_rank, CodedFactors)
-    return CodedLowRank(layer.weight.low_rank) if coded else LowRank(layer)
+    factors = layer.weight.low_rank
+    if isinstance(factors, CodedFactors):
+        return CodedLowRank(factors)
+    return None if factors is None else LowRank(layer)
 
 
 class CodedLinear(nn.Module):
@@ -171,13 +171,14 @@ class CodedEmbedding(nn.Module):
 
     def __init__(self, layer: Layer, table: Table | None, factors: LowRank | CodedLowRank | None) -> None:
         super().__init__()
-        self.terms = nn.ModuleList(term for term in (table, factors) if term is not None)
+        self.table, self.factors = table, factors
         self.num_embeddings = len(layer.target)
 
     def forward(self, tokens: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """(...) int64 to (..., width)."""
-        first, *others = (term.rows(tokens if position_ids is None else position_ids) for term in self.terms)
-        return sum(others, first)
+        places = tokens if position_ids is None else position_ids
+        terms = [term.rows(places) for term in (self.table, self.factors) if term is not None]
+        return sum(terms[1:], terms[0])
 
 
 class CodedConv(nn.Module):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import sottovoce
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find
 from sottovoce.methods.gptq import gptq
@@ -127,6 +128,22 @@ def test_with_factors_of_four_bits_slim_has_less_error_than_more_bits_under_the_
         errors[name], sizes[name] = output_error(layer, x), entry_of(layer, "w", (64, 96)).bytes
     assert sizes["slim"] < sizes["more bits"]
     assert errors["slim"] < errors["more bits"]
+
+
+def test_an_artifact_is_compressed_further_factors_and_rest_each_in_its_own_way(toy, speech, tmp_path):
+    lite = {"liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4}}
+    first = sottovoce.compress(toy("moonshine"), recipe={"steps": [lite]}, data=speech, output=tmp_path / "a")
+    factored = [entry.name for entry in first.entries if entry.rank]
+    again = {"quantize_lora": {"where": factored}}
+    rest = {"rtn": {"where": ["*", *(f"!{name}" for name in factored)]}}
+    second = sottovoce.compress(tmp_path / "a", recipe={"steps": [again, rest]}, output=tmp_path / "b")
+    assert second.bytes == second.predicted_bytes() < first.bytes
+    assert {entry.name for entry in second.entries if entry.factor_bits == 4} == set(factored)
+    assert all((entry.bits is None) == (entry.name in factored) for entry in second.entries)
+    with pytest.raises(ValueError, match="would overwrite what an earlier compression wrote"):
+        sottovoce.compress(tmp_path / "b", recipe={"steps": [again]}, output=tmp_path / "c")
+    with pytest.raises(ValueError, match="no step before it gives .* one"):
+        sottovoce.compress(tmp_path / "a", recipe={"steps": ["quantize_lora"]}, output=tmp_path / "c")
 
 
 # --- refused --------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def test_an_artifact_is_compressed_further_factors_and_rest_each_in_its_own_way(
     assert all((entry.bits is None) == (entry.name in factored) for entry in second.entries)
     with pytest.raises(ValueError, match="would overwrite what an earlier compression wrote"):
         sottovoce.compress(tmp_path / "b", recipe={"steps": [again]}, output=tmp_path / "c")
-    with pytest.raises(ValueError, match="no step before it gives .* one"):
+    with pytest.raises(ValueError, match="no step before it gives"):
         sottovoce.compress(tmp_path / "a", recipe={"steps": ["quantize_lora"]}, output=tmp_path / "c")
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+import sottovoce.methods.liteasr
 from sottovoce.blocks.basis import Block
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.compressing.loop import compress_layers
@@ -22,7 +23,7 @@ X = some_inputs(300, COLUMNS)
 
 def stats_of(x):
     stats = InputStats()
-    stats.add(x, {"gram", "total"})
+    stats.add(x, {"gram", "total", "padding"})
     return stats.finish()
 
 
@@ -147,6 +148,49 @@ def test_no_directions_have_less_error_than_the_principal_ones():
     for seed in range(5):
         v, _ = torch.linalg.qr(noise(ROWS, layer.weight.low_rank[0].shape[1], seed=seed).double())
         assert ours < ((y - y.mean(0)) @ (torch.eye(ROWS, dtype=torch.float64) - v @ v.T)).square().sum()
+
+
+def test_what_lies_in_a_window_after_the_clip_keeps_its_directions():
+    # speech in some channels and silence in others: without the latter the projection takes silence away
+    speech, silence = X.clone(), noise(100, COLUMNS, seed=12)
+    speech[:, ::2], silence[:, 1::2] = 0, 0
+    block, layer, module = block_with()
+    stats = InputStats()
+    stats.add(speech, {"gram", "total", "padding"}, padding=silence)
+    block.stats["encoder.layers.0.in"] = stats.finish()
+    liteasr(block, **EASY)
+    both = torch.cat([speech, silence])
+    expected = slow.approximated(W, B, both, layer.weight.low_rank[0].shape[1], centred=True)
+    found = given(layer, module, both)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("name", "window"), [("whisper", True), ("moonshine", False), ("wav2vec2", False)])
+def test_the_whole_window_is_counted_where_there_is_one(name, window, toy, clips, monkeypatch):
+    counts, seen_inputs = [], sottovoce.methods.liteasr.seen_inputs
+
+    def watched(stats):
+        counts.append((stats.count, int(stats.sums["padding_count"])))
+        return seen_inputs(stats)
+
+    monkeypatch.setattr("sottovoce.methods.liteasr.seen_inputs", watched)
+    model, _ = opened(toy(name), ["liteasr"], clips(name))
+    for count, padding in counts:
+        assert (padding > 0) == window
+        assert count + padding == sum(model.frames(clip.features) for clip in clips(name))
+
+
+@pytest.mark.parametrize("change", ["scaled", "shifted"])
+def test_the_sums_of_what_lies_after_the_clip_follow_a_change_of_basis(change):
+    by = 0.5 + noise(COLUMNS, seed=3).abs()
+    x, padding = X[:200], X[200:] + 1
+    moved = (x / by, padding / by) if change == "scaled" else (x - by, padding - by)
+    stats, expected = InputStats(), InputStats()
+    for found, (valid, after) in ((stats, (x, padding)), (expected, moved)):
+        found.add(valid, {"gram", "total", "padding"}, padding=after)
+        found.finish()
+    for name, value in getattr(stats, change)(by).sums.items():
+        torch.testing.assert_close(value, expected.sums[name], rtol=1e-4, atol=1e-2, msg=name)
 
 
 # --- where it saves -------------------------------------------------------------------------------

@@ -10,8 +10,11 @@ attention and 0.8 d for an MLP of 4 d, and holds for every shape.
 The outputs' covariance is W cov(x) W^T, so the Gram matrix and the mean of the inputs are all that has to be seen. A
 layer without a bias has no place for the mean: keys that no position turns may lose it, since a constant in all keys
 cancels in the softmax, and all others are analysed without centring (m = 0), to the same loss in terms of the variance
-around the mean. The official code gives such layers a bias. It also counts the positions of Whisper's window after the
-clip; here padding has no say.
+around the mean. The official code gives such layers a bias.
+
+Unlike rounding, a projection takes away all that calibration did not show. So the positions of Whisper's window after
+the clip, which other methods leave out, count here as they do in the official code: without them their directions are
+lost, and decoders that attend to them loop.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sottovoce.blocks.basis import Block
+from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import FactorDtype, dtype_of
 from sottovoce.models.base import SpeechModel
@@ -53,6 +57,15 @@ class Components:
         beyond = self.variances.flip(0).cumsum(0).flip(0)  # of each direction and those after it
         enough = (rank for rank in range(multiple, len(beyond), multiple) if beyond[rank] < lost)
         return next(enough, len(beyond))
+
+
+def seen_inputs(stats: InputStats) -> tuple[Tensor, Tensor]:
+    """(in, in) and (in,): the means of x x^T and x over all positions of the windows."""
+    assert stats.gram is not None
+    assert stats.total is not None
+    assert stats.padding is not None
+    count = stats.count + stats.sums["padding_count"]
+    return (stats.gram + stats.padding) / count, (stats.total + stats.sums["padding_total"]) / count
 
 
 def output_covariance(w: Tensor, gram: Tensor, mean: Tensor | None) -> Tensor:
@@ -87,7 +100,7 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
 @method(
     scope="block",
     owns="low_rank",
-    needs=frozenset({"gram", "total"}),
+    needs=frozenset({"gram", "total", "padding"}),
     refuse_model=_refuse,
     where=("encoder.blocks",),
     writes=lambda options: ("base", "mask", "low_rank"),
@@ -104,10 +117,7 @@ def liteasr(
     """Replace each weight that is worth it by its factors, and move the bias so that the mean output stays."""
     for name in block.names:
         layer, site = block.layers[name], block.reads[name]
-        stats = block.stats[site.name]
-        assert stats.gram is not None
-        assert stats.total is not None
-        w, gram, mean = layer.target, stats.gram / stats.count, stats.total / stats.count
+        w, (gram, mean) = layer.target, seen_inputs(block.stats[site.name])
         covariance = output_covariance(w, gram, mean)
         variance = float(covariance.trace())
         if variance <= 0:

@@ -483,7 +483,7 @@ def read_layer(layer, tensor):
     if terms:
         terms[0][~kept] = 0
     if "rank" in layer:
-        terms.append(part("left") @ part("right"))
+        terms.append(factor(layer, "left", rows, part).T @ factor(layer, "right", columns, part))
     return sum(terms[1:], terms[0])
 
 
@@ -498,6 +498,16 @@ def keeps(number, n, m):
         else:
             number -= ways
     return found
+
+
+def factor(layer, side, length, part):
+    """(rank, length): a row for each direction."""
+    if "factor_dtype" in layer:
+        return part("left").T if side == "left" else part("right")
+    grid = {name: layer[f"factor_{name}"] for name in ("bits", "group_size", "symmetric")}
+    codes = [unpacked(row, grid["bits"], length) for row in part(f"{side}.codes")]
+    zero = {} if grid["symmetric"] else {"zero": "integer"}
+    return on_grid({**grid, **zero}, np.array(codes, np.float32), lambda suffix: part(f"{side}.{suffix}"))
 
 
 def on_grid(layer, codes, part):
@@ -549,6 +559,8 @@ MIXED = {
         {"spqr": {"where": ["decoder.layers.*.q_proj", "encoder.layers.1.*_proj"], "bits": 3, "scale_rows": 9}},
         {"palettize": {"where": "decoder.layers.*.out_proj", "bits": 3, "sigma": 1.5}},
         {"low_rank": {"where": "encoder.layers.*.fc1", "rank": 1, "metric": "diagonal"}},
+        {"quantize_lora": {"where": "encoder.layers.0.fc1", "bits": 3, "group_size": 16, "symmetric": False}},
+        {"quantize_lora": {"where": "encoder.layers.1.fc1", "bits": 5}},
     ],
     "moonshine untied": [
         {"wanda": {"where": ["encoder.layers.0.*", "!*.mlp.*"], "sparsity": 0.3}},

@@ -38,7 +38,9 @@ from sottovoce.recognition.target import find_target
 from sottovoce.speech.audio import read as read_audio
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.training.data import Material, TrainingData
+from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.input_path import InputPath
+from sottovoce.weights.weight import Weight
 from tests.conftest import FRAMES, TOYS, WRITING
 from tests.tiers import in_turn
 from tests.units import through_units
@@ -48,7 +50,13 @@ from tests.weights.test_input_path import same as same_path
 BLOCKS = "*.layers.*"
 LESSONS = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.01}
 LEARNING = {"iterations": 2, "batch": 1, "checks": 1}
-BEFORE = {"distill": ["wanda"], "lora": ["wanda"], "low_rank": ["rtn"], "recover": ["wanda"]}
+BEFORE = {
+    "distill": ["wanda"],
+    "lora": ["wanda"],
+    "low_rank": ["rtn"],
+    "quantize_lora": ["rtn", {"low_rank": {"rank": 3}}],
+    "recover": ["wanda"],
+}
 AFTER = {"owl": [{"wanda": {"where": "blocks", "sparsity": "allocated"}}]}  # what a method's work is for
 OPTIONS = {
     "autoround": LEARNING,
@@ -56,6 +64,7 @@ OPTIONS = {
     "drop_layers": {"encoder": [0]},
     "recover": {**LESSONS, "held_out": 0.2},
     "finetune": LESSONS,
+    "liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4},
     "omniquant": LEARNING,
     "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
@@ -113,6 +122,17 @@ RECIPES = {
         {"sparsegpt": {"where": BLOCKS, "sparsity": "allocated", "over": "row"}},
         {"distill": LESSONS},
         "rtn",
+    ],
+    "rounded factors beside masked integers": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 5, "metric": "diagonal"}},
+        {"quantize_lora": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+    ],
+    "rounded factors alone, trained": [
+        {"liteasr": {"where": "blocks", "attention": 0.5, "mlp": 0.5, "multiple": 4}},
+        {"quantize_lora": {"where": "blocks", "bits": 5, "scale_dtype": "bfloat16"}},
+        {"finetune": {**LESSONS, "where": BLOCKS}},
     ],
     "smooth, rounded, masked": ["smoothquant", "gptq", {"global_magnitude": {"where": BLOCKS}}],
     "all pruned then rounded": ["global_magnitude", "gptq"],
@@ -456,8 +476,29 @@ def by_hand(entry, parts):
     dense[~kept] = 0
     if not entry.rank:
         return dense
-    product = parts[".left"].float() @ parts[".right"].float()
+    left, right = factors_by_hand(entry, parts)
+    product = left @ right
     return product if entry.base_bits == 0 else dense + product
+
+
+def factors_by_hand(entry, parts):
+    """The factors (out, rank) and (rank, in) float32 of a low-rank term."""
+    if not entry.factor_bits:
+        return parts[".left"].float(), parts[".right"].float()
+    found = []
+    for side in ("left", "right"):
+        own = {key.removeprefix(f".{side}"): part for key, part in parts.items() if key.startswith(f".{side}.")}
+        size, bits = entry.factor_group_size, entry.factor_bits
+        length = entry.rows if side == "left" else entry.columns
+        levels = torch.tensor([numbers(row, bits, length) for row in own[".codes"]]).float()
+        scale = own[".scale"].float()
+        groups = 1 if size == "channel" else length // size
+        zero = torch.full(scale.shape, 2.0 ** (bits - 1))
+        if not entry.factor_symmetric:
+            zero = torch.tensor([numbers(row, bits, groups) for row in own[".zero_point"]]).float()
+        each = [group * groups // length for group in range(length)]
+        found.append((levels - zero[:, each]) * scale[:, each])
+    return found[0].T, found[1]
 
 
 def scales_by_hand(entry, parts):
@@ -526,7 +567,12 @@ def assert_same_weight(one, other):
         pairs = [(one.base.codes[kept], other.base.codes[kept]), (one.base.table, other.base.table)]
     else:
         pairs = [] if one.base is None else [(one.base[kept], other.base[kept])]
-    pairs += list(zip(one.low_rank or (), other.low_rank or (), strict=True))
+    assert type(one.low_rank) is type(other.low_rank)
+    if isinstance(one.low_rank, CodedFactors):
+        for side in ("left", "right"):
+            assert_same_weight(Weight(getattr(one.low_rank, side)), Weight(getattr(other.low_rank, side)))
+    else:
+        pairs += list(zip(one.low_rank or (), other.low_rank or (), strict=True))
     far = [None if weight.outliers is None else weight.outliers.under(weight.mask) for weight in (one, other)]
     assert (far[0] is None) == (far[1] is None)
     if far[0] is not None:

@@ -119,6 +119,10 @@ def test_a_program_that_is_damaged_is_not_opened(programs, tmp_path):
         ([{"rtn": {**FOUR, "bits": 8}}], "8 bits in groups of 32: a scale for each row"),
         ([{"rtn": {"symmetric": False}}], "asymmetric grid"),
         ([{"hqq": {"symmetric": False}}], "fractional zero points"),
+        (
+            [{"liteasr": {"mlp": 0.5, "multiple": 4}}, {"quantize_lora": {"where": "encoder.blocks"}}],
+            "quantized low-rank factors (quantize_lora) have no operator",
+        ),
     ],
 )
 def test_what_xnnpack_cannot_hold_is_told_layer_by_layer(steps, reason, toy, clips):

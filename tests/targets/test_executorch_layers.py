@@ -10,6 +10,7 @@ from sottovoce.targets.executorch.attention import attend_many, attend_one
 from sottovoce.targets.executorch.layers import IntegerEmbedding, IntegerLinear
 from sottovoce.targets.executorch.lower import check_products
 from sottovoce.targets.pieces import token_bytes
+from sottovoce.targets.placing import FactoredLinear, LowRank
 from sottovoce.weights.input_path import InputPath
 from sottovoce.weights.weight import Layer, Weight
 
@@ -49,6 +50,13 @@ def test_a_product_is_that_of_the_dense_weight(grid):
     x = 2 * whole_numbers(1, 5, COLUMNS)
     wanted = (x / 2) @ layer.weight.dense().T + module.bias
     torch.testing.assert_close(module(x), wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_factors_alone_are_multiplied_one_after_the_other():
+    weight = Weight(None, None, (random(ROWS, 3, seed=1), random(3, COLUMNS, seed=2)))
+    layer = Layer("layer", "linear", weight, weight.dense())
+    module, x = FactoredLinear(layer, LowRank(layer), random(ROWS, seed=5)), random(1, 5, COLUMNS)
+    torch.testing.assert_close(module(x), x @ layer.target.T + module.bias, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

@@ -13,6 +13,7 @@ from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target
 from sottovoce.targets.onnx.accepts import notes, refusals
 from sottovoce.targets.onnx.graph import INT8, UINT8
+from sottovoce.targets.onnx.layers import parts_of
 from sottovoce.targets.onnx.run import OnnxEngine
 from sottovoce.targets.onnx.signed import weights
 from sottovoce.targets.onnx.write import write
@@ -79,6 +80,41 @@ def test_a_compressed_model_computes_what_its_parts_say(name, toy, clips, tmp_pa
     assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
 
 
+FACTORED = {  # two products in place of one, and integers with factors that are integers too
+    "whisper": [
+        {"liteasr": {"where": "blocks", "attention": 0.5, "mlp": 0.5, "multiple": 4}},
+        {"rtn": {"where": "embeddings", "bits": 8}},
+        {"low_rank": {"where": "embeddings", "rank": 4}},
+    ],
+    "moonshine untied": [
+        {"rtn": {"where": "decoder", "bits": 4, "group_size": 16}},
+        {"low_rank": {"where": "decoder", "rank": 6}},
+        {"liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4}},
+        {"quantize_lora": {"where": ["decoder", "encoder.blocks"]}},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FACTORED)
+def test_factors_are_in_the_file_and_compute_what_the_artifact_does(name, toy, clips, tmp_path):
+    model, layers = compressed(toy, clips, name, FACTORED[name])
+    held = entries(model, layers)
+    assert not refusals(held)
+    clip = clips(name)[0]
+    wanted = logits(TorchEngine(model), clip.features, clip.tokens)
+    kept = dict(layers)
+    write(model, layers, tmp_path)
+    found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
+    assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
+    encoder = (tmp_path / "encoder.onnx").read_bytes()
+    factored = [layer for at, layer in kept.items() if at.startswith("encoder") and layer.weight.base is None]
+    assert factored
+    for layer in factored:
+        dense = layer.weight.dense()
+        assert not any(form.contiguous().numpy().tobytes() in encoder for form in (dense, dense.T)), layer.name
+        assert all(any(form in encoder for form in forms) for forms in parts_of(layer)), layer.name
+
+
 @pytest.fixture
 def eight_bits(toy, clips, once):
     """A Whisper whose encoder and table have 8 bits, as ONNX."""
@@ -134,6 +170,14 @@ def test_turned_streams_go_along(toy, clips, tmp_path):
         (["rtn", {"activations": {"bits": 4, "where": "blocks"}}], "not as int4 per token"),
         (["rtn", {"activations": {"per": "tensor", "where": "blocks"}}], "not as int8 per tensor"),
         ([{"rtn": {"group_size": 8, "where": "blocks"}}], "groups of 8: a multiple of 16"),
+        (
+            [
+                "rtn",
+                {"low_rank": {"where": "blocks", "rank": 2}},
+                {"quantize_lora": {"where": "blocks", "group_size": 8}},
+            ],
+            "factors in groups of 8: a multiple of 16",
+        ),
     ],
 )
 def test_what_the_runtime_cannot_hold_is_told_layer_by_layer(steps, reason, toy, clips):

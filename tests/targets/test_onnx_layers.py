@@ -1,6 +1,7 @@
 """The operators, in ONNX Runtime itself, held against the weight that the parts give."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -9,9 +10,18 @@ from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
 from sottovoce.numbers.hadamard import random_hadamard
 from sottovoce.targets.onnx.blocks import to_blocks
 from sottovoce.targets.onnx.graph import INT8, UINT8
-from sottovoce.targets.onnx.layers import CodedConv, CodedEmbedding, CodedLinear, Int8Linear, Table
+from sottovoce.targets.onnx.layers import (
+    CodedConv,
+    CodedEmbedding,
+    CodedLinear,
+    Int8Linear,
+    Table,
+    factors_of,
+)
 from sottovoce.targets.onnx.signed import exact_here, turned, weights
 from sottovoce.targets.onnx.write import exported, save
+from sottovoce.targets.placing import FactoredLinear
+from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.input_path import InputPath, Turn
 from sottovoce.weights.weight import Layer, Weight
 
@@ -26,6 +36,10 @@ def layer_of(grid, *, kind="linear", columns=COLUMNS, mask=None, low_rank=None, 
     base = round_to_grid(random(ROWS, columns), grid)
     weight = Weight(base, mask, low_rank)
     return Layer("layer", kind, weight, weight.dense(), input=path or InputPath(), kernel=kernel)
+
+
+def embedding(base):
+    return Layer("layer", "embedding", Weight(base), base.dense())
 
 
 def whole_numbers(*shape):
@@ -91,6 +105,34 @@ def test_the_int8_product_is_that_of_the_dense_weight(symmetric, tmp_path):
     module = Int8Linear(layer, layer.weight.base, random(ROWS, seed=5))
     wanted = x @ layer.weight.dense().T + module.bias
     torch.testing.assert_close(told(Whole(module), x, tmp_path), wanted, rtol=1e-4, atol=1e-2)
+
+
+def factored(rank=5, base=None, grid=None, kind="linear"):
+    """A layer with a low-rank term, on a grid if there is one."""
+    factors = (random(ROWS, rank, seed=1), random(rank, COLUMNS, seed=2))
+    weight = Weight(base, None, CodedFactors.nearest(*factors, grid) if grid else factors)
+    return Layer("layer", kind, weight, weight.dense())
+
+
+@pytest.mark.parametrize("grid", [None, Grid(4), Grid(3), Grid(2, symmetric=False), Grid(8)], ids=str)
+def test_factors_alone_are_multiplied_one_after_the_other(grid, tmp_path):
+    layer, x = factored(grid=grid), random(1, 3, COLUMNS, seed=3)
+    module = FactoredLinear(layer, factors_of(layer), random(ROWS, seed=5))
+    wanted = x @ layer.weight.dense().T + module.bias
+    torch.testing.assert_close(told(Whole(module), x, tmp_path), wanted, rtol=1e-4, atol=1e-3)
+    graph = onnx.load(tmp_path / "graph.onnx").graph
+    assert all(np.prod(tensor.dims) != ROWS * COLUMNS for tensor in graph.initializer)  # no product of the factors
+
+
+@pytest.mark.parametrize("grid", [None, Grid(4)], ids=str)
+@pytest.mark.parametrize("coded", [True, False])
+def test_rows_of_a_table_have_their_low_rank_part(coded, grid, tmp_path):
+    base = round_to_grid(random(ROWS, COLUMNS), Grid(4)) if coded else None
+    layer = factored(base=base, grid=grid, kind="embedding")
+    places = torch.tensor([[0, ROWS - 1, 5]])
+    module = CodedEmbedding(layer, Table(to_blocks(base)) if coded else None, factors_of(layer))
+    wanted = layer.weight.dense()[places]
+    torch.testing.assert_close(told(Whole(module), places, tmp_path), wanted, rtol=1e-5, atol=1e-5)
 
 
 def ends(grid):
@@ -171,7 +213,7 @@ def test_what_a_layer_reads_is_turned_and_divided_first(tmp_path):
 def test_a_table_is_looked_up_exactly(bits, symmetric, tmp_path):
     base = round_to_grid(random(ROWS, COLUMNS), Grid(bits, 32, symmetric))
     places = torch.tensor([[0, ROWS - 1, 5]])
-    found = told(Whole(CodedEmbedding(Table(to_blocks(base)))), places, tmp_path)
+    found = told(Whole(CodedEmbedding(embedding(base), Table(to_blocks(base)), None)), places, tmp_path)
     assert torch.equal(found, base.dense()[places])
 
 
@@ -179,7 +221,8 @@ def test_a_table_with_zeros_between_levels_is_looked_up_exactly(tmp_path):
     grid = Grid(4, 32, symmetric=False)
     base = round_to_grid(random(ROWS, COLUMNS), grid)
     between = Quantized(base.codes, base.scale, base.zero_point.to(torch.float16) + 0.25, grid)
-    found = told(Whole(CodedEmbedding(Table(to_blocks(between)))), torch.arange(ROWS)[None], tmp_path)
+    module = CodedEmbedding(embedding(between), Table(to_blocks(between)), None)
+    found = told(Whole(module), torch.arange(ROWS)[None], tmp_path)
     assert torch.equal(found[0], between.dense())
 
 

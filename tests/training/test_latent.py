@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sottovoce.numbers.grid import Grid, Quantized, round_to_grid
 from sottovoce.numbers.palette import Palettized
 from sottovoce.training.latent import AdapterLatent, MergedLatent, PartsLatent
+from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.weight import Layer, Weight
 from tests.methods.samples import noise
 from tests.reference import latent as slow
@@ -104,6 +105,29 @@ def test_factors_that_replaced_the_base_have_the_gradients_of_their_product():
     leaves = {name: leaf(parameter) for name, parameter in latent.parameters.items()}
     assert set(leaves) == {"left", "right"}
     assert_gradients(latent, slow.dense(None, None, leaves["left"], leaves["right"]), leaves)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("kind", [None, "3 bits in groups"])
+def test_factors_on_a_grid_have_the_gradients_of_their_rounded_product_and_stop_at_its_ends(kind, symmetric):
+    layer = some_layer(kind, factors=True)
+    factors = CodedFactors.nearest(*layer.weight.factors(), Grid(3, "channel", symmetric))
+    layer.weight = replace(layer.weight, low_rank=factors)
+    untouched = PartsLatent(layer).weight()
+    assert torch.equal(untouched.low_rank_product(), layer.weight.low_rank_product())
+    latent = moved(PartsLatent(layer), 2.0)
+    latent.pull(GRADIENT)
+    stored = latent.weight().low_rank
+    for side, other in (("left", "right"), ("right", "left")):
+        codes, whole = getattr(stored, side), latent.parameters[side].detach()
+        whole, over = (whole.T, getattr(stored, other).dense()) if side == "left" else (whole, stored.left.dense())
+        expected = over @ (GRADIENT.T if side == "left" else GRADIENT)  # (directions, values)
+        beyond = (
+            codes.levels(whole).reshape(whole.shape) - codes.levels(codes.dense()).reshape(whole.shape)
+        ).abs() > 0.5
+        assert beyond.any()
+        found = latent.parameters[side].grad.T if side == "left" else latent.parameters[side].grad
+        torch.testing.assert_close(found, expected.masked_fill(beyond, 0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("factors", [False, True], ids=["plain", "factors"])

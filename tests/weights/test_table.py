@@ -110,6 +110,21 @@ def parts(entry):
             432,
         ),
         (
+            {"rank": 3, "factor_bits": 4, "factor_group_size": 4, "factor_symmetric": False,
+             "factor_scale_dtype": "bfloat16"},
+            {".left.codes": ("uint8", (3, 4)), ".left.scale": ("bfloat16", (3, 2)),
+             ".left.zero_point": ("uint8", (3, 1)), ".right.codes": ("uint8", (3, 32)),
+             ".right.scale": ("bfloat16", (3, 16)), ".right.zero_point": ("uint8", (3, 8))},
+            3 * (4 + 4 + 1 + 32 + 32 + 8),
+        ),
+        (
+            {"rank": 3, "factor_bits": 3, "factor_group_size": "channel", "factor_symmetric": True,
+             "factor_scale_dtype": "float16"},
+            {".left.codes": ("uint8", (3, 3)), ".left.scale": ("float16", (3, 1)),
+             ".right.codes": ("uint8", (3, 24)), ".right.scale": ("float16", (3, 1))},
+            3 * (3 + 2 + 24 + 2),
+        ),
+        (
             {"dtype": "float32", "rank": 3, "factor_dtype": "float16"},
             {".values": ("float32", (8, 64)), ".left": ("float16", (8, 3)), ".right": ("float16", (3, 64))},
             2048 + 432,

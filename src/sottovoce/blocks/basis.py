@@ -22,8 +22,9 @@ class Block:
 
     stats maps a site's name to its statistics and follows each change of basis; module finds a norm
     or a linear by name. indifferent are the layers to whose outputs a constant may be added unseen. A
-    method that fits weights has the selected layers in `names`; one that needs "data" has the unit itself
-    in `live`, and in `apart` what reads the layers that the unit's output does not show: tables, and a head.
+    method that fits weights has the selected layers in `names`, and in `reads` the site that each of them reads; one
+    that needs "data" has the unit itself in `live`, and in `apart` what reads the layers that the unit's output does
+    not show: tables, and a head.
     """
 
     sites: list[Site]
@@ -34,6 +35,7 @@ class Block:
     names: tuple[str, ...] = ()
     live: LiveUnit | None = None
     apart: Mapping[str, InputStats] = field(default_factory=dict)
+    reads: Mapping[str, Site] = field(default_factory=dict)
 
     def rescale(self, site: Site, s: Tensor) -> None:
         """Divide the activation of `site` by s (in,), positive: in its writer, its readers and its statistics."""
@@ -72,13 +74,23 @@ class Block:
         assert self.can_shift(site)
         assert site.writer is not None
         for name in site.readers:
-            bias = getattr(self.module(name), "bias", None)
-            if isinstance(bias, Tensor):
-                bias += (self.layers[name].target @ z).to(bias.device)
+            self.add_constant(name, self.layers[name].target @ z)
         bias = self.module(site.writer).bias
         assert isinstance(bias, Tensor)
         bias -= z.to(bias.device)
         self.stats[site.name] = self.stats[site.name].shifted(z)
+
+    def takes_constant(self, name: str) -> bool:
+        """Whether `add_constant` can move what the layer `name` puts out, or nobody would see it."""
+        return name in self.indifferent or getattr(self.module(name), "bias", None) is not None
+
+    @torch.no_grad()
+    def add_constant(self, name: str, constant: Tensor) -> None:
+        """Add `constant` (out,) to what a layer puts out: to its bias; an indifferent layer may be without one."""
+        assert self.takes_constant(name)
+        bias = getattr(self.module(name), "bias", None)
+        if isinstance(bias, Tensor):
+            bias += constant.to(bias.device)
 
 
 def biases_missing(

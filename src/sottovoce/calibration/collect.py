@@ -67,7 +67,8 @@ def memory_statistics(
         assert state.context.memory is not None
         frames = state.context.valid["frames"]
         received = _received_from_tokens(model, decoder, state)[:frames] if "attended" in needs else None
-        stats.add(path(state.context.memory[0, :frames].to(model.module.device)), needs, received)
+        memory = state.context.memory[0].to(model.module.device)
+        stats.add(path(memory[:frames]), needs, received, path(memory[frames:]))
     return stats.finish()
 
 
@@ -133,7 +134,7 @@ def _watch(
     within = next((each.module for each in unit.attentions if not each.across), None)
     attention = within if any("attended" in asked[site.name] for site in sites) else None
     seen: set[str] = set()
-    clip: list[tuple[Site, Tensor]] = []  # what a clip's attention, not known yet, will weigh
+    clip: list[tuple[Site, Tensor, int]] = []  # what a clip's attention, not known yet, will weigh
     received: list[Tensor] = []
     current: list[Context] = []
 
@@ -145,11 +146,11 @@ def _watch(
         weighed = attention and "attended" in asked[site.name]
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            vectors = input_vectors(module, inputs[0])[: current[-1].valid[site.over]]
+            vectors, valid = input_vectors(module, inputs[0]), current[-1].valid[site.over]
             if weighed:
-                clip.append((site, vectors))
+                clip.append((site, vectors, valid))
             else:
-                stats[site.name].add(vectors, asked[site.name])
+                stats[site.name].add(vectors[:valid], asked[site.name], padding=vectors[valid:])
             seen.add(site.name)
             stop_at_the_last()
 
@@ -170,8 +171,8 @@ def _watch(
                 current.append(state.context)
                 with suppress(_EnoughError):
                     run(model, replace(unit, name="watched"), state)
-                for site, vectors in clip:
-                    stats[site.name].add(vectors, asked[site.name], received[0])
+                for site, vectors, valid in clip:
+                    stats[site.name].add(vectors[:valid], asked[site.name], received[0], vectors[valid:])
     finally:
         for handle in handles:
             handle.remove()

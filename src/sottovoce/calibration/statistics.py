@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sottovoce.calibration.sums import STATISTICS, Seen
 
+_BESIDE = {"attended": {"attended_total"}, "padding": {"padding_total", "padding_count"}}  # what comes with a sum
 _ALIKE = 1e-5  # of the largest: sums of attention over 1500 queries differ by less where all get the same
 
 
@@ -24,6 +25,9 @@ class InputStats:
               its clip, then divided by its mean there, so that every clip counts by its length
     attended_total  (in,) float32 sum of u x, u as above
     total   (in,) float32 sum of x
+    padding (in, in) float32 sum of x x^T over what lies in a window after the clip, where all else here does not look
+    padding_total, padding_count
+            (in,) float32 sum of these x, and how many they are
     low     (in,) float32 smallest x
     high    (in,) float32 largest x
     sample  (n, in) float32 some x as they were, evenly spaced from the first on, at most 1024
@@ -43,10 +47,11 @@ class InputStats:
             raise AttributeError(name)
         return self.sums.get(name)
 
-    def add(self, x: Tensor, needs: Set[str], received: Tensor | None = None) -> None:
+    def add(self, x: Tensor, needs: Set[str], received: Tensor | None = None, padding: Tensor | None = None) -> None:
         """Add the vectors `x` (n, in) of one clip to the sums that `needs` names.
 
         received  (n,) float32, the attention that each got, for "attended"; without it all count alike
+        padding   (m, in), what the window holds after the clip, for "padding"; none if left out
         """
         x = x.float()
         weight = torch.ones_like(x[:, 0])
@@ -54,7 +59,7 @@ class InputStats:
             u = weight if received is None else _between_0_and_1(received)
             weight = u / u.mean()
             self.attention += float(u.sum())
-        seen = Seen(x, weight, self.count)
+        seen = Seen(x, weight, self.count, x[:0] if padding is None else padding.float())
         for name in _summed(needs):
             self.sums[name] = STATISTICS[name].add(self.sums.get(name), seen)
         self.count += len(x)
@@ -91,7 +96,9 @@ class InputStats:
 
 def _summed(needs: Set[str]) -> list[str]:
     """The statistics that these take, in the table's order: a Gram matrix has the squares on its diagonal."""
-    wanted = set(needs) | ({"attended_total"} if "attended" in needs else set())
+    wanted = set(needs)
+    for name, beside in _BESIDE.items():
+        wanted |= beside if name in needs else set()
     return [name for name in STATISTICS if name in wanted and not (name == "square" and "gram" in wanted)]
 
 

@@ -18,11 +18,15 @@ Shift = tuple[Mapping[str, Tensor], int, Tensor]  # the statistics of x by name,
 
 @dataclass(frozen=True)
 class Seen:
-    """Vectors of one clip: x (n, in) float32, the weight (n,) of each, how many came before."""
+    """Vectors of one clip: x (n, in) float32, the weight (n,) of each, how many came before.
+
+    padding  (m, in) float32: those of its window that lie after the clip
+    """
 
     x: Tensor
     weight: Tensor
     before: int
+    padding: Tensor
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,13 @@ def _whole(upper: Tensor) -> Tensor:
     return torch.triu(upper) + torch.triu(upper, 1).T
 
 
-def _shifted_gram(total: str) -> Callable[[Tensor, Shift], Tensor]:
-    """Of a Gram matrix whose vectors' own sum is called `total`."""
+def _shifted_gram(total: str, count: str | None = None) -> Callable[[Tensor, Shift], Tensor]:
+    """Of a Gram matrix whose vectors' own sum is called `total`, and their number `count` where it is another."""
 
     def shifted(gram: Tensor, shift: Shift) -> Tensor:
         sums, n, z = shift
-        own = sums[total]
-        return gram - torch.outer(z, own) - torch.outer(own, z) + n * torch.outer(z, z)
+        own, number = sums[total], sums[count] if count else n
+        return gram - torch.outer(z, own) - torch.outer(own, z) + number * torch.outer(z, z)
 
     return shifted
 
@@ -193,6 +197,28 @@ STATISTICS: Mapping[str, Statistic] = {
         _over,
         _less_nz,
         _ones,
+    ),
+    "padding": Statistic(
+        "what lies in a window after the clip",
+        lambda so_far, seen: _add_gram(so_far, seen.padding),
+        _over_outer,
+        _shifted_gram("padding_total", "padding_count"),
+        lambda ones, eye: torch.zeros_like(eye),
+        _whole,
+    ),
+    "padding_total": Statistic(
+        "its mean",
+        _merged(lambda seen: seen.padding.sum(0), torch.add),
+        _over,
+        lambda total, shift: total - shift[0]["padding_count"] * shift[2],
+        lambda ones, eye: torch.zeros_like(ones),
+    ),
+    "padding_count": Statistic(
+        "how much of it there is",
+        _merged(lambda seen: seen.padding.new_tensor(float(len(seen.padding))), torch.add),
+        lambda count, s: count,
+        lambda count, shift: count,
+        lambda ones, eye: ones.new_zeros(()),
     ),
     "low": Statistic(
         "the smallest value of each input",

@@ -242,6 +242,8 @@ def _written(entry: Entry) -> dict[str, str]:
     rounding = entry.input.rounding if entry.input else None
     parts = held(entry)
     settled = {part.settles for part in parts if part.settles} | ({"output"} if entry.output else set())
+    if entry.factor_bits is not None:
+        settled.add("factors")
     if all(part.field != "base" for part in parts):
         settled.add("base")
     if rounding:

@@ -218,6 +218,7 @@ def _apply(
     if step.method.scope == "block":
         return _apply_to_block(model, step, names, unit, layers, stats, live)
     site_of = {name: site.name for site in unit.sites for name in site.readers}
+    before = {name: _held(layers[name]) for name in names}
     for name in names:
         seen = stats.get(site_of[name], InputStats())
         options = step.method.options.arguments(step.on(model.components[name]).options)
@@ -228,7 +229,15 @@ def _apply(
         made = (found,) if len(step.method.places) == 1 else found
         for place, value in zip(step.method.places, made, strict=True):
             setattr(layers[name], place, value)
-    return {name: layers[name] for name in names}
+    changed = [
+        name for name in names if any(a is not b for a, b in zip(before[name], _held(layers[name]), strict=True))
+    ]
+    return {name: layers[name] for name in changed}
+
+
+def _held(layer: Layer) -> tuple[object, ...]:
+    """What a step may replace; one that gives back what was there has left the layer as it is."""
+    return layer.weight, layer.input, layer.output
 
 
 def _apply_to_block(
@@ -261,6 +270,7 @@ def _apply_to_block(
                 for name in site.readers
                 if name in chosen and not _shown(site)
             },
+            {name: site for site in unit.sites if site.collected != "out" for name in site.readers if name in chosen},
         )
         here.method.function(block, **here.method.options.arguments(here.options))
     return {name: layers[name] for name, weight in before.items() if layers[name].weight is not weight}
@@ -270,7 +280,7 @@ def _changed(earlier: Weight, now: Weight) -> bool:
     """Whether a weight became another; a training makes each anew, and may leave one as it was."""
 
     def outline(weight: Weight) -> tuple[bool, int]:
-        return weight.mask is None, 0 if weight.low_rank is None else weight.low_rank[0].shape[1]
+        return weight.mask is None, 0 if weight.low_rank is None else weight.factors()[0].shape[1]
 
     return outline(earlier) != outline(now) or not torch.equal(earlier.dense(), now.dense())
 

@@ -27,6 +27,7 @@ METHODS = {
     "gptq": "sottovoce.methods.gptq:gptq",
     "hqq": "sottovoce.methods.hqq:hqq",
     "kv_cache": "sottovoce.methods.kv_cache:kv_cache",
+    "liteasr": "sottovoce.methods.liteasr:liteasr",
     "llm_int8": "sottovoce.methods.llm_int8:llm_int8",
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
@@ -37,6 +38,7 @@ METHODS = {
     "osplus": "sottovoce.methods.osplus:osplus",
     "owl": "sottovoce.methods.owl:owl",
     "palettize": "sottovoce.methods.palettize:palettize",
+    "quantize_lora": "sottovoce.methods.quantize_lora:quantize_lora",
     "quarot": "sottovoce.methods.quarot:quarot",
     "recover": "sottovoce.methods.recover:recover",
     "ria": "sottovoce.methods.ria:ria",
@@ -54,7 +56,7 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure", "sparsity"]
+Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure", "sparsity", "factors"]
 Mark = Part | Literal["turn", "range", "zeros"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})

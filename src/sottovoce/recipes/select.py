@@ -125,7 +125,12 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
         raise ValueError(f"{method} would rotate the residual stream that {earlier} has rotated; drop one of the two")
+    writes = step.method.writes(step.options)
     if owns == "values":
+        if "low_rank" in writes and (earlier := written.get("factors")):
+            raise ValueError(
+                f"{method} would add float columns to factors that {earlier} has rounded in {name}; put {method} first"
+            )
         imitated = [name for name in step.method.imitates if step.options[name]]
         if imitated and (earlier := written.get("turn")):
             raise ValueError(
@@ -143,7 +148,6 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             f"{method} updates the weights that it keeps, and {earlier} has already rounded those of {name}; put "
             f"{method} before it, or take a pruner that only drops, as wanda"
         )
-    writes = step.method.writes(step.options)
     if owns != "basis" and (earlier := next((written[part] for part in writes if part in written), None)):
         raise ValueError(
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "
@@ -153,6 +157,11 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         raise ValueError(
             f"{method} corrects the error of pruning or quantization, and neither comes before it in "
             f"{name}; add one, or set replace: true"
+        )
+    if owns == "factors" and "low_rank" not in written:
+        raise ValueError(
+            f"{method} rounds the factors of a low-rank term, and no step before it gives {name} one; put low_rank, "
+            "lora or liteasr before it, or name other layers with where"
         )
     if "mask" in step.method.parts and "low_rank" in written:
         raise ValueError(f"{method} masks {name} after {written['low_rank']} was fitted; put it before")

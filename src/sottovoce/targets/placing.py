@@ -36,10 +36,33 @@ class LowRank(nn.Module):
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
-        assert layer.weight.low_rank is not None
-        for name, factor in zip(("left", "right"), layer.weight.low_rank, strict=True):
-            self.register_buffer(name, factor.float())
+        for name, factor in zip(("left", "right"), layer.weight.factors(), strict=True):
+            self.register_buffer(name, factor)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
         return linear(linear(x, self.right), self.left)
+
+    def product(self) -> Tensor:
+        """(out, in)."""
+        return self.left @ self.right
+
+    def rows(self, places: Tensor) -> Tensor:
+        """(...) int64 to (..., in): those rows of the product."""
+        return self.left[places] @ self.right
+
+
+class FactoredLinear(nn.Module):
+    """A linear whose factors are its weight: two products, and the bias."""
+
+    bias: Tensor | None
+
+    def __init__(self, layer: Layer, factors: nn.Module, bias: Tensor | None) -> None:
+        super().__init__()
+        self.path, self.factors = float_path(layer), factors
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        y: Tensor = self.factors(self.path(x))
+        return y if self.bias is None else y + self.bias

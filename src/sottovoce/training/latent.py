@@ -3,8 +3,8 @@
 In every pass a weight is made of its parts, as it will be stored: masked, on its grid or in its table, in its
 dtype. The gradient passes straight through the rounding (Bengio, Leonard, Courville, 2013, arXiv:1308.3432), is 0
 where a mask drops a weight or a level is at the end of the grid, and so never moves what cannot move. Outliers
-stay where they are: what is trained at their places is their values, as floats. Tables, zero points, and scales that
-are rounded themselves stay as they are.
+stay where they are: what is trained at their places is their values, as floats. Tables, zero points, the scales of
+factors, and scales that are rounded themselves stay as they are.
 """
 
 from dataclasses import replace
@@ -16,6 +16,7 @@ from torch.nn import Parameter
 
 from sottovoce.numbers.coded import Coded
 from sottovoce.numbers.grid import Quantized, stored_scale
+from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.weight import Layer, Weight
 
 
@@ -48,8 +49,8 @@ class PartsLatent:
         if isinstance(base, Quantized) and isinstance(base.scale, Tensor) and learned_scales:
             self.parameters["scale"] = Parameter(base.scale.float().clone())
         if self.start.low_rank is not None:
-            left, right = self.start.low_rank
-            self.parameters |= {"left": Parameter(left.float().clone()), "right": Parameter(right.float().clone())}
+            left, right = self.start.factors()
+            self.parameters |= {"left": Parameter(left.clone()), "right": Parameter(right.clone())}
 
     def weight(self) -> Weight:
         """The parts, each rounded as it is stored."""
@@ -57,14 +58,14 @@ class PartsLatent:
         if "base" in self.parameters:
             weight = stored_like(weight, self.parameters["base"].detach())
         if factors is not None:
-            left, right = (self.parameters[side].detach().to(factors[0].dtype) for side in ("left", "right"))
-            weight = replace(weight, low_rank=(left, right))
+            left, right = (self.parameters[side].detach() for side in ("left", "right"))
+            weight = replace(weight, low_rank=_factors_like(factors, left, right))
         return weight
 
     def pull(self, gradient: Tensor) -> None:
         """Straight through the rounding; the product rule for factors."""
         if "left" in self.parameters:
-            _pull_factors(self.parameters["left"], self.parameters["right"], gradient)
+            self._pull_factors(gradient)
         if "base" not in self.parameters:
             return
         weight, latent = self._rescaled(), self.parameters["base"]
@@ -75,6 +76,17 @@ class PartsLatent:
                 on_grid = on_grid.masked_fill(weight.outliers.positions(), 0.0)
             _add(self.parameters["scale"], _scale_gradient(weight.base, latent.detach(), on_grid))
         _add(latent, straight(weight, latent.detach(), gradient))
+
+    def _pull_factors(self, gradient: Tensor) -> None:
+        """The product rule; factors on a grid are multiplied as they are stored, and stop at its ends."""
+        left, right, factors = self.parameters["left"], self.parameters["right"], self.start.low_rank
+        if not isinstance(factors, CodedFactors):
+            _pull_factors(left, right, gradient)
+            return
+        stored = factors.like(left.detach(), right.detach()).dense()
+        passes = factors.inside(left.detach(), right.detach())
+        _add(left, passes[0] * (gradient @ stored[1].T))
+        _add(right, passes[1] * (stored[0].T @ gradient))
 
     def _rescaled(self) -> Weight:
         """The weight that training began with, on the scales of now."""
@@ -97,8 +109,8 @@ class AdapterLatent:
         self.start, self.dtype = layer.weight, dtype
         left, right = new_factors(layer, rank, generator)
         if self.start.low_rank is not None:
-            left = torch.cat([self.start.low_rank[0].float(), left], 1)
-            right = torch.cat([self.start.low_rank[1].float(), right], 0)
+            earlier = self.start.factors()
+            left, right = torch.cat([earlier[0], left], 1), torch.cat([earlier[1], right], 0)
         self.parameters = {"left": Parameter(left), "right": Parameter(right)}
 
     def weight(self) -> Weight:
@@ -159,6 +171,15 @@ def stored_like(weight: Weight, latent: Tensor) -> Weight:
     assert base is not None
     base = masked(latent, weight.mask).to(base.dtype) if isinstance(base, Tensor) else base.like(latent)
     return replace(weight, base=base, outliers=None if weight.outliers is None else weight.outliers.like(latent))
+
+
+def _factors_like(
+    factors: tuple[Tensor, Tensor] | CodedFactors, left: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor] | CodedFactors:
+    """`left` and `right` float32, stored as `factors` are."""
+    if isinstance(factors, CodedFactors):
+        return factors.like(left, right)
+    return left.to(factors[0].dtype), right.to(factors[1].dtype)
 
 
 def straight(weight: Weight, latent: Tensor, gradient: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ class Description:
     palette    the dtype of the table whose places the codes are, without a grid; None on a grid
     outliers   values in the base's place that the mask keeps, None without, in outlier_dtype
     mask       "2:4" or another n:m, "bitmap", or None; kept counts the weights it keeps
-    rank       of the low-rank term, None without one, in factor_dtype
+    rank       of the low-rank term, None without one; its factors are in factor_dtype, or else on a grid:
+    factor_bits, factor_group_size, factor_symmetric, factor_scale_dtype
+               of both factors, whose rows of codes are the directions; zeros are levels where it is not symmetric
     input      what happens at run time to what it reads; None where nothing does
     output     the grid on which the cache holds what it puts out
     steps      what was done, in order
@@ -48,6 +50,10 @@ class Description:
     kept: int = 0
     rank: int | None = None
     factor_dtype: str | None = None
+    factor_bits: int | None = None
+    factor_group_size: int | Literal["channel"] | None = None
+    factor_symmetric: bool | None = None
+    factor_scale_dtype: str | None = None
     input: InputEntry | None = None
     output: RoundingEntry | None = None
     steps: tuple[str, ...] = ()

@@ -76,7 +76,7 @@ class Entry(Description):
             self.base_bits,
             0.5 if self.mask == "2:4" else 1.0,
             self.rank or 0,
-            _bits_of(self.factor_dtype),
+            self.factor_bits or _bits_of(self.factor_dtype),
             self.bytes,
             self.outliers or 0,
             _bits_of(self.outlier_dtype),

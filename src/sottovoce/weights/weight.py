@@ -8,6 +8,7 @@ from torch import Tensor
 from sottovoce.numbers.coded import Coded
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.numbers.sparse import Sparse
+from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.input_path import InputPath
 
 Kind = Literal["linear", "embedding", "conv"]
@@ -35,7 +36,7 @@ class Weight:
 
     base      (out, in) in the checkpoint's dtype, or coded; None where the low-rank term is all
     mask      (out, in) bool, True = kept; None = all kept
-    low_rank  left (out, r) and right (r, in), in their stored dtype
+    low_rank  left (out, r) and right (r, in) in their stored dtype, or both on a grid
     outliers  values that stand in the place of the base's own; whoever writes the base writes them too
     updated   whether the kept weights of a float base have left the target to make up for those that the mask drops:
               whoever rounds the base then rounds these. It ends with the rounding, and is not stored
@@ -43,7 +44,7 @@ class Weight:
 
     base: Tensor | Coded | None
     mask: Tensor | None = None
-    low_rank: tuple[Tensor, Tensor] | None = None
+    low_rank: tuple[Tensor, Tensor] | CodedFactors | None = None
     outliers: Sparse | None = None
     updated: bool = False
 
@@ -59,12 +60,20 @@ class Weight:
         base = self.whole_base()
         return base if base is None or self.mask is None else base.masked_fill(~self.mask, 0.0)
 
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(out, r) and (r, in) float32, of a weight that has a low-rank term."""
+        assert self.low_rank is not None
+        if isinstance(self.low_rank, CodedFactors):
+            return self.low_rank.dense()
+        left, right = self.low_rank
+        return left.float(), right.float()
+
     def low_rank_product(self) -> Tensor | None:
         """(out, in) float32: the second term alone."""
         if self.low_rank is None:
             return None
-        left, right = self.low_rank
-        return left.float() @ right.float()
+        left, right = self.factors()
+        return left @ right
 
     def dense(self) -> Tensor:
         """(out, in) float32: mask * (base, outliers in place) + left @ right, from stored tensors only."""
@@ -77,8 +86,16 @@ class Weight:
         base = None if self.base is None else self.base.to(device)
         mask = None if self.mask is None else self.mask.to(device)
         outliers = None if self.outliers is None else self.outliers.to(device)
-        factors = None if self.low_rank is None else (self.low_rank[0].to(device), self.low_rank[1].to(device))
-        return Weight(base, mask, factors, outliers, self.updated)
+        return Weight(base, mask, _factors_to(self.low_rank, device), outliers, self.updated)
+
+
+def _factors_to(
+    factors: tuple[Tensor, Tensor] | CodedFactors | None, device: str
+) -> tuple[Tensor, Tensor] | CodedFactors | None:
+    """The same factors with their tensors on a device."""
+    if isinstance(factors, tuple):
+        return factors[0].to(device), factors[1].to(device)
+    return None if factors is None else factors.to(device)
 
 
 @dataclass

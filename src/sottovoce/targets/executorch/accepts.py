@@ -32,6 +32,8 @@ def notes(entries: Sequence[Entry]) -> list[str]:
 def _reason(entry: Entry, *, multiplies: bool) -> str | None:
     if reason := without_operator(entry):
         return reason
+    if entry.factor_bits is not None:
+        return "quantized low-rank factors (quantize_lora) have no operator; without that step it would work"
     if entry.bits is None or entry.kind == "conv":
         return None
     if entry.zero == "fractional" or entry.scale_bits is not None:

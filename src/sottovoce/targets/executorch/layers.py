@@ -14,7 +14,7 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.models.names import TABLE
 from sottovoce.numbers.grid import Quantized
 from sottovoce.targets.levels import bytes_of, each_row, kept_codes
-from sottovoce.targets.placing import LowRank, bias_of, float_path, place
+from sottovoce.targets.placing import FactoredLinear, LowRank, bias_of, float_path, place
 from sottovoce.weights.weight import Layer
 
 BLOCK = 32  # a group of XNNPACK's 4-bit products is a multiple of it
@@ -114,13 +114,14 @@ def parts_of(layer: Layer) -> Iterator[Sequence[bytes]]:
 
 
 def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
-    """Give a model that holds `layers` these modules where a product or a look-up is coded; the rest stays float."""
+    """Give a model that holds `layers` these modules where a product or a look-up is coded, or a product in factors."""
     tied, _, _ = model.tied, model.shapes, model.stacks  # found while its modules are still transformers'
     for name, layer in layers.items():
-        base = layer.weight.base
+        base, module = layer.weight.base, model.find(name)
+        if base is None and layer.kind == "linear":
+            place(model, name, FactoredLinear(layer, LowRank(layer), bias_of(module)))
         if not isinstance(base, Quantized) or layer.kind == "conv":
             continue
-        module = model.find(name)
         if layer.kind == "linear":
             place(model, name, IntegerLinear(layer, base, bias_of(module)))
             continue

@@ -23,12 +23,21 @@ def notes(entries: Iterable[Entry]) -> list[str]:
     told += kept_otherwise(found, coded, (2, 4, 8))
     if any(entry.zero == "fractional" for entry in coded):
         told.append("fractional zero points take ONNX Runtime's slow path, which multiplies in float")
+    if any(entry.factor_bits is not None for entry in found):
+        told.append("quantized low-rank factors are kept as integers and multiplied as floats: smaller, not faster")
+    if loose := [entry for entry in found if entry.base_bits == 0 and entry.kind == "conv"]:
+        told.append(f"{len(loose)} convolutions whose factors are their weight are written as their product")
     return told
 
 
 def _reason(entry: Entry) -> str | None:
     if reason := without_operator(entry):
         return reason
+    if entry.factor_bits is not None:
+        assert entry.factor_group_size is not None
+        factors = Grid(entry.factor_bits, entry.factor_group_size)
+        if any(block_size(factors, length) is None for length in (entry.rows, entry.columns)):
+            return f"factors in groups of {entry.factor_group_size}: a multiple of 16, or channel, would work"
     if entry.bits is None:
         return None
     if entry.mask is not None and (entry.zero == "fractional" or entry.zero_bits is not None):

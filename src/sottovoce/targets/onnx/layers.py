@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d
+from torch.nn.functional import conv1d, linear
 from torch.onnx.ops import symbolic
 
 from sottovoce.models.base import SpeechModel
@@ -17,8 +17,9 @@ from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.targets.levels import bytes_of, each_row, fractional, kept_codes
 from sottovoce.targets.onnx.blocks import Blocks, block_size, to_blocks
-from sottovoce.targets.placing import LowRank, bias_of, float_path, place
+from sottovoce.targets.placing import FactoredLinear, LowRank, bias_of, float_path, place
 from sottovoce.targets.rounded import InBlocks
+from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.weight import Layer
 
 INT8_PRODUCTS = 4  # accuracy_level of MatMulNBits: inputs rounded to int8, block by block
@@ -77,6 +78,38 @@ class Table(nn.Module):
         return torch.stack(codes, -1).flatten(-2)
 
 
+class CodedLowRank(nn.Module):
+    """left @ (right @ x) in float, of factors kept as integers; the runtime makes floats of them as it loads."""
+
+    def __init__(self, factors: CodedFactors) -> None:
+        super().__init__()
+        self.left, self.right = (Table(to_blocks(factor)) for factor in (factors.left, factors.right))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        return linear(x, _all_rows(self.right)) @ _all_rows(self.left)
+
+    def product(self) -> Tensor:
+        """(out, in)."""
+        return _all_rows(self.left).T @ _all_rows(self.right)
+
+    def rows(self, places: Tensor) -> Tensor:
+        """(...) int64 to (..., in): those rows of the product."""
+        return _all_rows(self.left).T[places] @ _all_rows(self.right)
+
+
+def _all_rows(table: Table) -> Tensor:
+    return table.rows(torch.arange(len(table.blob)))
+
+
+def factors_of(layer: Layer) -> LowRank | CodedLowRank | None:
+    """A layer's low-rank term, if it has one."""
+    factors = layer.weight.low_rank
+    if isinstance(factors, CodedFactors):
+        return CodedLowRank(factors)
+    return None if factors is None else LowRank(layer)
+
+
 class CodedLinear(nn.Module):
     """The table's product, with what else the layer is made of."""
 
@@ -86,7 +119,7 @@ class CodedLinear(nn.Module):
         super().__init__()
         self.table, self.path = table, float_path(layer)
         self.register_buffer("bias", bias)
-        self.low_rank = LowRank(layer) if layer.weight.low_rank else None
+        self.low_rank = factors_of(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
@@ -118,7 +151,7 @@ class Int8Linear(nn.Module):
         self.register_buffer("scale", each_row(base.scales(), rows)[:, 0].clone())
         self.register_buffer("zero", zero.to(torch.uint8))
         self.register_buffer("bias", bias)
-        self.low_rank = LowRank(layer) if layer.weight.low_rank else None
+        self.low_rank = factors_of(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
@@ -134,16 +167,18 @@ class Int8Linear(nn.Module):
 
 
 class CodedEmbedding(nn.Module):
-    """Rows of a table; for positions too, whose module is asked by `position_ids`."""
+    """Rows of a table, of factors or of both; for positions too, whose module is asked by `position_ids`."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, layer: Layer, table: Table | None, factors: LowRank | CodedLowRank | None) -> None:
         super().__init__()
-        self.table = table
-        self.num_embeddings = len(table.blob)
+        self.table, self.factors = table, factors
+        self.num_embeddings = len(layer.target)
 
     def forward(self, tokens: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """(...) int64 to (..., width)."""
-        return self.table.rows(tokens if position_ids is None else position_ids)
+        places = tokens if position_ids is None else position_ids
+        terms = [term.rows(places) for term in (self.table, self.factors) if term is not None]
+        return sum(terms[1:], terms[0])
 
 
 class CodedConv(nn.Module):
@@ -152,28 +187,34 @@ class CodedConv(nn.Module):
     def __init__(self, table: Table, layer: Layer, module: nn.Conv1d) -> None:
         super().__init__()
         self.table, self.path, self.bias = table, float_path(layer), module.bias
-        self.low_rank = LowRank(layer) if layer.weight.low_rank else None
+        self.low_rank = factors_of(layer)
         self.kernel, self.stride, self.padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
         self.groups = module.groups
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, channels, positions) to (1, out, positions)."""
         x = self.path(x.transpose(1, 2)).transpose(1, 2) if self.path else x
-        weight = self.table.rows(torch.arange(len(self.table.blob)))
+        weight = _all_rows(self.table)
         if self.low_rank is not None:
-            weight = weight + self.low_rank.left @ self.low_rank.right
+            weight = weight + self.low_rank.product()
         shaped = weight.unflatten(1, (-1, self.kernel))
         return conv1d(x, shaped, self.bias, self.stride, self.padding, groups=self.groups)
 
 
 def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
-    """Give a model that holds `layers` these modules where a layer is coded; float layers stay as they are."""
+    """Give a model that holds `layers` these modules where a layer is coded or factored; floats stay as they are."""
     tied, _, _ = model.tied, model.shapes, model.stacks  # found while its modules are still transformers'
     for name, layer in layers.items():
-        base = layer.weight.base
+        base, module, factors = layer.weight.base, model.find(name), factors_of(layer)
+        if base is None and factors is not None and layer.kind != "conv":
+            if layer.kind == "linear":
+                place(model, name, FactoredLinear(layer, factors, bias_of(module)))
+                continue
+            place(model, name, CodedEmbedding(layer, None, factors))
+            if tied and name == TABLE:
+                model.head = FactoredLinear(layer, factors, None)
         if not isinstance(base, Quantized):
             continue
-        module = model.find(name)
         if in_rows(layer):
             place(model, name, Int8Linear(layer, base, bias_of(module)))
             continue
@@ -184,7 +225,7 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
             assert isinstance(module, nn.Conv1d)
             place(model, name, CodedConv(table, layer, module))
         else:
-            place(model, name, CodedEmbedding(table))
+            place(model, name, CodedEmbedding(layer, table, factors))
             if tied and name == TABLE:
                 model.head = CodedLinear(table, layer, None)
 
@@ -202,18 +243,32 @@ def rule_of(layer: Layer) -> Callable[[Tensor], Tensor] | None:
 
 
 def parts_of(layer: Layer) -> Iterator[Sequence[bytes]]:
-    """The bytes that a file holds of a layer of integers; floats that float16 holds exactly are kept as that."""
-    base = layer.weight.base
-    if not isinstance(base, Quantized):
-        return
-    if in_rows(layer):
-        rows = Int8Linear(layer, base, None)
-        found = (rows.codes, rows.scale, rows.zero)
-    else:
-        blocks = to_blocks(base, layer.weight.mask)
-        found = (blocks.blob, blocks.scale, *(() if blocks.zero is None else (blocks.zero,)))
-    for tensor in found:
+    """The bytes that a file holds of a layer's integers; floats that float16 holds exactly are kept as that."""
+    for tensor in _stored(layer):
         yield bytes_of(tensor, *((torch.float16,) if tensor.is_floating_point() else ()))
+
+
+def _stored(layer: Layer) -> Iterator[Tensor]:
+    base, factors = layer.weight.base, layer.weight.low_rank
+    if in_rows(layer):
+        assert isinstance(base, Quantized)
+        rows = Int8Linear(layer, base, None)
+        yield from (rows.codes, rows.scale, rows.zero)
+    elif isinstance(base, Quantized):
+        yield from _tensors(to_blocks(base, layer.weight.mask))
+    if isinstance(factors, CodedFactors) and _multiplied_apart(layer):
+        yield from _tensors(to_blocks(factors.left))
+        yield from _tensors(to_blocks(factors.right))
+
+
+def _tensors(blocks: Blocks) -> Iterator[Tensor]:
+    yield from (blocks.blob, blocks.scale, *(() if blocks.zero is None else (blocks.zero,)))
+
+
+def _multiplied_apart(layer: Layer) -> bool:
+    """Whether the file holds a layer's factors, and not what they add to a float weight."""
+    base = layer.weight.base
+    return isinstance(base, Quantized) or (base is None and layer.kind != "conv")
 
 
 def in_rows(layer: Layer) -> bool:

@@ -234,6 +234,7 @@ def test_a_recipe_written_out_is_the_same_recipe():
 WANT_A_DECODER = (
     "drop-layers-distill",
     "gptq-w4-kv8",
+    "maskllm-2of4",
     "quarot-w3",
     "quarot-w4a4",
     "recover",
@@ -251,7 +252,7 @@ def test_every_built_in_recipe_says_what_it_is_and_fits_every_family(recipe, nam
             select(read_recipe(recipe), layout(name))
         return
     selection = select(read_recipe(recipe), layout(name))
-    if not recipe.startswith(("drop", "recover", "wanda")):
+    if not recipe.startswith(("drop", "maskllm", "recover", "wanda")):
         rounded = [
             layer
             for step, names in zip(selection.recipe.steps, selection.layers, strict=True)

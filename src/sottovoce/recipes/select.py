@@ -110,7 +110,7 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         if earlier := next((by for part, by in written.items() if part != "structure"), None):
             raise ValueError(f"{method} drops blocks after {earlier} has changed {name}; put {method} first")
         return
-    if owns == "values" and step.options.get("hidden") and (earlier := written.get("structure")):
+    if step.needs & TRAINING_NEEDS and step.options.get("hidden") and (earlier := written.get("structure")):
         raise ValueError(
             f"{method} would imitate the uncompressed model block by block, and {earlier} has dropped some; set hidden "
             "to 0, or drop them after it"
@@ -125,17 +125,17 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
         raise ValueError(f"{method} would rotate the residual stream that {earlier} has rotated; drop one of the two")
+    imitated = [name for name in step.method.imitates if step.options[name]]
+    if imitated and (earlier := written.get("turn")):
+        raise ValueError(
+            f"{method} would imitate the residual stream of the uncompressed model, which {earlier} has rotated; "
+            f"set {' and '.join(imitated)} to 0, or put {method} first"
+        )
     writes = step.method.writes(step.options)
     if owns == "values":
         if "low_rank" in writes and (earlier := written.get("factors")):
             raise ValueError(
                 f"{method} would add float columns to factors that {earlier} has rounded in {name}; put {method} first"
-            )
-        imitated = [name for name in step.method.imitates if step.options[name]]
-        if imitated and (earlier := written.get("turn")):
-            raise ValueError(
-                f"{method} would imitate the residual stream of the uncompressed model, which {earlier} has rotated; "
-                f"set {' and '.join(imitated)} to 0, or put {method} first"
             )
         return
     if step.options.get("sparsity") == ALLOCATED and "sparsity" not in written:
@@ -148,6 +148,8 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             f"{method} updates the weights that it keeps, and {earlier} has already rounded those of {name}; put "
             f"{method} before it, or take a pruner that only drops, as wanda"
         )
+    if step.method.floats and (earlier := written.get("base")):
+        raise ValueError(f"{method} works on floats, and {earlier} has rounded {name}; put {method} first")
     if owns != "basis" and (earlier := next((written[part] for part in writes if part in written), None)):
         raise ValueError(
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "

@@ -52,6 +52,7 @@ OPTIONS = {
     "drop_layers": {"encoder": [0]},
     "finetune": LESSONS,
     "omniquant": LEARNING,
+    "prune_width": {"heads": 1, "neurons": 0.5},
     "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
     "lora": {**LESSONS, "rank": 2},
@@ -159,6 +160,12 @@ RECIPES = {
         {"quarot": {"heads": False, "online": False}},
         "rtn",
     ],
+    "narrower, trained, narrower, rounded": [
+        {"prune_width": {"neurons": 0.25, "multiple_of": 16, "over": "stack", "importance": "activation"}},
+        {"distill": LESSONS},
+        {"prune_width": {"heads": 1, "importance": "taylor", "where": "encoder"}},
+        {"gptq": {"where": BLOCKS, "group_size": 16}},
+    ],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
@@ -265,7 +272,7 @@ class Watched:
             if not torch.equal(weight_of(model, layer), layer.weight.dense()):
                 self.unlike_parts.append((step.label, layer.name))
         if step.method.owns == "structure":  # fewer layers, and other names
-            assert set(layers) == set(model.shapes) < set(self.before)
+            assert set(layers) == set(model.shapes) <= set(self.before)
             self.before = deepcopy(layers)
             self._known = {at: (layer.weight, layer.input, layer.output) for at, layer in layers.items()}
             self._targets = {at: layer.target.clone() for at, layer in layers.items()}

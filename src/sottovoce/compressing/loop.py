@@ -68,7 +68,12 @@ def compress_layers(
             renamed = step.method.function(model, chosen, here, **step.method.options.arguments(step.options))
             if step.method.owns == "structure":
                 _rename(layers, renamed)
-                after(step, {})
+                cut = {
+                    layer.name: layer
+                    for name, layer in chosen.items()
+                    if name in renamed and layer.weight is not earlier[name]
+                }
+                _assign(model, step, cut, after)
                 continue
             for layer in chosen.values():
                 layer.settle()

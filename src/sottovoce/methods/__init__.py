@@ -35,6 +35,7 @@ METHODS = {
     "omniquant": "sottovoce.methods.omniquant:omniquant",
     "osplus": "sottovoce.methods.osplus:osplus",
     "palettize": "sottovoce.methods.palettize:palettize",
+    "prune_width": "sottovoce.methods.prune_width:prune_width",
     "quarot": "sottovoce.methods.quarot:quarot",
     "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",
@@ -48,13 +49,13 @@ METHODS = {
 
 Scope = Literal["layer", "block", "model"]
 Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure"]
-Mark = Part | Literal["turn", "range"]  # what a step leaves behind that a later one has to know of
+Mark = Part | Literal["turn", "range", "width"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
 RefuseModel = Callable[[Any, Sequence[str], Mapping[str, Any]], str | None]
-Reshape = Callable[[Any, Mapping[str, Any]], Mapping[str, str]]
+Reshape = Callable[[Any, Sequence[str], Mapping[str, Any]], Mapping[str, str]]
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -78,10 +79,10 @@ class Method:
     where   the patterns of the layers that it works on where a recipe names none
     moves_basis  whether, with these options, it changes the basis too, before it writes the part that it owns
     writes  what it leaves behind with these options, which no later step may overwrite: its parts, a rotation of the
-            residual stream ("turn"), a range that was calibrated ("range")
+            residual stream ("turn"), a range that was calibrated ("range"), blocks that are narrower ("width")
     words   what a table says of it with these options
     reshape  of a method that owns the structure: does to a model without weights what the method will do to its layout,
-             and returns the names as the method does
+             (layout, names of its layers, options), and returns the names as the method does
     imitates  those of the options under which it learns from the uncompressed model's residual stream
     """
 

@@ -53,7 +53,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
                 written[name][part] = step.method.name
         if step.method.reshape:
             layout = layout.again() if layout is model else layout
-            now = step.method.reshape(layout, step.options)
+            now = step.method.reshape(layout, names, step.options)
             written = {now[name]: parts for name, parts in written.items() if name in now}
     return Selection(recipe, tuple(chosen), frozenset(layout.shapes))
 
@@ -84,11 +84,14 @@ def _check_layer(step: Step, model: SpeechModel, name: str) -> None:
         raise ValueError(reason)
 
 
+_BEFORE_STRUCTURE = ("structure", "width", "values")  # what leaves plain floats, whose rows and columns can go
+
+
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
     if owns == "structure":
-        if earlier := next((by for part, by in written.items() if part != "structure"), None):
-            raise ValueError(f"{method} drops blocks after {earlier} has changed {name}; put {method} first")
+        if earlier := next((by for part, by in written.items() if part not in _BEFORE_STRUCTURE), None):
+            raise ValueError(f"{method} changes the structure after {earlier} has changed {name}; put {method} first")
         return
     if owns == "values" and step.options.get("hidden") and (earlier := written.get("structure")):
         raise ValueError(

@@ -37,6 +37,12 @@ def own_widths(checkpoint: Checkpoint) -> dict[str, int]:
     return found
 
 
+def told_widths(model: "SpeechModel") -> dict[str, int]:
+    """The same of a model as it is now."""
+    said = model.settings.get(OWN)
+    return own_widths(model.checkpoint) if said is None else said.get(_KEY, {})
+
+
 def inner_widths(model: "SpeechModel") -> Iterator[tuple[str, Inner]]:
     """(the stack's name, Inner) of all blocks, in the order in which a clip meets them."""
     for stack in model.stacks:

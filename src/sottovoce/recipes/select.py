@@ -1,24 +1,28 @@
 """A recipe against one model: the layers of each step, and whether each step may do there what it would."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.widths import told_widths
 from sottovoce.numbers.grid import check_groups
 from sottovoce.recipes.matching import chosen_layers
 from sottovoce.recipes.recipe import Recipe, Step
+from sottovoce.weights.weight import LayerShape
 
 
 @dataclass(frozen=True)
 class Selection:
     """A recipe against one model: the layers that each step works on, and those that there are in the end.
 
-    Names are as they are when the step begins: a step that drops blocks leaves others their numbers.
+    Names are as they are when the step begins: a step that drops blocks leaves others their numbers. widths are those
+    that transformers' config cannot say in the end.
     """
 
     recipe: Recipe
     layers: tuple[tuple[str, ...], ...]
-    last: frozenset[str] | None = None
+    last: Mapping[str, LayerShape] | None = None
+    widths: Mapping[str, int] = field(default_factory=dict)
 
     def segments(self) -> Iterator[tuple[bool, list[tuple[Step, tuple[str, ...]]]]]:
         """(is a model-scope step, steps with their layers): runs of layer and block steps share one sweep."""
@@ -55,7 +59,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
             layout = layout.again() if layout is model else layout
             now = step.method.reshape(layout, names, step.options)
             written = {now[name]: parts for name, parts in written.items() if name in now}
-    return Selection(recipe, tuple(chosen), frozenset(layout.shapes))
+    return Selection(recipe, tuple(chosen), layout.shapes, told_widths(layout))
 
 
 def _check_frontend(step: Step, model: SpeechModel, names: Sequence[str]) -> None:

@@ -63,7 +63,7 @@ def one_by_one(w, x, size, most, damp):
 
 
 def gate_gradient(model, clip, loss, module, channels, index, step=1e-3):
-    """|d loss / d gate| of one head or neuron by a central difference: its channels before the reader times 1 +- step."""
+    """|d loss / d gate| of one head or neuron by a central difference: the reader's inputs times 1 +- step."""
 
     def at(gate):
         def hook(_, inputs):

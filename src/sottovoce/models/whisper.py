@@ -57,7 +57,8 @@ class Whisper(EncoderDecoder):
                 for block, head in heads
                 if block != here or head in stay
             ]
-            self.frontend.generation["alignment_heads"] = self.settings["alignment_heads"] = left
+            if left != heads:
+                self.frontend.generation["alignment_heads"] = self.settings["alignment_heads"] = left
 
     def valid_positions(self, samples: int) -> dict[str, int]:
         """The rest of the window is silence, which the encoder encodes and the statistics leave out."""

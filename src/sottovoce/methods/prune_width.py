@@ -5,7 +5,8 @@ calibration saw it (Muralidharan et al., "Compact Language Models via Pruning an
 arXiv:2407.14679, section 2.2, with the weights behind it). `wanda`: the sum of |W| times the norm of the input over
 all weights that go with it, rows and columns (after Sun et al., 2023, arXiv:2306.11695). `taylor`: the gradient of the
 model's loss by a gate before it (calibration/gates.py). `obs`: the error that is left once the others have taken over
-what they can, one leaving after the other (ZipLM, numbers/leaving_out.py).
+what they can, one leaving after the other (ZipLM, numbers/leaving_out.py). Where all blocks of a stack compete, each
+block's scores are shares of what its layer puts out (`wanda`: of their sum); those of `taylor` are of one loss as it is.
 
 What goes is not simply lost: the columns that stay take over what they can tell of it, in the least squares of what the
 layer puts out, and a bias takes over its mean (`compensate`). Blocks are passed in turn, so that each makes up for what
@@ -183,9 +184,9 @@ def prune_width(
         for unit, look in _passed(model, material, goes):
             here = [(inner, multiple) for _, inner, multiple in chosen if inner in unit.inner]
             seen = look({name: needs for inner, _ in here for name, needs in judge.needs(inner).items()})
-            scores |= {
-                inner.name: judge.score(inner, seen, count_of(model, inner) - multiple) for inner, multiple in here
-            }
+            for inner, multiple in here:
+                score = judge.score(inner, seen, count_of(model, inner) - multiple)
+                scores[inner.name] = score / judge.whole(inner, seen).clamp(min=1e-30)
     if over == "stack":
         goes = _shared(chosen, scores, goes)
     for unit, look in _passed(model, material, goes):
@@ -226,6 +227,13 @@ class Judge:
     def _bias(self, inner: Inner) -> Tensor | None:
         found = getattr(self.model.find(inner.reader), "bias", None)
         return found if isinstance(found, Tensor) else None
+
+    def whole(self, inner: Inner, seen: Seen) -> Tensor:
+        """(): what scores of other blocks are held against this one's by: all of what is there, about its mean."""
+        if self.importance == "wanda":
+            return self.score(inner, seen, 0).sum()
+        w = self.layers[inner.reader].target.double()
+        return ((w @ self.moments(inner, seen).second) * w).sum()
 
     def score(self, inner: Inner, seen: Seen, most: int) -> Tensor:
         """(n,) float64: the larger, the longer it stays; `most` is how many may go."""

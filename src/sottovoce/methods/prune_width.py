@@ -1,12 +1,14 @@
 """Heads and neurons left out: every block stays and is narrower, so shapes are smaller for every machine.
 
-Which ones is said by their importance. `activation`: the mean square of what a head or neuron adds to the stream, as
-calibration saw it (Muralidharan et al., "Compact Language Models via Pruning and Knowledge Distillation", 2024,
-arXiv:2407.14679, section 2.2, with the weights behind it). `wanda`: the sum of |W| times the norm of the input over
-all weights that go with it, rows and columns (after Sun et al., 2023, arXiv:2306.11695). `taylor`: the gradient of the
-model's loss by a gate before it (calibration/gates.py). `obs`: the error that is left once the others have taken over
-what they can, one leaving after the other (ZipLM, numbers/leaving_out.py). Where all blocks of a stack compete, each
-block's scores are shares of what its layer puts out (`wanda`: of their sum); those of `taylor` are of one loss as it is.
+Which ones is said by their importance. `obs`: the squared error of the layer's output that is left once the others have
+taken over what they can, one leaving after the other (Kurtic, Frantar, Alistarh, "ZipLM: Inference-Aware Structured
+Pruning of Language Models", 2023, arXiv:2302.04089; numbers/leaving_out.py). `activation`: the mean square of what a
+head or neuron adds to the stream (after Muralidharan et al., "Compact Language Models via Pruning and Knowledge
+Distillation", 2024, arXiv:2407.14679, section 2.2, with the weights behind it). `wanda`: the sum of |W| times the norm
+of the input over all weights that go with it, rows and columns (after Sun et al., 2023, arXiv:2306.11695). `taylor`:
+the gradient of the model's loss by a gate before it (calibration/gates.py). Where all blocks of a stack compete, each
+block's scores are shares of what its layer puts out (`wanda`: of their sum); those of `taylor` are of one loss as they
+are.
 
 What goes is not simply lost: the columns that stay take over what they can tell of it, in the least squares of what the
 layer puts out, and a bias takes over its mean (`compensate`). Blocks are passed in turn, so that each makes up for what

@@ -66,6 +66,7 @@ OPTIONS = {
     "finetune": LESSONS,
     "liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4},
     "omniquant": LEARNING,
+    "prune_width": {"heads": 1, "neurons": 0.5},
     "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
     "merge_layers": {"encoder": [0]},
@@ -222,6 +223,12 @@ RECIPES = {
         {"quarot": {"heads": False, "online": False}},
         "rtn",
     ],
+    "narrower, trained, narrower, rounded": [
+        {"prune_width": {"neurons": 0.25, "multiple_of": 16, "over": "stack", "importance": "activation"}},
+        {"distill": LESSONS},
+        {"prune_width": {"heads": 1, "importance": "taylor", "where": "encoder"}},
+        {"gptq": {"where": BLOCKS, "group_size": 16}},
+    ],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
@@ -332,7 +339,7 @@ class Watched:
             assert any(layer.sparsity for layer in layers.values())
             return
         if step.method.owns == "structure":  # fewer layers, and other names
-            assert set(layers) == set(model.shapes) < set(self.before)
+            assert set(layers) == set(model.shapes) <= set(self.before)
             self.before = deepcopy(layers)
             self._known = {at: (layer.weight, layer.input, layer.output) for at, layer in layers.items()}
             self._targets = {at: layer.target.clone() for at, layer in layers.items()}

@@ -66,10 +66,12 @@ def compress_layers(
             renamed = step.method.function(model, chosen, here, **step.method.options.arguments(step.options))
             if step.method.owns == "structure":
                 _rename(layers, renamed)
-                for old, now in renamed.items():
-                    if old in earlier and layers[now].weight is not earlier[old]:
-                        layers[now].steps.append(step.label)
-                after(step, {})
+                cut = {
+                    layer.name: layer
+                    for name, layer in chosen.items()
+                    if name in renamed and layer.weight is not earlier[name]
+                }
+                _assign(model, step, cut, after)
                 continue
             for layer in chosen.values():
                 layer.settle()

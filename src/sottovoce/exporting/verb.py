@@ -11,6 +11,7 @@ from sottovoce.exporting.held import not_held
 from sottovoce.files.replacing import new_folder
 from sottovoce.files.sealed import check_replaceable, unchanged
 from sottovoce.models.companions import is_companion
+from sottovoce.models.widths import own_widths
 from sottovoce.models.window import shorten, window_frames
 from sottovoce.progress import Track, silent
 from sottovoce.recipes.target import table_of
@@ -64,7 +65,8 @@ def export(
     options = _options(runtime, target, seconds, portable)
     entries = target.entries()
     turns = target.artifact.turns if target.artifact else ()
-    _check_held(target, runtime.title, runtime.refusals(entries, turns))
+    narrow = runtime.refused_widths(own_widths(target.checkpoint))
+    _check_held(target, runtime.title, {**runtime.refusals(entries, turns), **narrow})
     versions = check_installed(runtime)
     with new_folder(output, lambda older: unchanged(older / MANIFEST)) as folder:
         opened, layers = target.open()

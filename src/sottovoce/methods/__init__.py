@@ -39,6 +39,7 @@ METHODS = {
     "osplus": "sottovoce.methods.osplus:osplus",
     "owl": "sottovoce.methods.owl:owl",
     "palettize": "sottovoce.methods.palettize:palettize",
+    "prune_width": "sottovoce.methods.prune_width:prune_width",
     "quantize_lora": "sottovoce.methods.quantize_lora:quantize_lora",
     "quarot": "sottovoce.methods.quarot:quarot",
     "recover": "sottovoce.methods.recover:recover",
@@ -58,13 +59,13 @@ METHODS = {
 
 Scope = Literal["layer", "block", "model"]
 Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure", "sparsity", "factors"]
-Mark = Part | Literal["turn", "range", "zeros"]  # what a step leaves behind that a later one has to know of
+Mark = Part | Literal["turn", "range", "zeros", "width"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
 RefuseModel = Callable[[Any, Sequence[str], Mapping[str, Any]], str | None]
-Reshape = Callable[[Any, Mapping[str, Any]], Mapping[str, str]]
+Reshape = Callable[[Any, Sequence[str], Mapping[str, Any]], Mapping[str, str]]
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -88,10 +89,11 @@ class Method:
     where   the patterns of the layers that it works on where a recipe names none
     moves_basis  whether, with these options, it changes the basis too, before it writes the part that it owns
     writes  what it leaves behind with these options, which no later step may overwrite: its parts, a rotation of the
-            residual stream ("turn"), a range that was calibrated ("range"), a threshold of an input ("zeros")
+            residual stream ("turn"), a range that was calibrated ("range"), a threshold of an input ("zeros"), blocks
+            that are narrower ("width")
     words   what a table says of it with these options
     reshape  of a method that owns the structure: does to a model without weights what the method will do to its layout,
-             and returns the names as the method does
+             (layout, names of its layers, options), and returns the names as the method does
     imitates  those of the options under which it learns from the uncompressed model's residual stream
     floats  whether it wants weights that no step before it has rounded
     """

@@ -62,7 +62,7 @@ def _refuse(model: SpeechModel, names: object, options: Mapping[str, Any]) -> st
     return None
 
 
-def _reshape(layout: SpeechModel, options: Mapping[str, Any]) -> Mapping[str, str]:
+def _reshape(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> Mapping[str, str]:
     """As many as will be dropped: which ones, their names do not tell."""
     return layout.drop_blocks(
         [

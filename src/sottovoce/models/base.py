@@ -21,7 +21,8 @@ from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.frontend import Frontend, open_frontend
 from sottovoce.models.names import BLOCK, HEAD, is_cached
-from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Stack
+from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Inner, Stack
+from sottovoce.models.widths import cut_modules, inner_widths, narrowed, own_widths, tell_widths
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.weights.cost import Product, Workload
 from sottovoce.weights.input_path import InputPath, InputPaths, Turn
@@ -35,6 +36,7 @@ class SpeechModel(ABC):
     root          the module inside it whose parts layers and sites name
     head_name     the layer that scores tokens, beside the root
     depth         by stack, the keys of config.json that count its blocks
+    widths        by stack and kind of Inner, the key of config.json that counts heads or neurons in each block
     idle          tensors that a checkpoint may hold and that only a training of its own reads
     """
 
@@ -42,6 +44,7 @@ class SpeechModel(ABC):
     root: ClassVar[str] = "model"
     head_name: ClassVar[str] = HEAD
     depth: ClassVar[Mapping[str, tuple[str, ...]]]
+    widths: ClassVar[Mapping[tuple[str, str], str]]
     idle: ClassVar[tuple[str, ...]] = ()
     module: Any
 
@@ -69,7 +72,7 @@ class SpeechModel(ABC):
         logging.set_verbosity_error()  # what does not fit is in the report, and told below
         frontend = open_frontend(checkpoint)  # before the weights, which take longer
         with blamed_on_config(checkpoint):
-            loaded, report = cls._class().from_pretrained(
+            loaded, report = cls._class(checkpoint, frontend).from_pretrained(
                 checkpoint.folder,
                 dtype=torch.float32,
                 local_files_only=True,
@@ -87,12 +90,13 @@ class SpeechModel(ABC):
         from transformers import AutoConfig
         from transformers.initialization import no_init_weights
 
+        frontend = open_frontend(checkpoint)
         with blamed_on_config(checkpoint), torch.device(device), no_init_weights():
             config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
             config._attn_implementation = "sdpa"
-            module = cls._class()(config)
+            module = cls._class(checkpoint, frontend)(config)
         module.tie_weights()
-        return cls(checkpoint, cls._prepared(checkpoint, module).float(), {})
+        return cls(checkpoint, cls._prepared(checkpoint, module).float(), {}, frontend)
 
     @classmethod
     def _prepared(cls, checkpoint: Checkpoint, module: Any) -> Any:
@@ -109,10 +113,11 @@ class SpeechModel(ABC):
         return type(self).without_weights(self.checkpoint)
 
     @classmethod
-    def _class(cls) -> Any:
+    def _class(cls, checkpoint: Checkpoint, frontend: Frontend) -> Any:
         import transformers
 
-        return getattr(transformers, cls.module_class)
+        plain = getattr(transformers, cls.module_class)
+        return narrowed(plain, own_widths(checkpoint), cls, checkpoint, frontend)
 
     def write_companions(self, folder: Path) -> None:
         """Write the files beside the weights as this model, which may have changed since it was opened, needs them."""
@@ -239,8 +244,8 @@ class SpeechModel(ABC):
                 raise ValueError(f"dropping every block of the {stack} leaves no model; keep one at least")
             renamed |= {name: f"{stack}.layers.{i}" for i, name in enumerate(kept)}
             self._keep_blocks(stack, [int(name.rpartition(".")[2]) for name in kept])
-        for cached in ("shapes", "components", "stacks"):
-            vars(self).pop(cached, None)
+        self.forget_layout()
+        tell_widths(self)
         by_tensor = {self.full_name(old): self.full_name(new) for old, new in renamed.items()}
         left = {self.full_name(name) for name in dropped}
         self.stored_dtypes = {
@@ -257,12 +262,35 @@ class SpeechModel(ABC):
             for module in block.modules():
                 if hasattr(module, "layer_idx"):  # its place in the cache
                     module.layer_idx = i
-        counts = dict.fromkeys(self.depth[stack], len(places))
-        self.settings |= counts
+        self.change_config(dict.fromkeys(self.depth[stack], len(places)))
+
+    @property
+    def inner(self) -> tuple[Inner, ...]:
+        """The widths inside the blocks of all stacks: heads and neurons."""
+        return tuple(inner for _, inner in inner_widths(self))
+
+    def keep_inner(self, inner: Inner, kept: Tensor) -> None:
+        """Leave the heads or neurons `kept` (n,) int64, rising, of one Inner; config.json will say so."""
+        cut_modules(self, inner, kept)
+        tell_widths(self)
+
+    @classmethod
+    def attend_with(cls, attention: Any, heads: int) -> None:
+        """Let transformers' module of an attention have so many heads."""
+        attention.num_heads = heads
+
+    def change_config(self, settings: Mapping[str, Any]) -> None:
+        """Change keys of config.json, and of the config of every module that has them."""
+        self.settings |= settings
         for config in self._configs():
-            for key, count in counts.items():
+            for key, value in settings.items():
                 if hasattr(config, key):
-                    setattr(config, key, count)
+                    setattr(config, key, value)
+
+    def forget_layout(self) -> None:
+        """Find shapes and stacks anew when they are asked for next: the modules are others now."""
+        for cached in ("shapes", "components", "stacks"):
+            vars(self).pop(cached, None)
 
     def _configs(self) -> Iterator[Any]:
         """transformers' config of every module that has one; some share theirs."""

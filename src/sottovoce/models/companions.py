@@ -15,6 +15,7 @@ from sottovoce.models.fit import blamed_on_config
 
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("spiece.model",))
 _FRONTENDS = ("preprocessor_config.json", "processor_config.json")
+OWN = "sottovoce"  # our key in config.json: what transformers' keys cannot say
 _GENERATION = "generation_config.json"
 _LICENCES = ("LICEN", "NOTICE")
 _MELS = 80  # of a Whisper's feature extractor that says nothing else
@@ -31,7 +32,10 @@ def companions(folder: Path) -> list[Path]:
 
 
 def write_companions(source: Path, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Copy the files beside a checkpoint's weights, with `settings` in the place of what they say otherwise."""
+    """Copy the files beside a checkpoint's weights, with `settings` in the place of what they say otherwise.
+
+    What is OWN stands in config.json, whether or not it did before; an empty one goes.
+    """
     for file in companions(source):
         shutil.copyfile(file, folder / file.name)
     for name in ("config.json", _GENERATION, *_FRONTENDS) if settings else ():
@@ -39,6 +43,9 @@ def write_companions(source: Path, folder: Path, settings: Mapping[str, Any]) ->
             document = read_json(folder / name)
             for part in (document, document.get("feature_extractor", {})):
                 part.update({key: value for key, value in settings.items() if key in part})
+            if name == "config.json" and OWN in settings:
+                document[OWN] = settings[OWN]
+                document = {key: value for key, value in document.items() if key != OWN or value}
             write_text(folder / name, json_text(document))
 
 

@@ -97,9 +97,9 @@ class StaticDecoderGraph(nn.Module):
         super().__init__()
         self.module, self._model, self._places = model.module, model, places
         _leave_heads_unpadded(self.module)
-        count, heads, width = cache_shape(model)
-        self._held = [f"held{i}" for i in range(count)]
-        for i, name in enumerate(self._held):
+        sizes = cache_shapes(model, across=False)
+        self._held = [f"held{i}" for i in range(len(sizes))]
+        for i, (name, (heads, width)) in enumerate(zip(self._held, sizes, strict=True)):
             shape = (heads, width, places) if i % 2 else (heads, places, width)
             self.register_buffer(name, torch.zeros(shape))
 
@@ -112,11 +112,11 @@ class StaticDecoderGraph(nn.Module):
         return _step(self._model, token, position[None], mask, own, cross)
 
 
-def cache_shape(model: EncoderDecoder) -> tuple[int, int, int]:
-    """Tensors of a cache, two for each block; heads; the width of a head."""
-    blocks = model.module.model.decoder.layers
-    width: int = blocks[0].encoder_attn.head_dim
-    return 2 * len(blocks), model.shapes["decoder.layers.0.encoder_attn.k_proj"].rows // width, width
+def cache_shapes(model: EncoderDecoder, *, across: bool) -> list[tuple[int, int]]:
+    """Heads and the width of one, of keys and values by turns: each block's own, or those `across` to the encoder."""
+    attentions = [each for unit in model.stacks[1].units for each in unit.attentions if each.across == across]
+    pairs = [(model.shapes[each.key].rows // each.head_width, each.head_width) for each in attentions]
+    return [pair for pair in pairs for _ in ("key", "value")]
 
 
 def _step(

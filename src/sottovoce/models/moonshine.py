@@ -9,14 +9,20 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import gelu, pad, tanh
 from torch.nn.utils.rnn import pad_sequence
 
 from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.lengths import by_length, lengths
 from sottovoce.models.products import Convolution, Sizes, transformer_products
-from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
+from sottovoce.models.sites import (
+    attention_of,
+    cross_attention_sites,
+    neurons_of,
+    self_attention_sites,
+    token_site,
+)
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
 from sottovoce.weights.cost import Product, Workload
 
@@ -27,6 +33,17 @@ class Moonshine(EncoderDecoder):
     module_class = "MoonshineForConditionalGeneration"
     decoder_norm = "norm"
     depth: ClassVar = {"encoder": ("encoder_num_hidden_layers",), "decoder": ("decoder_num_hidden_layers",)}
+    widths: ClassVar = {
+        ("encoder", "heads"): "encoder_num_attention_heads",
+        ("decoder", "heads"): "decoder_num_attention_heads",
+        ("encoder", "neurons"): "intermediate_size",
+        ("decoder", "neurons"): "intermediate_size",
+    }
+
+    @classmethod
+    def attend_with(cls, attention: Any, heads: int) -> None:
+        """Its forward reads the number in the config, which all attentions share."""
+        attention.config = _OwnHeads(attention.config, heads)
 
     def valid_positions(self, samples: int) -> dict[str, int]:
         """All of them: a clip is never padded."""
@@ -81,6 +98,7 @@ class Moonshine(EncoderDecoder):
             lambda hidden, context: module(hidden, **context.block),
             writers=(f"{name}.self_attn.o_proj", f"{name}.mlp.fc2"),
             attentions=(self._attention(name, "self_attn", rotary=True),),
+            mlp=neurons_of(f"{name}.mlp.fc1", f"{name}.mlp.fc2"),
         )
 
     def _attention(self, block: str, part: str, *, rotary: bool) -> Attention:
@@ -115,7 +133,8 @@ class Moonshine(EncoderDecoder):
 
     def decoder_block(self, name: str) -> Unit:
         """Self-attention, cross-attention and a gated MLP."""
-        module, half = self.find(name), self.module.config.intermediate_size
+        module, fc2 = self.find(name), self.find(f"{name}.mlp.fc2")
+        assert isinstance(fc2, nn.Linear)
         sites = (
             *self_attention_sites(name, norm="input_layernorm", out="o_proj", over="tokens"),
             *cross_attention_sites(name, norm="post_attention_layernorm", out="o_proj"),
@@ -125,7 +144,7 @@ class Moonshine(EncoderDecoder):
                 f"{name}.mlp_out",
                 (f"{name}.mlp.fc2",),
                 f"{name}.mlp.fc1",
-                slice(0, half),
+                slice(0, fc2.in_features),
                 over="tokens",
                 component="mlp",
             ),
@@ -146,6 +165,7 @@ class Moonshine(EncoderDecoder):
                 # across to the encoder's frames no position turns queries or keys
                 self._attention(name, "encoder_attn", rotary=False),
             ),
+            mlp=neurons_of(f"{name}.mlp.fc1", f"{name}.mlp.fc2", gated=True),
         )
 
     def enter_step(self, token: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Any]]:
@@ -164,7 +184,7 @@ class Moonshine(EncoderDecoder):
             Convolution("encoder.conv2", d, first, second),
             Convolution("encoder.conv3", 2 * d, second, third),
         ]
-        sizes = Sizes(d, d, len(model.encoder.layers), len(model.decoder.layers), 1, self.head_layer)
+        sizes = Sizes(len(model.encoder.layers), len(model.decoder.layers), 1, self.head_layer)
         return transformer_products(self.shapes, stem, sizes, workload)
 
     def frames(self, features: Tensor) -> int:
@@ -197,6 +217,22 @@ class Moonshine(EncoderDecoder):
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """The frames of each clip, without the padding of the batch."""
         return {"encoder_hidden_states": memory.states, "encoder_attention_mask": memory.valid}
+
+
+class _OwnHeads:
+    """transformers' config as one attention reads it, which has a number of heads of its own."""
+
+    def __init__(self, config: Any, heads: int) -> None:
+        shared = vars(config)["shared"] if isinstance(config, _OwnHeads) else config
+        vars(self).update(shared=shared, num_attention_heads=heads, num_key_value_heads=heads)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "shared":  # while it is being copied there is none
+            raise AttributeError(name)
+        return getattr(self.shared, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.shared, name, value)
 
 
 def stem_lengths(samples: int) -> tuple[int, int, int]:

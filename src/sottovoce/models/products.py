@@ -20,10 +20,8 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the products depend on beside the layers: widths, counts, and the prompt's length."""
+    """What the products depend on beside the layers: counts, and the prompt's length."""
 
-    encoder_width: int
-    decoder_width: int
     encoder_blocks: int
     decoder_blocks: int
     prompt: int
@@ -57,13 +55,14 @@ def transformer_products(
     scored = 1 + (workload.tokens - 1) * workload.beam
     products.append(_linear(head, scored, workload.tokens, name="head", single=later + 1))
 
-    products += _encoder_attention(sizes.encoder_blocks, frames, sizes.encoder_width)
-    width = sizes.decoder_width
+    products += _encoder_attention(shapes, sizes.encoder_blocks, frames, "self_attn")
     lengths = [sizes.prompt + step for step in range(workload.tokens)]  # keys in the cache at each pass
     self_keys = sum(range(1, sizes.prompt + 1)) + sum(lengths[1:]) * workload.beam
-    cache = 2 * width * (lengths[0] + sum(lengths[1:]) * workload.beam)  # read; its writes are k_proj's and v_proj's
+    places = lengths[0] + sum(lengths[1:]) * workload.beam  # read; the cache's writes are k_proj's and v_proj's
     for i in range(sizes.decoder_blocks):
         block = f"decoder.layers.{i}"
+        width = shapes[f"{block}.self_attn.q_proj"].rows
+        cache = 2 * width * places
         products.append(
             Product(
                 f"{block}.attention",
@@ -74,13 +73,14 @@ def transformer_products(
             )
         )
         makers = [f"{block}.encoder_attn.{part}_proj" for part in "kv"]
+        width = shapes[f"{block}.encoder_attn.q_proj"].rows
         cached = 2 * frames * width * workload.tokens
         products.append(attention(f"{block}.cross_attention", positions, frames, width, cached, makers))
     return products
 
 
 def encoder_products(
-    shapes: Mapping[str, LayerShape], convolutions: Sequence[Convolution], frames: int, blocks: int, width: int
+    shapes: Mapping[str, LayerShape], convolutions: Sequence[Convolution], frames: int, blocks: int
 ) -> list[Product]:
     """All products of one utterance in an encoder alone: every layer that is no convolution once for each frame."""
     by_layer = {conv.layer: conv for conv in convolutions}
@@ -88,12 +88,17 @@ def encoder_products(
         _convolution(shape, by_layer[name]) if name in by_layer else _linear(shape, frames, 1)
         for name, shape in shapes.items()
     ]
-    return [*layers, *_encoder_attention(blocks, frames, width)]
+    return [*layers, *_encoder_attention(shapes, blocks, frames, "attention")]
 
 
-def _encoder_attention(blocks: int, frames: int, width: int) -> list[Product]:
-    names = [f"encoder.layers.{i}.attention" for i in range(blocks)]
-    return [attention(name, frames, frames, width, 2 * frames * width) for name in names]
+def _encoder_attention(shapes: Mapping[str, LayerShape], blocks: int, frames: int, part: str) -> list[Product]:
+    """Each as wide as its queries are."""
+    names = [f"encoder.layers.{i}" for i in range(blocks)]
+    widths = [shapes[f"{name}.{part}.q_proj"].rows for name in names]
+    return [
+        attention(f"{name}.attention", frames, frames, width, 2 * frames * width)
+        for name, width in zip(names, widths, strict=True)
+    ]
 
 
 def turn_products(products: Sequence[Product], turns: Sequence[TurnEntry]) -> list[Product]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sottovoce.models.structure import Attention, Collected, Site, Unit
+from sottovoce.models.structure import Attention, Collected, Inner, Site, Unit
 
 
 def self_attention_sites(
@@ -24,6 +24,11 @@ def attention_of(block: str, part: str, *, out: str, head_width: int, rotary: bo
     query, key, value = (f"{block}.{part}.{name}_proj" for name in ("q", "k", "v"))
     module = f"{block}.{part}"
     return Attention(module, part == "encoder_attn", query, key, value, f"{module}.{out}", head_width, rotary)
+
+
+def neurons_of(first: str, second: str, *, gated: bool = False) -> Inner:
+    """The neurons between the two layers of an MLP; gated, where the first has the gates' rows behind the values'."""
+    return Inner(first, "neurons", (first,), second, runs=2 if gated else 1)
 
 
 def cross_attention_sites(block: str, *, norm: str, out: str) -> tuple[Site, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 Collected = Literal["here", "out", "memory", "head", "lookup"]
@@ -56,6 +57,39 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Inner:
+    """The width inside an attention or an MLP: heads or neurons, each of which can be left out by itself.
+
+    name      the attention's module, or the layer that writes the neurons
+    writers   layers whose rows they are
+    reader    the layer whose columns they are
+    channels  neighbours that one of them has: the width of a head, 1 for a neuron
+    runs      how often a writer's rows hold all of them: 2 where a gate has rows of its own, behind the values'
+    """
+
+    name: str
+    kind: Literal["heads", "neurons"]
+    writers: tuple[str, ...]
+    reader: str
+    channels: int = 1
+    runs: int = 1
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All whose shapes follow the width."""
+        return (*self.writers, self.reader)
+
+    def columns(self, kept: Tensor) -> Tensor:
+        """(kept * channels,) int64: the reader's columns of the heads or neurons `kept` (n,) int64."""
+        return (kept[:, None] * self.channels + torch.arange(self.channels, device=kept.device)).flatten()
+
+    def rows(self, kept: Tensor, count: int) -> Tensor:
+        """(runs * kept * channels,) int64: a writer's rows of those `kept` of `count`, run after run."""
+        columns = self.columns(kept)
+        return torch.cat([columns + run * count * self.channels for run in range(self.runs)])
+
+
+@dataclass(frozen=True)
 class Attention:
     """One attention by its layers: scores of queries with keys mix the values, which `out` reads head by head.
 
@@ -74,6 +108,11 @@ class Attention:
     head_width: int
     rotary: bool
 
+    @property
+    def inner(self) -> Inner:
+        """Its heads."""
+        return Inner(self.module, "heads", (self.query, self.key, self.value), self.out, self.head_width)
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -81,6 +120,7 @@ class Unit:
 
     writers     layers of a block whose outputs are added to its stack's residual stream
     attentions  the attentions of a block
+    mlp         the neurons of a block
     norm        the norm of an exit
     """
 
@@ -89,7 +129,13 @@ class Unit:
     run: Callable[[Tensor, Context], Tensor]
     writers: tuple[str, ...] = ()
     attentions: tuple[Attention, ...] = ()
+    mlp: Inner | None = None
     norm: str | None = None
+
+    @property
+    def inner(self) -> tuple[Inner, ...]:
+        """The widths inside a block, in the order in which a clip meets them."""
+        return (*(attention.inner for attention in self.attentions), *((self.mlp,) if self.mlp else ()))
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.lengths import by_length, lengths
 from sottovoce.models.products import Convolution, encoder_products
-from sottovoce.models.sites import attention_of, self_attention_sites
+from sottovoce.models.sites import attention_of, neurons_of, self_attention_sites
 from sottovoce.models.structure import Context, Encoded, Site, Stack, Unit
 from sottovoce.weights.cost import Product, Workload
 
@@ -32,6 +32,7 @@ class Wav2Vec2(SpeechModel):
     root = "wav2vec2"
     head_name = "lm_head"
     depth: ClassVar = {"encoder": ("num_hidden_layers",)}
+    widths: ClassVar = {("encoder", "heads"): "num_attention_heads", ("encoder", "neurons"): "intermediate_size"}
     idle = ("wav2vec2.masked_spec_embed",)  # what a training puts in the place of frames
 
     @classmethod
@@ -123,6 +124,7 @@ class Wav2Vec2(SpeechModel):
             lambda hidden, context: module(hidden),
             writers=(f"{name}.attention.out_proj", f"{mlp}.output_dense") if self._before else (),
             attentions=(attention_of(name, "attention", out="out_proj", head_width=width, rotary=False),),
+            mlp=neurons_of(f"{mlp}.intermediate_dense", f"{mlp}.output_dense"),
         )
 
     def _head(self) -> Unit:
@@ -142,7 +144,7 @@ class Wav2Vec2(SpeechModel):
         ]
         one_more = (config.num_conv_pos_embeddings + 1) % 2  # of an even kernel, whose last output is dropped
         positions = Convolution(_POSITIONS, width, frames, frames + one_more)
-        return encoder_products(self.shapes, [*stem, positions], frames, len(self.blocks("encoder")), width)
+        return encoder_products(self.shapes, [*stem, positions], frames, len(self.blocks("encoder")))
 
     # --- passes ---------------------------------------------------------------------------------
 

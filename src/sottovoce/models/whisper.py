@@ -13,8 +13,14 @@ from torch.nn.functional import gelu
 
 from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.products import Convolution, Sizes, transformer_products
-from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
-from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
+from sottovoce.models.sites import (
+    attention_of,
+    cross_attention_sites,
+    neurons_of,
+    self_attention_sites,
+    token_site,
+)
+from sottovoce.models.structure import Attention, Context, Encoded, Inner, Site, Unit
 from sottovoce.models.whisper_frontend import HOP
 from sottovoce.weights.cost import Product, Workload
 
@@ -24,6 +30,12 @@ class Whisper(EncoderDecoder):
 
     module_class = "WhisperForConditionalGeneration"
     depth: ClassVar = {"encoder": ("encoder_layers", "num_hidden_layers"), "decoder": ("decoder_layers",)}
+    widths: ClassVar = {
+        ("encoder", "heads"): "encoder_attention_heads",
+        ("decoder", "heads"): "decoder_attention_heads",
+        ("encoder", "neurons"): "encoder_ffn_dim",
+        ("decoder", "neurons"): "decoder_ffn_dim",
+    }
 
     def _keep_blocks(self, stack: str, places: Sequence[int]) -> None:
         """The heads whose attention tells times go with their blocks."""
@@ -32,6 +44,21 @@ class Whisper(EncoderDecoder):
         if stack == "decoder" and heads:
             kept = [[places.index(block), head] for block, head in heads if block in places]
             self.frontend.generation["alignment_heads"] = self.settings["alignment_heads"] = kept
+
+    def keep_inner(self, inner: Inner, kept: Tensor) -> None:
+        """Of the heads whose attention tells times those stay that are kept, by their new numbers."""
+        super().keep_inner(inner, kept)
+        heads = self.frontend.generation.get("alignment_heads")
+        told = [f"{block}.encoder_attn" for block in self.blocks("decoder")]
+        if inner.name in told and heads:
+            here, stay = told.index(inner.name), kept.tolist()
+            left = [
+                [block, stay.index(head) if block == here else head]
+                for block, head in heads
+                if block != here or head in stay
+            ]
+            if left != heads:
+                self.frontend.generation["alignment_heads"] = self.settings["alignment_heads"] = left
 
     def valid_positions(self, samples: int) -> dict[str, int]:
         """The rest of the window is silence, which the encoder encodes and the statistics leave out."""
@@ -61,6 +88,7 @@ class Whisper(EncoderDecoder):
             lambda hidden, context: module(hidden, None),
             writers=(f"{name}.self_attn.out_proj", f"{name}.fc2"),
             attentions=(self._attention(name, "self_attn"),),
+            mlp=neurons_of(f"{name}.fc1", f"{name}.fc2"),
         )
 
     def _attention(self, block: str, part: str) -> Attention:
@@ -109,6 +137,7 @@ class Whisper(EncoderDecoder):
             run,
             writers=(f"{name}.self_attn.out_proj", f"{name}.encoder_attn.out_proj", f"{name}.fc2"),
             attentions=(self._attention(name, "self_attn"), self._attention(name, "encoder_attn")),
+            mlp=neurons_of(f"{name}.fc1", f"{name}.fc2"),
         )
 
     def enter_step(self, token: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Any]]:
@@ -133,10 +162,10 @@ class Whisper(EncoderDecoder):
 
     @property
     def _sizes(self) -> Sizes:
-        config, model = self.module.config, self.module.model
+        model = self.module.model
         prompt = len(self.rules().prompt)
         layers = len(model.encoder.layers), len(model.decoder.layers)
-        return Sizes(config.d_model, config.d_model, *layers, prompt, self.head_layer)
+        return Sizes(*layers, prompt, self.head_layer)
 
     def frames(self, features: Tensor) -> int:
         """Half the window's mel frames."""

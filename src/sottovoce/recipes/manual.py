@@ -20,7 +20,7 @@ PARTS = {
     "basis": "the channels in which weights and activations are written; the float model computes the same as before",
     "input": "what happens to a layer's input at run time",
     "output": "the grid on which the decoder's cache holds what a layer puts out",
-    "structure": "which layers there are: whole blocks dropped",
+    "structure": "which layers there are and how wide they are: blocks, heads and neurons left out",
     "values": "the numbers in the parts that are there: through training, or to make up for what is dropped",
     "sparsity": "the share of each layer that a pruner after it drops",
 }

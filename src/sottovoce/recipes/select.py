@@ -1,26 +1,30 @@
 """A recipe against one model: the layers of each step, and whether each step may do there what it would."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.methods.options import ALLOCATED
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.widths import told_widths
 from sottovoce.numbers.grid import check_groups
 from sottovoce.recipes.matching import chosen_layers
 from sottovoce.recipes.recipe import Recipe, Step
+from sottovoce.weights.weight import LayerShape
 
 
 @dataclass(frozen=True)
 class Selection:
     """A recipe against one model: the layers that each step works on, and those that there are in the end.
 
-    Names are as they are when the step begins: a step that drops blocks leaves others their numbers.
+    Names are as they are when the step begins: a step that drops blocks leaves others their numbers. widths are those
+    that transformers' config cannot say in the end.
     """
 
     recipe: Recipe
     layers: tuple[tuple[str, ...], ...]
-    last: frozenset[str] | None = None
+    last: Mapping[str, LayerShape] | None = None
+    widths: Mapping[str, int] = field(default_factory=dict)
 
     def segments(self) -> Iterator[tuple[bool, list[tuple[Step, tuple[str, ...]]]]]:
         """(is a model-scope step, steps with their layers): runs of layer and block steps share one sweep."""
@@ -58,14 +62,14 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
                 written[name][part] = step.method.name
         if step.method.reshape:
             layout = layout.again() if layout is model else layout
-            now = step.method.reshape(layout, step.options)
+            now = step.method.reshape(layout, names, step.options)
             written = {now[name]: parts for name, parts in written.items() if name in now}
     if unused := next(((name, parts["sparsity"]) for name, parts in written.items() if "sparsity" in parts), None):
         raise ValueError(
             f"{unused[1]} gives {unused[0]} a sparsity, and no step after it drops by it; add wanda: "
             f"{{sparsity: {ALLOCATED}}}, or another pruner, with the same where"
         )
-    return Selection(recipe, tuple(chosen), frozenset(layout.shapes))
+    return Selection(recipe, tuple(chosen), layout.shapes, told_widths(layout))
 
 
 def _check_frontend(step: Step, model: SpeechModel, names: Sequence[str]) -> None:
@@ -104,11 +108,14 @@ def _check_layer(step: Step, model: SpeechModel, name: str) -> None:
         raise ValueError(reason)
 
 
+_BEFORE_STRUCTURE = ("structure", "width", "values")  # what leaves plain floats, whose rows and columns can go
+
+
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
     if owns == "structure":
-        if earlier := next((by for part, by in written.items() if part != "structure"), None):
-            raise ValueError(f"{method} drops blocks after {earlier} has changed {name}; put {method} first")
+        if earlier := next((by for part, by in written.items() if part not in _BEFORE_STRUCTURE), None):
+            raise ValueError(f"{method} changes the structure after {earlier} has changed {name}; put {method} first")
         return
     if step.needs & TRAINING_NEEDS and step.options.get("hidden") and (earlier := written.get("structure")):
         raise ValueError(

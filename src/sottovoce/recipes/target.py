@@ -9,6 +9,7 @@ from sottovoce.recipes.select import Selection
 from sottovoce.targets import find_runtime
 from sottovoce.weights.part import DTYPE_NAMES
 from sottovoce.weights.table import Entry
+from sottovoce.weights.weight import LayerShape
 
 SHOWN = 6
 
@@ -17,11 +18,18 @@ def expected_entries(
     selection: Selection, entries: Iterable[Entry], components: Mapping[str, frozenset[str]]
 ) -> list[Entry]:
     """The entries behind the recipe: grids and masks as its steps say; what only the work tells is left as it was."""
-    found = {entry.name: entry for entry in entries if selection.last is None or entry.name in selection.last}
+    found = {entry.name: entry for entry in entries}
+    if selection.last is not None:
+        found = {name: _shaped(found[name], shape) for name, shape in selection.last.items() if name in found}
     for step, names in zip(selection.recipe.steps, selection.layers, strict=True):
-        for name in names:
+        for name in (name for name in names if name in found):  # a later step may drop it
             found[name] = _behind(step.on(components.get(name, frozenset())), found[name])
     return list(found.values())
+
+
+def _shaped(entry: Entry, shape: LayerShape) -> Entry:
+    """The entry with as many rows and columns; a convolution's shape no step changes."""
+    return entry if entry.kind == "conv" else replace(entry, shape=(shape.rows, shape.columns))
 
 
 def _behind(step: Step, entry: Entry) -> Entry:
@@ -46,7 +54,10 @@ def check_target(
 ) -> None:
     """Raise ValueError, layer by layer, if the runtime `to` could not hold what the recipe leaves."""
     runtime = find_runtime(to)
-    refused = runtime.refusals(expected_entries(selection, entries, components), ())
+    refused = {
+        **runtime.refusals(expected_entries(selection, entries, components), ()),
+        **runtime.refused_widths(selection.widths),
+    }
     told = table_of(refused)
     if refused:
         raise ValueError(

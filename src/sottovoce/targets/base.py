@@ -40,6 +40,7 @@ class Runtime(ABC):
     frames    whether it runs models without a decoder, whose frames score the tokens (CTC)
     whole_seconds  whether a window has to be of whole seconds
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
+    any_widths  whether blocks may have heads and neurons that transformers' config cannot say (models/widths.py)
     tells     what of a model's inside a self-test can be held against its artifact's: "encoder", its last state,
               "cross", what the decoder's blocks make of that, "blocks", what each block puts out
     """
@@ -51,6 +52,7 @@ class Runtime(ABC):
     frames: bool = False
     whole_seconds: bool = False
     rounds_activations: bool
+    any_widths: bool = False
     tells: frozenset[str] = frozenset()
 
     @property
@@ -79,6 +81,16 @@ class Runtime(ABC):
     @abstractmethod
     def refusals(self, entries: Sequence[Entry], turns: Sequence[TurnEntry]) -> Mapping[str, str]:
         """The modules that it cannot hold as they are, each with the reason; told from the table alone."""
+
+    def refused_widths(self, widths: Mapping[str, int]) -> Mapping[str, str]:
+        """Of the `widths` that transformers' config cannot say those that it cannot hold, each with the reason."""
+        if self.any_widths:
+            return {}
+        reason = (
+            "transformers' config has one number of neurons for all blocks, and heads that fill the model's width; "
+            "onnx and executorch take it"
+        )
+        return {name: f"a width of its own, {count} (prune_width): {reason}" for name, count in widths.items()}
 
     @abstractmethod
     def notes(self, entries: Sequence[Entry]) -> Sequence[str]:

@@ -163,6 +163,23 @@ class Layer:
         """The weight with its base and outliers replaced; mask and low-rank term stay."""
         return replace(self.weight, base=base, outliers=outliers, updated=False)
 
+    def keep(self, *, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
+        """Leave some rows or columns, each (n,) int64; None leaves all.
+
+        Raises ValueError unless the weight is plain floats and its input and output are as they were.
+        """
+        weight = self.weight
+        settled = any(part is not None for part in (weight.mask, weight.low_rank, weight.outliers, self.output))
+        if settled or self.input or not isinstance(weight.base, Tensor):
+            raise ValueError(
+                f"the shape of {self.name} cannot change after it was masked, rounded or factored; put that step first"
+            )
+        base = weight.base
+        for dimension, places in enumerate((rows, columns)):
+            if places is not None:
+                base = base.index_select(dimension, places.to(base.device))
+        self.weight, self.target = Weight(base), base.float()
+
     def settle(self) -> None:
         """End a segment: what the weight has become is the next target; a float base loses what is masked."""
         masked = self.weight.masked_base()

@@ -30,6 +30,7 @@ class ExecuTorch(Runtime):
     writes_with = tested("torchao")
     grid: Mapping[str, str] = {"scale_dtype": "bfloat16"}
     options = frozenset({"seconds", "portable"})
+    any_widths = True
     rounds_activations = True
     tells = frozenset({"cross"})
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.encoder_decoder import EncoderDecoder
-from sottovoce.models.graphs import DecoderGraph, EncoderGraph, FrameGraph, cache_shape
+from sottovoce.models.graphs import DecoderGraph, EncoderGraph, FrameGraph, cache_shapes
 from sottovoce.progress import Track, silent
 from sottovoce.targets.onnx.layers import put_in_place
 from sottovoce.targets.onnx.run import DECODER, ENCODER, MODEL
@@ -60,10 +60,10 @@ def _write_encoder(model: EncoderDecoder, folder: Path) -> None:
 
 
 def _write_decoder(model: EncoderDecoder, folder: Path) -> None:
-    count, heads, width = cache_shape(model)
     frames = model.frames(_features(model))
-    past = [torch.zeros(1, heads, 3, width) for _ in range(count)]
-    cross = [torch.zeros(1, heads, frames, width) for _ in range(count)]
+    past = [torch.zeros(1, heads, 3, width) for heads, width in cache_shapes(model, across=False)]
+    cross = [torch.zeros(1, heads, frames, width) for heads, width in cache_shapes(model, across=True)]
+    count = len(past)
     any_frames = {2: torch.export.Dim("frames")} if model.most_seconds is None else {}
     shapes: dict[str, Any] = {"given": ({}, [{2: torch.export.Dim("tokens")}] * count, [any_frames] * count)}
     inputs = ["token", *_names("past", model), *_names("cross", model)]

@@ -20,6 +20,7 @@ PARTS = {
     "input": "what happens to a layer's input at run time",
     "output": "the grid on which the decoder's cache holds what a layer puts out",
     "structure": "which layers there are: whole blocks dropped",
+    "vocabulary": "which tokens there are, and so the rows of the token table and the head",
     "values": "the numbers in the parts that are there, through training",
 }
 NEEDS = {

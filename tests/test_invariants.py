@@ -58,6 +58,7 @@ OPTIONS = {
     "low_rank": {"rank": 3},
     "spqr": {"where": BLOCKS},
     "spinquant": {"steps": 2, "batch": 1},
+    "trim_vocabulary": {"calibration": True},
 }
 RECIPES = {
     **{name: [*BEFORE.get(name, []), {name: OPTIONS.get(name, {})}] for name in METHODS},
@@ -159,6 +160,17 @@ RECIPES = {
         {"quarot": {"heads": False, "online": False}},
         "rtn",
     ],
+    "2:4 integers and factors of fewer tokens": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"gptq": {"group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": [BLOCKS, "decoder.embed_tokens"], "rank": 2}},
+        {"trim_vocabulary": {"calibration": True}},
+    ],
+    "outliers and shared lines of fewer tokens": [
+        {"spqr": {"where": "decoder.embed_tokens", "bits": 3, "outlier_threshold": 0.02, "scale_rows": 24}},
+        {"palettize": {"where": "!decoder.embed_tokens", "bits": 5, "sigma": 1}},
+        {"trim_vocabulary": {"calibration": True}},
+    ],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
@@ -208,7 +220,7 @@ def degenerate(model, layers):
             module.weight.data[3] = 0
 
 
-NEED_A_DECODER = {"finetune", "distill", "lora", "quarot", "spinquant", "kv_cache"}
+NEED_A_DECODER = {"finetune", "distill", "lora", "quarot", "spinquant", "kv_cache", "trim_vocabulary"}
 UNTRAINED = [name for name in METHODS if not read_recipe({"steps": RECIPES[name]}).trains]
 
 

@@ -77,7 +77,7 @@ class EncoderDecoder(SpeechModel):
         rows = torch.tensor(kept, device=table.weight.device)
         table.weight = nn.Parameter(table.weight[rows])
         table.num_embeddings = len(kept)
-        table.padding_idx = None if table.padding_idx is None else now[table.padding_idx]
+        table.padding_idx = None if table.padding_idx is None else now.get(table.padding_idx)
         self.head.weight = table.weight if tied else nn.Parameter(self.head.weight[rows])  # type: ignore[index]
         self.head.out_features = len(kept)  # type: ignore[assignment]
         for config in self._configs():

@@ -42,15 +42,17 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
     if set(names) != set(model.token_layers):
         return f"trim_vocabulary cuts the rows of {' and '.join(model.token_layers)} and no others; leave where out"
     if options["size"] is None and options["text"] is None and not options["calibration"]:
-        return "trim_vocabulary is not told which tokens to keep; size: 8000, text: FILE or calibration: true would work"
+        return (
+            "trim_vocabulary is not told which tokens to keep; size: 8000, text: FILE or calibration: true would work"
+        )
     vocabulary = Vocabulary(model.frontend)
     left_out = dropped(vocabulary, options["languages"], options["timestamps"])
     required = obligatory(vocabulary, left_out)
     size = options["size"]
     if size is not None and size < len(required):
         return (
-            f"size {size} is less than the {len(required)} tokens of {name} that have to stay (prompt, settings, times, "
-            f"bytes and letters); {len(required)} and more would work"
+            f"size {size} is less than the {len(required)} tokens of {name} that have to stay (prompt, settings, "
+            f"times, bytes and letters); {len(required)} and more would work"
         )
     if size is not None and size >= vocabulary.size:
         return f"size {size} keeps all {vocabulary.size} tokens of {name}; fewer would work"

@@ -120,8 +120,8 @@ class BytePairs:
         found = {number for special in _templates(self.document.get("post_processor")) for number in special["ids"]}
         if self.document.get("padding"):
             found.add(self.document["padding"]["pad_id"])
-        if (unknown := self._model.get("unk_token")) in self.numbers:
-            found.add(self.numbers[unknown])
+        if (unknown := self.numbers.get(self._model.get("unk_token") or "")) is not None:
+            found.add(unknown)
         return found
 
 

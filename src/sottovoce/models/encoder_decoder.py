@@ -87,7 +87,7 @@ class EncoderDecoder(SpeechModel):
         vars(self).pop("shapes", None)
 
     def _say_defaults(self, now: Container[int]) -> None:
-        """Write out what transformers takes for granted where config.json is silent: a token of the whole vocabulary."""
+        """Write out what transformers takes for granted where config.json is silent, by its number of before."""
         stated = self.frontend.config
         for key, token in self.module.config.to_dict().items():
             if key.endswith("_token_id") and key not in stated and isinstance(token, int):

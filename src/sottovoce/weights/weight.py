@@ -71,10 +71,9 @@ class Weight:
 
     def take_rows(self, rows: Tensor) -> "Weight":
         """The weight of those outputs alone, each as it was; `rows` (n,) int64 in rising order."""
-        if self.base is None or isinstance(self.base, Tensor):
-            base = None if self.base is None else self.base[rows]
-        else:
-            base = self.base.take_rows(rows)
+        base = None
+        if self.base is not None:
+            base = self.base[rows] if isinstance(self.base, Tensor) else self.base.take_rows(rows)
         mask = None if self.mask is None else self.mask[rows]
         factors = None if self.low_rank is None else (self.low_rank[0][rows], self.low_rank[1])
         outliers = None if self.outliers is None else self.outliers.take_rows(rows)

@@ -10,6 +10,7 @@ from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
 import sottovoce
 from sottovoce.artifact.folder import load_layers, read_artifact
+from sottovoce.calibration.likely_tokens import mean_log_probability
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.measure.divergence import next_tokens
 from sottovoce.methods.trim_vocabulary import chosen, dropped, obligatory
@@ -317,6 +318,31 @@ def test_the_most_frequent_come_first_with_their_pieces_and_then_those_of_early_
     assert set(filled) - must == {numbers[piece] for piece in ("th", "in", "er")}
     with pytest.raises(ValueError, match=r"the texts use all \d+ tokens of"):
         chosen(vocabulary, dict.fromkeys(numbers.values(), 1), None, frozenset())
+
+
+def test_the_likeliest_come_before_those_of_early_merges(toy):
+    vocabulary = Vocabulary(find_target(toy("moonshine")).frontend)
+    numbers, must = vocabulary.pairs.numbers, obligatory(vocabulary, frozenset())
+    likely = [0.0 if token == numbers["▁the"] else -1.0 - token for token in range(vocabulary.size)]
+    way = vocabulary.pairs.way("▁the") - must
+    assert len(way) > 1
+    assert set(chosen(vocabulary, {}, len(must) + len(way), frozenset(), likely)) == must | way
+    one = chosen(vocabulary, {}, len(must) + 1, frozenset(), likely)  # no room for its pieces: the next one that fits
+    assert set(one) - must == {numbers["th"]}
+
+
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_how_likely_a_token_is_is_the_mean_of_its_log_probabilities_behind_the_prompt(name, toy, clips):
+    model, _ = find_target(toy(name)).open()
+    module = AutoModelForSpeechSeq2Seq.from_pretrained(toy(name), local_files_only=True).eval()
+    prompt, expected = len(model.rules().prompt), []
+    for clip in clips(name):
+        features = {module.main_input_name: clip.features}
+        with torch.no_grad():
+            scored = module(**features, decoder_input_ids=clip.tokens).logits[0]
+        expected += [row.log_softmax(-1) for place, row in enumerate(scored) if place >= prompt - 1]
+    found = mean_log_probability(model, clips(name))
+    assert torch.allclose(found.float(), torch.stack(expected).mean(0), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["whisper", "moonshine"])

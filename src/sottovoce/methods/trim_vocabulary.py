@@ -3,9 +3,11 @@
 Abdaoui, Pradel, Sigel, "Load What You Need: Smaller Versions of Multilingual BERT", 2020, arXiv:2010.05609, section 3.
 In a small recognizer the table is half of all weights, and the head reads it for every token that is written. What
 stays are the tokens that the prompt and the settings name, those in which any text can be written (bytes, letters,
-digits), those of the texts that are given with the pieces that lead to them, and as many of the most common others as
-there is room for. Tokenizer, settings and numbers of tokens follow. A logit of a token that stays is the one that it
-was; a text that used a token that went is written with smaller ones.
+digits), those of the texts that are given with the pieces that lead to them, and as many others as there is room for:
+those that the model finds likeliest in the calibration clips, or without any those of the earliest merges. Tokenizer,
+settings and numbers of tokens follow. A logit of a token that stays is the one that it was; a text that used a token
+that went can be written with smaller ones, but a model that was not trained to often writes another word. So what
+matters is that the texts are many and of the kind that will be heard.
 
 Rows know nothing of each other in any format, so it works on what is rounded, masked or factored, and comes last:
 calibration and training know the tokens by the numbers that they had.
@@ -20,6 +22,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
+from sottovoce.calibration.likely_tokens import mean_log_probability
 from sottovoce.methods import method
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.encoder_decoder import EncoderDecoder, with_decoder
@@ -88,7 +91,7 @@ def trim_vocabulary(
         Field(description="a file of text as the model would write it, or a manifest (.jsonl) with texts, to count"),
     ] = None,
     calibration: Annotated[
-        bool, Field(description="count the tokens of the calibration clips: the model's own, or their transcripts'")
+        bool, Field(description="count the tokens of the calibration clips, then take those likely in them, up to size")
     ] = False,
     languages: Annotated[
         list[str] | None,
@@ -104,8 +107,10 @@ def trim_vocabulary(
             counts.update(model.frontend.text_tokens(line))
     for clip in material.clips if calibration else ():
         counts.update(clip.tokens[0].tolist())
-    kept = chosen(vocabulary, counts, size, dropped(vocabulary, languages, timestamps))
-    with_decoder(model).keep_tokens(kept)
+    decoder = with_decoder(model)
+    likely = mean_log_probability(decoder, material.clips).tolist() if calibration and size is not None else None
+    kept = chosen(vocabulary, counts, size, dropped(vocabulary, languages, timestamps), likely)
+    decoder.keep_tokens(kept)
     for layer in layers.values():
         layer.weight = layer.weight.take_rows(torch.tensor(kept, device=layer.target.device))
 
@@ -154,11 +159,18 @@ def obligatory(vocabulary: Vocabulary, gone: Collection[int]) -> set[int]:
     return {token for token in found if token < vocabulary.size}
 
 
-def chosen(vocabulary: Vocabulary, counts: Mapping[int, int], size: int | None, gone: Collection[int]) -> list[int]:
+def chosen(
+    vocabulary: Vocabulary,
+    counts: Mapping[int, int],
+    size: int | None,
+    gone: Collection[int],
+    likely: Sequence[float] | None = None,
+) -> list[int]:
     """The tokens that stay, in rising order.
 
-    counts  how often each token was found in texts: the most frequent come first, each with the pieces that lead to
-            it. Where `size` leaves room, tokens of early merges follow, but for those that are never chosen.
+    counts  how often each token was found in texts: the most frequent come first, each with the pieces that lead to it
+    likely  how likely each token is: where `size` leaves room, the likeliest follow, without it those of early merges;
+            not those that are never chosen
 
     Raises ValueError if all stay.
     """
@@ -168,11 +180,15 @@ def chosen(vocabulary: Vocabulary, counts: Mapping[int, int], size: int | None, 
     frequent = sorted((-count, token) for token, count in counts.items() if token in written and token not in gone)
     wanted = [token for _, token in frequent]
     if size is not None:
-        wanted += [token for token in pairs.by_rank() if token in written and token not in vocabulary.suppressed]
+        others = pairs.by_rank() if likely is None else sorted(written, key=lambda token: (-likely[token], token))
+        wanted += [token for token in others if token in written and token not in vocabulary.suppressed | set(gone)]
     for token in wanted:
         if len(kept) == room:
             break
-        way = pairs.way(written[token]) or frozenset({token})
+        way = pairs.way(written[token])
+        if way is None and token not in counts:  # no text is written with it
+            continue
+        way = way or frozenset({token})
         if len(kept | way) <= room:
             kept |= way
     if len(kept) == vocabulary.size:

@@ -75,6 +75,7 @@ OPTIONS = {
     "low_rank": {"rank": 3},
     "spqr": {"where": BLOCKS},
     "spinquant": {"steps": 2, "batch": 1},
+    "trim_vocabulary": {"calibration": True},
 }
 RECIPES = {
     **{name: [*BEFORE.get(name, []), {name: OPTIONS.get(name, {})}, *AFTER.get(name, [])] for name in METHODS},
@@ -229,6 +230,17 @@ RECIPES = {
         {"prune_width": {"heads": 1, "importance": "taylor", "where": "encoder"}},
         {"gptq": {"where": BLOCKS, "group_size": 16}},
     ],
+    "2:4 integers and factors of fewer tokens": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"gptq": {"group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": [BLOCKS, "decoder.embed_tokens"], "rank": 2}},
+        {"trim_vocabulary": {"calibration": True}},
+    ],
+    "outliers and shared lines of fewer tokens": [
+        {"spqr": {"where": "decoder.embed_tokens", "bits": 3, "outlier_threshold": 0.02, "scale_rows": 24}},
+        {"palettize": {"where": "!decoder.embed_tokens", "bits": 5, "sigma": 1}},
+        {"trim_vocabulary": {"calibration": True}},
+    ],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
@@ -278,7 +290,9 @@ def degenerate(model, layers):
             module.weight.data[3] = 0
 
 
-NEED_A_DECODER = {"finetune", "distill", "recover", "lora", "maskllm", "quarot", "spinquant", "kv_cache"}
+NEED_A_DECODER = {
+    *("finetune", "distill", "recover", "lora", "maskllm", "quarot", "spinquant", "kv_cache", "trim_vocabulary")
+}
 UNTRAINED = [name for name in METHODS if not read_recipe({"steps": RECIPES[name]}).trains]
 
 

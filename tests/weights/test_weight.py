@@ -5,6 +5,7 @@ import torch
 
 from sottovoce.numbers.grid import Grid, round_to_grid
 from sottovoce.numbers.palette import Palettized
+from sottovoce.numbers.scales import round_scales
 from sottovoce.numbers.sparse import Sparse
 from sottovoce.weights.weight import Layer, Weight
 
@@ -208,3 +209,43 @@ def test_a_segment_ends_with_a_base_that_is_not_updated_any_more():
     layer.settle()
     assert not layer.weight.updated
     assert torch.equal(layer.left_for_base(), layer.target)
+
+
+ROWS = torch.tensor([0, 3, 4])
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["dense", "masked"])
+@pytest.mark.parametrize("far", [None, OUTLIERS], ids=["", "outliers"])
+@pytest.mark.parametrize("base", [base for base in BASES if base != "none"])
+def test_some_rows_of_a_weight_are_those_rows_of_what_it_stands_for(base, far, mask):
+    weight = Weight(BASES[base], mask, None, far)
+    assert torch.equal(weight.take_rows(ROWS).dense(), weight.dense()[ROWS])
+    assert type(weight.take_rows(ROWS).base) is type(weight.base)
+
+
+@pytest.mark.parametrize("base", ["symmetric", "none"])
+def test_some_rows_of_factors_keep_the_right_one(base):
+    weight = Weight(BASES[base], None, FACTORS)
+    found = weight.take_rows(ROWS)
+    assert torch.equal(found.low_rank[1], FACTORS[1])
+    assert torch.allclose(found.dense(), weight.dense()[ROWS], atol=1e-6)
+
+
+def test_one_scale_for_all_rows_stays_and_scales_on_shared_lines_get_lines_of_their_own():
+    whole = round_to_grid(W, Grid(3, "tensor"))
+    assert torch.equal(Weight(whole).take_rows(ROWS).dense(), whole.dense()[ROWS])
+    assert Weight(whole).take_rows(ROWS).base.scale.shape == (1, 1)
+    plain = round_to_grid(W, Grid(3, 4, symmetric=False))
+    rounded = [round_scales(part, 3, 4, torch.float16) for part in (plain.scales(), plain.zeros())]
+    weight = Weight(replace(plain, scale=rounded[0], zero_point=rounded[1]))
+    found = weight.take_rows(ROWS)
+    assert torch.equal(found.dense(), weight.dense()[ROWS])
+    assert found.base.scale.size == 1
+
+
+def test_rows_without_outliers_have_none():
+    places = torch.zeros(6, 8, dtype=torch.bool)
+    places[1] = True
+    weight = Weight(W, outliers=Sparse.at(places, 10 * W, torch.float16))
+    assert weight.take_rows(ROWS).outliers is None
+    assert len(weight.take_rows(torch.tensor([1, 2])).outliers) == 8

@@ -11,6 +11,7 @@ from sottovoce.artifact.folder import Artifact, check_output, load_layers, read_
 from sottovoce.calibration.clips import Calibration, CalibrationRecord, Tokens, calibrate
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.compressing.unfinished import Unfinished
+from sottovoce.methods import find
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.device import check_device
 from sottovoce.models.frontend import Frontend
@@ -31,6 +32,7 @@ from sottovoce.weights.table import Entry
 from sottovoce.weights.weight import Layer
 
 DEFAULT_CLIPS = 128
+_EARLIER = "an earlier compression"
 
 
 def compress(
@@ -78,7 +80,7 @@ def compress(
     target = find_target(model, revision)
     target.check_open("compress")
     layout = target.layout()
-    existing = {entry.name: _written(entry) for entry in target.artifact.entries} if target.artifact else {}
+    existing = _existing(target.artifact) if target.artifact else {}
     selection = select(chosen, layout, existing)
     if chosen.target is not None:
         find_runtime(chosen.target).check_search(target.frontend)
@@ -236,9 +238,16 @@ def draw_calibration(data: str | Path, limit: int | None, seed: int, leave_out: 
     return corpus.select(min(DEFAULT_CLIPS, corpus.clips) if limit is None else limit, seed)
 
 
+def _existing(artifact: Artifact) -> dict[str, dict[str, str]]:
+    """Which parts of each layer earlier compressions settled, and whether they changed the vocabulary."""
+    steps = [name for recipe in artifact.recipes for step in recipe["steps"] for name in step]
+    trimmed = any("vocabulary" in find(name).parts for name in steps)
+    of_all = {"vocabulary": _EARLIER} if trimmed else {}
+    return {entry.name: _written(entry) | of_all for entry in artifact.entries}
+
+
 def _written(entry: Entry) -> dict[str, str]:
     """Which parts of a layer an earlier compression settled."""
-    by = "an earlier compression"
     rounding = entry.input.rounding if entry.input else None
     parts = held(entry)
     settled = {part.settles for part in parts if part.settles} | ({"output"} if entry.output else set())
@@ -250,7 +259,7 @@ def _written(entry: Entry) -> dict[str, str]:
         settled |= {"input", "range"} if rounding.per in ("tensor", "channel") else {"input"}
     if entry.input and entry.input.zeroing:
         settled.add("zeros")
-    return dict.fromkeys(settled, by)
+    return dict.fromkeys(settled, _EARLIER)
 
 
 def _recipe_record(recipe: Recipe) -> dict[str, Any]:

@@ -21,10 +21,16 @@ def divergence(model: SpeechModel, reference: SpeechModel, clips: Sequence[Clip]
 
     Of CTC models over their frames.
 
-    Both models are driven by the tokens of the clips. Raises ValueError for no clips.
+    Both models are driven by the tokens of the clips. Raises ValueError for no clips, and where the two do not have
+    the same tokens.
     """
     if not clips:
         raise ValueError("a divergence needs at least one clip")
+    if model.frontend.vocabulary != reference.frontend.vocabulary:
+        raise ValueError(
+            f"{model.checkpoint.name} has a vocabulary of {model.frontend.vocabulary} tokens, and "
+            f"{reference.checkpoint.name} of {reference.frontend.vocabulary}; models of one vocabulary would work"
+        )
     first = _first(reference)
     total, count = 0.0, 0
     for clip in clips:

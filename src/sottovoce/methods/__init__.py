@@ -54,11 +54,12 @@ METHODS = {
     "spinquant": "sottovoce.methods.spinquant:spinquant",
     "spqr": "sottovoce.methods.spqr:spqr",
     "tesseraq": "sottovoce.methods.tesseraq:tesseraq",
+    "trim_vocabulary": "sottovoce.methods.trim_vocabulary:trim_vocabulary",
     "wanda": "sottovoce.methods.wanda:wanda",
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure", "sparsity", "factors"]
+Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure", "sparsity", "factors", "vocabulary"]
 Mark = Part | Literal["turn", "range", "zeros", "width"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
@@ -79,7 +80,8 @@ class Method:
             owns "structure" the name now of every layer that stays, by the one that it had
     parts   what it replaces: parts of a weight, the input path or the output's rounding; or the basis, or the values
             of the parts that are there: it moves them and leaves masks and grids as they are; or the structure of
-            the model; or the sparsity of each layer, for the pruners that follow
+            the model; or its vocabulary, which tokens there are; or the sparsity of each layer, for the pruners that
+            follow
     needs   which of "gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample", "data"
             (calibration) and "audio", "transcripts" (training) it uses; may depend on the options. "head" is the Gram
             matrix of what a head reads, where a block method with "data" has its unit's output for everything else

@@ -58,7 +58,7 @@ def _refuse_pairs(pairs: Sequence[int], there: int) -> str | None:
     return close and f"the pairs of {close[0]} and {close[1]} share a block; numbers at least 2 apart would work"
 
 
-def _reshape(layout: SpeechModel, options: Mapping[str, Any]) -> Mapping[str, str]:
+def _reshape(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> Mapping[str, str]:
     """As many pairs as will be merged: which ones, their names do not tell."""
     return layout.drop_blocks(
         [

@@ -62,6 +62,7 @@ class SpeechModel(ABC):
         self.cached_roundings: dict[str, Rounding] = {}
         self.stored_dtypes = dict(stored_dtypes)
         self.settings: dict[str, Any] = {}  # of its configuration files, what is not as the checkpoint has it
+        self.files: dict[str, str | None] = {}  # those that are written anew, None for one that is left out
 
     @classmethod
     def with_weights(cls, checkpoint: Checkpoint) -> Self:
@@ -121,7 +122,7 @@ class SpeechModel(ABC):
 
     def write_companions(self, folder: Path) -> None:
         """Write the files beside the weights as this model, which may have changed since it was opened, needs them."""
-        write_companions(self.checkpoint.folder, folder, self.settings)
+        write_companions(self.checkpoint.folder, folder, self.settings, self.files)
 
     # --- layers -------------------------------------------------------------------------------
 

@@ -31,13 +31,22 @@ def companions(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.iterdir()) if file.is_file() and is_companion(file.name)]
 
 
-def write_companions(source: Path, folder: Path, settings: Mapping[str, Any]) -> None:
+def write_companions(
+    source: Path, folder: Path, settings: Mapping[str, Any], files: Mapping[str, str | None] | None = None
+) -> None:
     """Copy the files beside a checkpoint's weights, with `settings` in the place of what they say otherwise.
 
     What is OWN stands in config.json, whether or not it did before; an empty one goes.
+
+    files  the texts of those that are written anew, by name; None for one that is left out
     """
+    anew = files or {}
     for file in companions(source):
-        shutil.copyfile(file, folder / file.name)
+        if file.name not in anew:
+            shutil.copyfile(file, folder / file.name)
+    for name, text in anew.items():
+        if text is not None:
+            write_text(folder / name, text)
     for name in ("config.json", _GENERATION, *_FRONTENDS) if settings else ():
         if (folder / name).is_file():
             document = read_json(folder / name)

@@ -1,17 +1,19 @@
 """A model whose encoder's output a decoder reads, which writes token after token: what such families share."""
 
 from abc import abstractmethod
+from collections.abc import Container, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.names import TABLE
 from sottovoce.models.sites import head_sites, leaving_site
 from sottovoce.models.structure import Clip, Context, Encoded, Stack, Unit
+from sottovoce.models.token_numbers import names_tokens
 
 
 def with_decoder(model: SpeechModel) -> "EncoderDecoder":
@@ -54,6 +56,42 @@ class EncoderDecoder(SpeechModel):
     def unstored(self) -> frozenset[str]:
         """The tensors of the module's state that a checkpoint does not hold: a tied head's, which is the look-up's."""
         return frozenset({f"{self.head_name}.weight"}) if self.tied else frozenset()
+
+    @property
+    def token_layers(self) -> tuple[str, ...]:
+        """The layers that have a row for each token."""
+        return (TABLE,) if self.tied else (TABLE, self.head_name)
+
+    @torch.no_grad()
+    def keep_tokens(self, kept: Sequence[int]) -> None:
+        """Leave out the rows of all tokens but `kept`, which are numbered anew in their rising order.
+
+        Tokenizer and settings, in memory and on disk, follow. Raises ValueError, and changes nothing, if a token is
+        missing that the model cannot do without.
+        """
+        now = {number: place for place, number in enumerate(kept)}
+        self._say_defaults(now)
+        self.files |= self.frontend.keep_tokens(kept)
+        table, tied = self.find(TABLE), self.tied
+        assert isinstance(table, nn.Embedding)
+        rows = torch.tensor(kept, device=table.weight.device)
+        table.weight = nn.Parameter(table.weight[rows])
+        table.num_embeddings = len(kept)
+        table.padding_idx = None if table.padding_idx is None else now.get(table.padding_idx)
+        self.head.weight = table.weight if tied else nn.Parameter(self.head.weight[rows])  # type: ignore[index]
+        self.head.out_features = len(kept)  # type: ignore[assignment]
+        for config in self._configs():
+            for key, value in self.frontend.config.items():
+                if names_tokens(key) and hasattr(config, key):
+                    setattr(config, key, value)
+        vars(self).pop("shapes", None)
+
+    def _say_defaults(self, now: Container[int]) -> None:
+        """Write out what transformers takes for granted where config.json is silent, by its number of before."""
+        stated = self.frontend.config
+        for key, token in self.module.config.to_dict().items():
+            if key.endswith("_token_id") and key not in stated and isinstance(token, int):
+                stated[key] = token if token in now else None
 
     def decode(self, tokens: Tensor, memory: Encoded, cache: Any = None) -> tuple[Tensor, Any]:
         """Feed tokens (n, k) after those in a cache; none is kept without one: what the head reads, and the cache."""

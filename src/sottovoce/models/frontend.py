@@ -5,7 +5,7 @@ weight. So an export transcribes where neither is installed, and a model in torc
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +18,9 @@ from sottovoce.models.checkpoint import Checkpoint, model_type, read_json
 from sottovoce.models.companions import check_companions, extractor_of
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.families import FAMILIES
-from sottovoce.models.tokenizer import TOKENIZER, open_tokenizer
+from sottovoce.models.token_numbers import renumbered
+from sottovoce.models.tokenizer import TOKENIZER, open_tokenizer, parse_tokenizer
+from sottovoce.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -147,6 +149,43 @@ class Frontend(ABC):
     def text_tokens(self, text: str) -> list[int]:
         """A transcript as the tokens that the model would emit for it, without prompt and end."""
         return list(self.tokenizer.encode(text.strip(), add_special_tokens=False).ids)
+
+    # --- fewer tokens ---------------------------------------------------------------------------
+
+    def control_tokens(self) -> frozenset[int]:
+        """The tokens beside text that the model works with, though no file names them for a purpose."""
+        return frozenset()
+
+    @property
+    def language_tokens(self) -> Mapping[str, int]:
+        """The tokens of languages by their codes, as "de"."""
+        return {}
+
+    @property
+    def time_tokens(self) -> range:
+        """The tokens of times, which a tokenizer may have no names for."""
+        return range(0)
+
+    def generation_file(self) -> dict[str, Any] | None:
+        """What generation_config.json says, or has to say where the tokens' numbers are others; None without it."""
+        saved = self.checkpoint.folder / "generation_config.json"
+        return read_json(saved) if saved.is_file() else None
+
+    def tokenizer_settings(self, settings: Mapping[str, Any], now: Mapping[int, int]) -> dict[str, Any]:
+        """tokenizer_config.json or special_tokens_map.json where the tokens of `now` get other numbers."""
+        return dict(settings)
+
+    def keep_tokens(self, kept: Sequence[int]) -> dict[str, str | None]:
+        """Have the tokens `kept` alone, in rising order, and number them anew: the files that say so (vocabulary.py).
+
+        Raises ValueError if a token is missing that the model cannot do without.
+        """
+        vocabulary = Vocabulary(self)
+        files = vocabulary.files(kept)
+        now = {number: place for place, number in enumerate(kept)}
+        self.config, self.generation = vocabulary.config(now), renumbered(self.generation, now)
+        self.tokenizer = parse_tokenizer(str(files[TOKENIZER]))
+        return files
 
 
 def supported(checkpoint: Checkpoint) -> str:

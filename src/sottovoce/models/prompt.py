@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 _FILE = "generation_config.json"
-_LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")
+LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")
+PROMPT = (  # what `complete` may add
+    "is_multilingual",
+    "decoder_start_token_id",
+    "lang_to_id",
+    "task_to_id",
+    "language",
+    "task",
+    "no_timestamps_token_id",
+)
 _TASKS = ("transcribe", "translate")
 _START, _END, _NO_TIMESTAMPS = "<|startoftranscript|>", "<|endoftext|>", "<|notimestamps|>"
 _MULTILINGUAL = {50256: False, 50257: True}  # by the id of <|endoftext|>, in the released models
@@ -43,7 +52,7 @@ def complete(sources: Sources) -> tuple[dict[str, Any], tuple[str, ...]]:
     """
     name, added = sources.name, sources.added
     made = {key: value for key, value in (sources.generation or {}).items() if value is not None}
-    languages = {token: i for token, i in added.items() if _LANGUAGE.fullmatch(token)}
+    languages = {token: i for token, i in added.items() if LANGUAGE.fullmatch(token)}
     tasks = {task: added[f"<|{task}|>"] for task in _TASKS if f"<|{task}|>" in added}
     lacking: list[str] = []
 

@@ -17,14 +17,26 @@ TOKENIZER = "tokenizer.json"
 
 def open_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
     """The tokenizer. Raises ValueError, with the file's name, if it cannot be opened or knows no text."""
-    tokenizer = _opened(checkpoint)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    tokenizer = _whole(_opened(checkpoint))
     if tokenizer.get_vocab_size() <= len(tokenizer.get_added_tokens_decoder()):
         raise ValueError(
             f"{checkpoint.name}: its tokenizer knows special tokens and no text; copy {TOKENIZER} from the model "
             "that this one was trained from"
         )
+    return tokenizer
+
+
+def parse_tokenizer(text: str) -> "Tokenizer":
+    """The tokenizer of a tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    return _whole(Tokenizer.from_str(text))
+
+
+def _whole(tokenizer: "Tokenizer") -> "Tokenizer":
+    """A tokenizer that writes every text as long as it is."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer
 
 

@@ -1,8 +1,9 @@
 """Whisper's speech and text: a log-mel window of fixed length; a prompt of language and task."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,13 @@ from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.frontend import Audio, Frontend
 from sottovoce.models.log_mel import LogMel
-from sottovoce.models.prompt import Sources, complete
+from sottovoce.models.prompt import LANGUAGE, PROMPT, Sources, complete
 from sottovoce.models.tokenizer import added_tokens
 from sottovoce.nearest import unknown
 from sottovoce.speech.languages import language_code
 
 HOP = 160  # samples a mel frame
+_TIMES = 1501
 _TIME = re.compile(r"<\|\d+\.\d+\|>")
 _BEFORE, _START = "<|startofprev|>", "<|startoftranscript|>"
 
@@ -136,6 +138,38 @@ class WhisperFrontend(Frontend):
     def text_tokens(self, text: str) -> list[int]:
         """Whisper's transcripts begin with a space."""
         return list(self.tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids)
+
+    # --- fewer tokens ---------------------------------------------------------------------------
+
+    def control_tokens(self) -> frozenset[int]:
+        """All added ones but languages and times: tasks, what a prompt may begin with, and what silence is told by."""
+        others = {*self.language_tokens.values(), *self.time_tokens}
+        return frozenset(i for i in added_tokens(self.tokenizer).values() if i < self.vocabulary and i not in others)
+
+    @property
+    def language_tokens(self) -> Mapping[str, int]:
+        """Those of an English-only model too, which has them and does not use them."""
+        return {token.strip("<|>"): i for token, i in added_tokens(self.tokenizer).items() if LANGUAGE.fullmatch(token)}
+
+    @property
+    def time_tokens(self) -> range:
+        """All behind the token that says that there are none, one each 0.02 s of 30 s."""
+        none = self.generation.get("no_timestamps_token_id")
+        return range(0) if none is None else range(none + 1, min(none + 1 + _TIMES, self.vocabulary))
+
+    def generation_file(self) -> dict[str, Any]:
+        """With all that a prompt needs: what the numbers of the released models tell, others do not."""
+        own = super().generation_file()
+        if own is None:
+            own = {key: value for key, value in self.config.items() if key.endswith("_token_id")}
+        return own | {key: self.generation[key] for key in PROMPT if key in self.generation}
+
+    def tokenizer_settings(self, settings: Mapping[str, Any], now: Mapping[int, int]) -> dict[str, Any]:
+        """Without a language that transformers would no longer find: it counts from the start of a transcript."""
+        spoken, start = settings.get("language"), self.generation["decoder_start_token_id"]
+        token = self.language_tokens.get(language_code(spoken)) if isinstance(spoken, str) else None
+        moved = token is not None and (token not in now or now[token] - now[start] != token - start)
+        return {**settings, "language": None} if moved else dict(settings)
 
 
 def window_of(rate: int, hop: int, frames: int) -> dict[str, float]:

@@ -25,5 +25,8 @@ class Coded(Protocol):
     def inside(self, w: Tensor) -> Tensor:
         """(out, in) bool: where a weight of `w` lies among the levels, or at most half a step beyond them."""
 
+    def take_rows(self, rows: Tensor) -> Self:
+        """The base of those rows alone, `rows` (n,) int64 in rising order."""
+
     def to(self, device: str) -> Self:
         """The same with its tensors on a device."""

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sottovoce.numbers.scales import Scales, as_floats
+from sottovoce.numbers.scales import Scales, as_floats, scales_of_rows
 
 SCALE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -126,6 +126,13 @@ class Quantized:
         """(out, in) bool: where a weight of `w` lies within half a level of the grid's ends."""
         levels = self.levels(w)
         return ((levels > self.grid.lowest - 0.5) & (levels < self.grid.levels - 0.5)).reshape(w.shape)
+
+    def take_rows(self, rows: Tensor) -> "Quantized":
+        """The weights of those rows; a scale of the whole matrix stays."""
+        if self.grid.group_size == "tensor":
+            return replace(self, codes=self.codes[rows])
+        zero = None if self.zero_point is None else scales_of_rows(self.zero_point, rows)
+        return Quantized(self.codes[rows], scales_of_rows(self.scale, rows), zero, self.grid)
 
     def to(self, device: str) -> "Quantized":
         """The same with its tensors on a device."""

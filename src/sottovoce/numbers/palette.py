@@ -45,6 +45,10 @@ class Palettized:
         low, high = table[0] - (table[1] - table[0]) / 2, table[-1] + (table[-1] - table[-2]) / 2
         return (w >= low) & (w <= high)
 
+    def take_rows(self, rows: Tensor) -> "Palettized":
+        """The weights of those rows, by the same table."""
+        return replace(self, codes=self.codes[rows])
+
     def to(self, device: str) -> "Palettized":
         """The same with its tensors on a device."""
         return Palettized(self.codes.to(device), self.table.to(device))

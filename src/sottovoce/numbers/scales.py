@@ -43,6 +43,11 @@ class RoundedScales:
         )
         return RoundedScales(codes, start, step, self.bits, self.size)
 
+    def take_rows(self, rows: Tensor) -> "RoundedScales":
+        """The same numbers of those rows; rows that are no neighbours share no line, so each has its own."""
+        runs = rows // self.size
+        return RoundedScales(self.codes[rows], self.start[runs], self.step[runs], self.bits, 1)
+
     def to(self, device: str) -> "RoundedScales":
         """The same with its tensors on a device."""
         codes, start, step = self.codes.to(device), self.start.to(device), self.step.to(device)
@@ -55,6 +60,11 @@ Scales = Tensor | RoundedScales
 def as_floats(scales: Scales) -> Tensor:
     """(rows, groups) float32, rounded or not."""
     return scales.float() if isinstance(scales, Tensor) else scales.dense()
+
+
+def scales_of_rows(scales: Scales, rows: Tensor) -> Scales:
+    """The scales of those rows, rounded or not."""
+    return scales[rows] if isinstance(scales, Tensor) else scales.take_rows(rows)
 
 
 def round_scales(numbers: Tensor, bits: int, size: int, dtype: torch.dtype) -> RoundedScales:

@@ -76,6 +76,13 @@ class Sparse:
         counts = torch.bincount(self.rows[kept], minlength=len(self.counts))
         return replace(self, counts=counts, columns=self.columns[kept], values=self.values[kept])
 
+    def take_rows(self, rows: Tensor) -> "Sparse | None":
+        """The values of those rows, `rows` (n,) int64 in rising order; None if they have none."""
+        kept = torch.isin(self.rows, rows)
+        if not kept.any():
+            return None
+        return replace(self, counts=self.counts[rows], columns=self.columns[kept], values=self.values[kept])
+
     def to(self, device: str) -> "Sparse":
         """The same with its tensors on a device."""
         return Sparse(self.counts.to(device), self.columns.to(device), self.values.to(device), self.inputs)

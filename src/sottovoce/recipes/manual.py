@@ -21,6 +21,7 @@ PARTS = {
     "input": "what happens to a layer's input at run time",
     "output": "the grid on which the decoder's cache holds what a layer puts out",
     "structure": "which layers there are and how wide they are: blocks, heads and neurons left out",
+    "vocabulary": "which tokens there are, and so the rows of the token table and the head",
     "values": "the numbers in the parts that are there: through training, or to make up for what is dropped",
     "sparsity": "the share of each layer that a pruner after it drops",
 }

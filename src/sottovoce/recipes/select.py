@@ -1,6 +1,6 @@
 """A recipe against one model: the layers of each step, and whether each step may do there what it would."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sottovoce.methods import TRAINING_NEEDS
@@ -46,9 +46,10 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
     chosen: list[tuple[str, ...]] = []
     layout = model  # as the steps before leave it
     written = {name: dict((existing or {}).get(name, {})) for name in model.shapes}
-    for step in recipe.steps:
+    for i, step in enumerate(recipe.steps):
         names = chosen_layers(step, layout)
         chosen.append(names)
+        _check_tokens(step, recipe.steps[:i], written.values())
         _check_frontend(step, layout, names)
         if reason := step.method.refuse_model(layout, names, step.options):
             raise ValueError(reason)
@@ -95,6 +96,24 @@ def _check_allocation(step: Step, written: Mapping[str, Mapping[str, str]]) -> N
         )
 
 
+def _check_tokens(step: Step, before: Sequence[Step], written: Iterable[Mapping[str, str]]) -> None:
+    """Refuse what would look at tokens by the numbers that they had before the vocabulary changed.
+
+    Calibration tokens are made once, before the first step; the uncompressed model, from which training learns, has its
+    own for ever.
+    """
+    if earlier := next((other.method.name for other in before if other.method.owns == "vocabulary"), None):
+        if step.needs or step.method.owns == "vocabulary":
+            raise ValueError(
+                f"{step.method.name} works with tokens, and {earlier} has numbered them anew; put {earlier} last"
+            )
+    elif step.needs & TRAINING_NEEDS and any("vocabulary" in parts for parts in written):
+        raise ValueError(
+            f"{step.method.name} would learn from the uncompressed model, whose tokens an earlier compression has "
+            "left out or numbered anew; train before the vocabulary is cut"
+        )
+
+
 def _check_layer(step: Step, model: SpeechModel, name: str) -> None:
     shape = model.shapes[name]
     if step.method.options.takes_groups:
@@ -113,6 +132,8 @@ _BEFORE_STRUCTURE = ("structure", "width", "values")  # what leaves plain floats
 
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
+    if owns == "vocabulary":  # rows are told apart by every part, so what was done to the others stays as it is
+        return
     if owns == "structure":
         if earlier := next((by for part, by in written.items() if part not in _BEFORE_STRUCTURE), None):
             raise ValueError(f"{method} changes the structure after {earlier} has changed {name}; put {method} first")

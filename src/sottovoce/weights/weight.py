@@ -81,6 +81,16 @@ class Weight:
         assert terms, "a weight has a base or a low-rank term"
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
+    def take_rows(self, rows: Tensor) -> "Weight":
+        """The weight of those outputs alone, each as it was; `rows` (n,) int64 in rising order."""
+        base = None
+        if self.base is not None:
+            base = self.base[rows] if isinstance(self.base, Tensor) else self.base.take_rows(rows)
+        mask = None if self.mask is None else self.mask[rows]
+        factors = None if self.low_rank is None else (self.low_rank[0][rows], self.low_rank[1])
+        outliers = None if self.outliers is None else self.outliers.take_rows(rows)
+        return Weight(base, mask, factors, outliers)
+
     def to(self, device: str) -> "Weight":
         """The same weight with its tensors on a device."""
         base = None if self.base is None else self.base.to(device)

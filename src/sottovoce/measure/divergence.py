@@ -36,7 +36,7 @@ def divergence(model: SpeechModel, reference: SpeechModel, clips: Sequence[Clip]
 @torch.no_grad()
 def next_tokens(model: SpeechModel, clip: Clip) -> Tensor:
     """(tokens, vocabulary) float64: the log probabilities of what follows each token of a clip, or of each frame."""
-    memory = model.encode([clip.features])
+    memory = model.encode([model.taken(clip)])
     if not isinstance(model, EncoderDecoder):
         return model.head(memory.states[0]).double().log_softmax(-1)
     tokens = clip.tokens.to(model.module.device)

@@ -38,6 +38,7 @@ METHODS = {
     "quarot": "sottovoce.methods.quarot:quarot",
     "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",
+    "shorten_context": "sottovoce.methods.shorten_context:shorten_context",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
     "spinquant": "sottovoce.methods.spinquant:spinquant",

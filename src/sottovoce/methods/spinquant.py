@@ -51,11 +51,20 @@ Learned = dict[str, Tensor]
 Loss = Callable[[Learned, int], Tensor]
 
 
+def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    if model.frontend.short_context:
+        return (
+            "spinquant learns from transformers' own forward, which takes whole windows only, and shorten_context has "
+            "left the window out; quarot would work"
+        )
+    return refuse_widths(model, names, options)
+
+
 @method(
     scope="model",
     owns="basis",
     needs=frozenset({"data"}),
-    refuse_model=refuse_widths,
+    refuse_model=_refuse,
     writes=lambda options: ("basis", "turn"),
 )
 def spinquant(

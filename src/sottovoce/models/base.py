@@ -116,7 +116,7 @@ class SpeechModel(ABC):
 
     def write_companions(self, folder: Path) -> None:
         """Write the files beside the weights as this model, which may have changed since it was opened, needs them."""
-        write_companions(self.checkpoint.folder, folder, self.settings)
+        write_companions(self.checkpoint.folder, folder, self.settings, self.frontend.own)
 
     # --- layers -------------------------------------------------------------------------------
 
@@ -309,7 +309,11 @@ class SpeechModel(ABC):
 
     def _enter_features(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
         """How a clip enters the first stack."""
-        return clip.features, Context(self.valid_positions(clip.samples))
+        return self.taken(clip), Context(self.valid_positions(clip.samples))
+
+    def taken(self, clip: Clip) -> Tensor:
+        """Of a clip's features, which may have been made before the model was changed, what the encoder takes."""
+        return self.frontend.taken(clip.features, clip.samples)
 
     @abstractmethod
     def valid_positions(self, samples: int) -> dict[str, int]:

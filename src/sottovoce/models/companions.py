@@ -16,6 +16,7 @@ from sottovoce.models.fit import blamed_on_config
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("spiece.model",))
 _FRONTENDS = ("preprocessor_config.json", "processor_config.json")
 _GENERATION = "generation_config.json"
+OWN = "sottovoce"  # the key of config.json that holds what transformers does not know
 _LICENCES = ("LICEN", "NOTICE")
 _MELS = 80  # of a Whisper's feature extractor that says nothing else
 
@@ -30,8 +31,11 @@ def companions(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.iterdir()) if file.is_file() and is_companion(file.name)]
 
 
-def write_companions(source: Path, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Copy the files beside a checkpoint's weights, with `settings` in the place of what they say otherwise."""
+def write_companions(source: Path, folder: Path, settings: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Copy the files beside a checkpoint's weights, with `settings` in the place of what they say otherwise.
+
+    own  settings that are sottovoce's alone: config.json has them under OWN
+    """
     for file in companions(source):
         shutil.copyfile(file, folder / file.name)
     for name in ("config.json", _GENERATION, *_FRONTENDS) if settings else ():
@@ -40,6 +44,26 @@ def write_companions(source: Path, folder: Path, settings: Mapping[str, Any]) ->
             for part in (document, document.get("feature_extractor", {})):
                 part.update({key: value for key, value in settings.items() if key in part})
             write_text(folder / name, json_text(document))
+    if own:
+        document = read_json(folder / "config.json")
+        write_text(folder / "config.json", json_text({**document, OWN: dict(own)}))
+
+
+def own_settings(checkpoint: Checkpoint, config: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The settings in a config.json that are sottovoce's alone.
+
+    known  those that the family has
+
+    Raises ValueError for others: a model that was changed in a way that this version cannot follow.
+    """
+    found = config.get(OWN, {})
+    unknown = sorted(set(found) - set(known)) if isinstance(found, dict) else [repr(found)]
+    if unknown:
+        raise ValueError(
+            f"{checkpoint.folder / 'config.json'}: this version does not know the setting {unknown[0]} of {OWN}; a "
+            "newer one may"
+        )
+    return dict(found)
 
 
 def check_listed(folder: Path, listed: Collection[str]) -> None:

@@ -1,5 +1,6 @@
 """Whisper's speech and text: a log-mel window of fixed length; a prompt of language and task."""
 
+import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
-from sottovoce.models.frontend import Audio, Frontend
+from sottovoce.models.frontend import Audio, Features, Frontend
 from sottovoce.models.log_mel import LogMel
 from sottovoce.models.prompt import Sources, complete
 from sottovoce.models.tokenizer import added_tokens
@@ -17,6 +18,7 @@ from sottovoce.nearest import unknown
 from sottovoce.speech.languages import language_code
 
 HOP = 160  # samples a mel frame
+MARGIN = "context_margin_seconds"  # of silence behind a clip; where it is set, the rest of the window is left out
 _TIME = re.compile(r"<\|\d+\.\d+\|>")
 _BEFORE, _START = "<|startofprev|>", "<|startoftranscript|>"
 
@@ -25,9 +27,12 @@ class WhisperFrontend(Frontend):
     """The window is that of config.json, what fills it that of the feature extractor."""
 
     usual_end = 50_256
+    own_keys = (MARGIN,)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
+        if MARGIN in self.own:
+            check_margin(self.own[MARGIN], str(checkpoint.folder / "config.json"))
         for key in ("dither", "padding_value"):
             if self.extractor.get(key):
                 raise ValueError(f"{checkpoint.name}: its feature extractor has {key}={self.extractor[key]}; 0 works")
@@ -40,7 +45,7 @@ class WhisperFrontend(Frontend):
     @property
     def most_seconds(self) -> float | None:
         """The window: 30 s in the released models."""
-        return float(self.config.get("max_source_positions", 1500) * 2 * HOP / self.sampling_rate)
+        return float(self.window * 2 * HOP / self.sampling_rate)
 
     @property
     def least_samples(self) -> int:
@@ -55,7 +60,32 @@ class WhisperFrontend(Frontend):
             said.get("feature_size", 80), said.get("n_fft", 400), said.get("hop_length", HOP), self.sampling_rate
         )
 
+    @property
+    def any_length(self) -> bool:
+        """Whether the window's silence is left out (shorten_context)."""
+        return MARGIN in self.own
+
+    @property
+    def window(self) -> int:
+        """The positions of the whole window."""
+        return int(self.config.get("max_source_positions", 1500))
+
+    def positions(self, samples: int) -> int:
+        """The encoder's positions for a clip: those of the window, or the clip's own and its margin."""
+        if not self.any_length:
+            return self.window
+        margin = round(self.own[MARGIN] * self.sampling_rate / (2 * HOP))
+        return min(self.window, -(-samples // (2 * HOP)) + margin)
+
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
+        """(samples,) -> log-mel (1, mels, two frames for each of `positions`)."""
+        return np.ascontiguousarray(self.taken(self.uncompressed_features(audio), len(audio)))
+
+    def taken(self, features: Features, samples: int) -> Features:
+        """The first frames: a loud bin's floor and what a frame holds are the same as in the whole window."""
+        return features[..., : 2 * self.positions(samples)] if self.any_length else features
+
+    def uncompressed_features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) -> log-mel (1, mels, frames of the window)."""
         window = round(self.extractor.get("chunk_length", 30) * self.sampling_rate)
         made = self.log_mel(audio, window)
@@ -136,6 +166,12 @@ class WhisperFrontend(Frontend):
     def text_tokens(self, text: str) -> list[int]:
         """Whisper's transcripts begin with a space."""
         return list(self.tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids)
+
+
+def check_margin(seconds: object, where: str) -> None:
+    """Raise ValueError for a margin that is no time."""
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+        raise ValueError(f"{where}: {MARGIN} is {seconds!r}; 0 or more seconds would work")
 
 
 def window_of(rate: int, hop: int, frames: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.frontend import Frontend
 from sottovoce.numbers.grid import check_groups
 from sottovoce.recipes.matching import chosen_layers
 from sottovoce.recipes.recipe import Recipe, Step
@@ -11,7 +12,7 @@ from sottovoce.recipes.recipe import Recipe, Step
 
 @dataclass(frozen=True)
 class Selection:
-    """A recipe against one model: the layers that each step works on, and those that there are in the end.
+    """A recipe against one model: the layers that each step works on, those that there are in the end, the frontend.
 
     Names are as they are when the step begins: a step that drops blocks leaves others their numbers.
     """
@@ -19,6 +20,7 @@ class Selection:
     recipe: Recipe
     layers: tuple[tuple[str, ...], ...]
     last: frozenset[str] | None = None
+    frontend: Frontend | None = None
 
     def segments(self) -> Iterator[tuple[bool, list[tuple[Step, tuple[str, ...]]]]]:
         """(is a model-scope step, steps with their layers): runs of layer and block steps share one sweep."""
@@ -55,7 +57,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
             layout = layout.again() if layout is model else layout
             now = step.method.reshape(layout, step.options)
             written = {now[name]: parts for name, parts in written.items() if name in now}
-    return Selection(recipe, tuple(chosen), frozenset(layout.shapes))
+    return Selection(recipe, tuple(chosen), frozenset(layout.shapes), layout.frontend)
 
 
 def _check_frontend(step: Step, model: SpeechModel, names: Sequence[str]) -> None:
@@ -88,7 +90,7 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
     if owns == "structure":
         if earlier := next((by for part, by in written.items() if part != "structure"), None):
-            raise ValueError(f"{method} drops blocks after {earlier} has changed {name}; put {method} first")
+            raise ValueError(f"{method} changes the structure after {earlier} has changed {name}; put {method} first")
         return
     if owns == "values" and step.options.get("hidden") and (earlier := written.get("structure")):
         raise ValueError(

@@ -38,6 +38,7 @@ class Runtime(ABC):
     grid      options of a grid that a recipe with this target has where it says nothing else
     options   the fields of WriteOptions that it takes
     frames    whether it runs models without a decoder, whose frames score the tokens (CTC)
+    short_context  whether it runs a Whisper that encodes each clip at its own length (shorten_context)
     whole_seconds  whether a window has to be of whole seconds
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
     tells     what of a model's inside a self-test can be held against its artifact's: "encoder", its last state,
@@ -49,6 +50,7 @@ class Runtime(ABC):
     grid: Mapping[str, str] = MappingProxyType({})
     options: frozenset[str] = frozenset()
     frames: bool = False
+    short_context: bool = False
     whole_seconds: bool = False
     rounds_activations: bool
     tells: frozenset[str] = frozenset()
@@ -74,6 +76,11 @@ class Runtime(ABC):
             raise ValueError(
                 f"{self.title} takes models with a decoder, and {frontend.checkpoint.name} has none (CTC); "
                 "onnx takes it"
+            )
+        if frontend.short_context and not self.short_context:
+            raise ValueError(
+                f"{self.title} pads every clip to {frontend.most_seconds:g} s, and {frontend.checkpoint.name} encodes "
+                "each at its own length (shorten_context); onnx takes it"
             )
 
     @abstractmethod

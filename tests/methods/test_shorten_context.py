@@ -1,4 +1,4 @@
-"""An encoder that takes the positions of a clip: the first of the window, and the whole window where a clip fills it."""
+"""An encoder that takes the positions of a clip: the first of the window, and all where a clip fills it."""
 
 import json
 from dataclasses import replace
@@ -183,7 +183,9 @@ def test_later_steps_see_the_short_context(toy, clips, short):
     )
     for name, layer in layers.items():
         assert torch.equal(layer.weight.dense(), found[name].weight.dense()), name
-    assert any(not torch.equal(layer.weight.dense(), wide_layers[name].weight.dense()) for name, layer in layers.items())
+    assert any(
+        not torch.equal(layer.weight.dense(), wide_layers[name].weight.dense()) for name, layer in layers.items()
+    )
     assert not target.layout().frontend.short_context  # the target's own is as it was
 
 
@@ -246,7 +248,11 @@ def test_shortened_trained_rounded_and_exported(toy, lessons, audio, tmp_path):
         ("wav2vec2", steps(), "encodes each clip at its own length, and has no window"),
         ("whisper", steps({}, "shorten_context"), "encodes each clip at its own length already"),
         ("whisper", steps({"margin_seconds": 2}), "margin_seconds: 2 fills the window of .*, 2 s, for every clip"),
-        ("whisper", {"steps": ["rtn", "shorten_context"]}, "changes the structure after rtn.*put shorten_context first"),
+        (
+            "whisper",
+            {"steps": ["rtn", "shorten_context"]},
+            "changes the structure after rtn.*put shorten_context first",
+        ),
         ("whisper", steps({}, "spinquant"), "spinquant learns from transformers' own forward.*quarot would work"),
     ],
 )

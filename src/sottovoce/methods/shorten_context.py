@@ -1,10 +1,10 @@
 """The encoder takes as many positions as a clip has, and not a window of 30 s that is mostly silence.
 
 Features are not padded and the table of positions is cut to a clip's own, so that the encoder's cost, and that of
-cross-attention, follows the clip: a sixth for 5 s. Whisper has never met such input and answers with loops: train behind
-it (distill), teacher at the whole window, student at the clip's length, which holds the WER. FUTO, "Finetuning
-Whisper for dynamic audio context robustness" (ACFT), github.com/futo-org/whisper-acft: tiny.en on the first 128
-utterances of LibriSpeech test-clean 4.7 % WER at the whole window, 226 % without it, 5.5 % without it after training.
+cross-attention, follows the clip: a sixth for 5 s. Whisper has never met such input and answers with loops; training
+behind it (distill), the teacher at the whole window and the student at the clip's length, holds the WER. FUTO,
+"Finetuning Whisper for dynamic audio context robustness" (ACFT), github.com/futo-org/whisper-acft: tiny.en on the first
+128 utterances of LibriSpeech test-clean has 4.7 % WER at the whole window, 226 % without it, and 5.5 % after training.
 There the loss is the squared error of the decoder's hidden states, and lengths are changed at random by up to a third;
 here any of distill's losses, at the length that the model will see. Runtimes that pad every clip refuse such a model.
 """
@@ -28,8 +28,8 @@ def _refuse(model: SpeechModel, names: object, options: Mapping[str, Any]) -> st
     margin = options["margin_seconds"]
     if margin >= model.most_seconds:
         return (
-            f"margin_seconds: {margin:g} fills the window of {model.checkpoint.name}, {model.most_seconds:g} s, for every "
-            "clip, and nothing would be shorter; less would work, or no shorten_context"
+            f"margin_seconds: {margin:g} fills the window of {model.checkpoint.name}, {model.most_seconds:g} s, for "
+            "every clip, so none would be encoded shorter; less would work"
         )
     return None
 

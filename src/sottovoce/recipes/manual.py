@@ -19,7 +19,7 @@ PARTS = {
     "basis": "the channels in which weights and activations are written; the float model computes the same as before",
     "input": "what happens to a layer's input at run time",
     "output": "the grid on which the decoder's cache holds what a layer puts out",
-    "structure": "which layers there are: whole blocks dropped",
+    "structure": "which layers there are (whole blocks dropped), or how many positions the encoder takes",
     "values": "the numbers in the parts that are there, through training",
 }
 NEEDS = {

@@ -160,11 +160,12 @@ RECIPES = {
         {"quarot": {"heads": False, "online": False}},
         "rtn",
     ],
-    "at each clip's length, 2:4, bits, trained": [
+    "short and pooled, 2:4, bits, trained": [
         {"shorten_context": {"margin_seconds": 0.1}},
+        {"pool_time": {"factor": 3}},
         {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
         {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
-        {"distill": {**LESSONS, "hidden": 1}},
+        {"distill": {**LESSONS, "encoder": 0}},
     ],
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
@@ -216,12 +217,12 @@ def degenerate(model, layers):
 
 
 NEED_A_DECODER = {"finetune", "distill", "lora", "quarot", "spinquant", "kv_cache"}
-NEED_A_WINDOW = {"shorten_context"}
+NEED_A_WINDOW = {"shorten_context", "pool_time"}
 UNTRAINED = [name for name in METHODS if not read_recipe({"steps": RECIPES[name]}).trains]
 
 
 def has_what_it_needs(name, recipe):
-    """Whether a toy has the window that a recipe leaves out."""
+    """Whether a toy is a Whisper, where a recipe changes how long its encoder's input is."""
     steps = {step if isinstance(step, str) else next(iter(step)) for step in RECIPES[recipe]}
     return name.startswith("whisper") or not NEED_A_WINDOW & steps
 

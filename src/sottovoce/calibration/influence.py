@@ -28,9 +28,9 @@ def block_influence(model: SpeechModel, clips: Sequence[Clip]) -> dict[str, floa
         context: Context | None = None
         for stack in model.stacks:
             state = State(*stack.enter(clip, left, context))
-            positions = state.context.valid[stack.over]
             for unit in stack.units:
                 made = run(model, unit, state)
+                positions = state.context.valid[stack.over]
                 if is_block(unit.name):
                     read = state.hidden.to(made.device)[0, :positions]
                     total[unit.name] += float(cosine_similarity(read, made[0, :positions], dim=-1).double().sum())

@@ -35,6 +35,7 @@ METHODS = {
     "omniquant": "sottovoce.methods.omniquant:omniquant",
     "osplus": "sottovoce.methods.osplus:osplus",
     "palettize": "sottovoce.methods.palettize:palettize",
+    "pool_time": "sottovoce.methods.pool_time:pool_time",
     "quarot": "sottovoce.methods.quarot:quarot",
     "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",

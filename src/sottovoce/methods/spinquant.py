@@ -52,11 +52,9 @@ Loss = Callable[[Learned, int], Tensor]
 
 
 def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
-    if model.frontend.short_context:
-        return (
-            "spinquant learns from transformers' own forward, which takes whole windows only, and shorten_context has "
-            "left the window out; quarot would work"
-        )
+    if model.frontend.own:
+        told = " and ".join(model.frontend.own_settings[key] for key in model.frontend.own)
+        return f"spinquant learns from transformers' own forward, and {model.checkpoint.name} {told}; quarot would work"
     return refuse_widths(model, names, options)
 
 

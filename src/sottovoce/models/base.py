@@ -319,6 +319,10 @@ class SpeechModel(ABC):
     def valid_positions(self, samples: int) -> dict[str, int]:
         """How many positions of a clip count, padding left out, for every `over` of the first stack's sites."""
 
+    def memory_positions(self, samples: int) -> int:
+        """Of those, how many are left in what the first stack puts out."""
+        return self.valid_positions(samples)["frames"]
+
     @abstractmethod
     def products(self, workload: Workload) -> list[Product]:
         """Every multiplication of one utterance of that length, for cost.py."""

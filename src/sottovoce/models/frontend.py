@@ -5,7 +5,7 @@ weight. So an export transcribes where neither is installed, and a model in torc
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -34,19 +34,20 @@ class Frontend(ABC):
     config          config.json
     extractor       what preprocessor_config.json or processor_config.json says of features
     generation      generation_config.json
-    own             what config.json says that transformers does not know; own_keys are those that a family has
+    own             what config.json says that transformers does not know
+    own_settings    those that a family has, each with what a model does that has it
     runtime_bounds  the clips that a runtime takes, where they are fewer than the model does
     prompt_notes    where the prompt comes from, if generation_config.json does not say all of it
     """
 
     prompt_notes: tuple[str, ...] = ()
     usual_end: ClassVar[int]  # the token, where no file says it
-    own_keys: ClassVar[tuple[str, ...]] = ()
+    own_settings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.config = read_json(checkpoint.folder / "config.json")
-        self.own = own_settings(checkpoint, self.config, self.own_keys)
+        self.own = own_settings(checkpoint, self.config, self.own_settings)
         self.extractor = dict(extractor_of(checkpoint.folder))
         saved = checkpoint.folder / "generation_config.json"
         self.generation: dict[str, Any] = read_json(saved) if saved.is_file() else {}

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sottovoce.models.names import BLOCK
+from sottovoce.models.pooling import Pooling
 from sottovoce.weights.cost import Product, Workload, attention
 from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.weight import LayerShape
@@ -31,14 +33,20 @@ class Sizes:
 
 
 def transformer_products(
-    shapes: Mapping[str, LayerShape], stem: Sequence[Convolution], sizes: Sizes, workload: Workload
+    shapes: Mapping[str, LayerShape],
+    stem: Sequence[Convolution],
+    sizes: Sizes,
+    workload: Workload,
+    pooling: Pooling | None = None,
 ) -> list[Product]:
-    """All products of one utterance.
+    """All products of one utterance; with `pooling` fewer frames behind the encoder's first blocks.
 
     The prompt and the first token take one decoder pass, every later token one more; beams part after
     the first. Cross-attention keys and values are made once and read by all beams of a step together.
     """
-    frames = stem[-1].positions_out
+    stem_frames = stem[-1].positions_out
+    frames = pooling.frames(stem_frames) if pooling else stem_frames  # that leave the encoder
+    in_blocks = [stem_frames if pooling and i < pooling.after else frames for i in range(sizes.encoder_blocks)]
     positions = sizes.prompt + (workload.tokens - 1) * workload.beam
     convolutions = {conv.layer: conv for conv in stem}
     products = []
@@ -46,9 +54,11 @@ def transformer_products(
         if name in convolutions:
             products.append(_convolution(shape, convolutions[name]))
         elif shape.kind == "embedding":
-            lookups = frames if name.startswith("encoder.") else positions
+            lookups = stem_frames if name.startswith("encoder.") else positions
             products.append(Product(name, name, lookups=lookups, moved=lookups * shape.columns))
-        elif name.startswith("encoder.") or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
+        elif found := BLOCK.match(name) if name.startswith("encoder.") else None:
+            products.append(_linear(shape, in_blocks[int(found[0].rpartition(".")[2])], 1))
+        elif name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
             products.append(_linear(shape, frames, 1))
         elif name != sizes.head:
             products.append(_linear(shape, positions, workload.tokens))
@@ -56,7 +66,7 @@ def transformer_products(
     scored = 1 + (workload.tokens - 1) * workload.beam
     products.append(_linear(head, scored, workload.tokens, name="head"))
 
-    products += _encoder_attention(sizes.encoder_blocks, frames, sizes.encoder_width)
+    products += _encoder_attention(in_blocks, sizes.encoder_width)
     width = sizes.decoder_width
     lengths = [sizes.prompt + step for step in range(workload.tokens)]  # keys in the cache at each pass
     self_keys = sum(range(1, sizes.prompt + 1)) + sum(lengths[1:]) * workload.beam
@@ -87,12 +97,15 @@ def encoder_products(
         _convolution(shape, by_layer[name]) if name in by_layer else _linear(shape, frames, 1)
         for name, shape in shapes.items()
     ]
-    return [*layers, *_encoder_attention(blocks, frames, width)]
+    return [*layers, *_encoder_attention([frames] * blocks, width)]
 
 
-def _encoder_attention(blocks: int, frames: int, width: int) -> list[Product]:
-    names = [f"encoder.layers.{i}.attention" for i in range(blocks)]
-    return [attention(name, frames, frames, width, 2 * frames * width) for name in names]
+def _encoder_attention(frames: Sequence[int], width: int) -> list[Product]:
+    """Of blocks with so many frames each."""
+    return [
+        attention(f"encoder.layers.{i}.attention", count, count, width, 2 * count * width)
+        for i, count in enumerate(frames)
+    ]
 
 
 def turn_products(products: Sequence[Product], turns: Sequence[TurnEntry]) -> list[Product]:

@@ -5,6 +5,7 @@ Tiny to large-v3-turbo, English-only and distilled ones: all sizes come from the
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +17,7 @@ from sottovoce.models.lengths import by_length, side_by_side
 from sottovoce.models.products import Convolution, Sizes, transformer_products
 from sottovoce.models.sites import attention_of, cross_attention_sites, self_attention_sites, token_site
 from sottovoce.models.structure import Attention, Context, Encoded, Site, Unit
-from sottovoce.models.whisper_frontend import HOP, WhisperFrontend
+from sottovoce.models.whisper_frontend import HOP, POOLING, WhisperFrontend
 from sottovoce.weights.cost import Product, Workload
 
 
@@ -28,8 +29,11 @@ class Whisper(EncoderDecoder):
     depth: ClassVar = {"encoder": ("encoder_layers", "num_hidden_layers"), "decoder": ("decoder_layers",)}
 
     def _keep_blocks(self, stack: str, places: Sequence[int]) -> None:
-        """The heads whose attention tells times go with their blocks."""
+        """The heads whose attention tells times go with their blocks, and pooling stays behind those that it was."""
         super()._keep_blocks(stack, places)
+        if stack == "encoder" and (pooling := self.frontend.pooling):
+            after = sum(place < pooling.after for place in places)
+            self.frontend.own[POOLING] = replace(pooling, after=after).as_document()
         heads = self.frontend.generation.get("alignment_heads")
         if stack == "decoder" and heads:
             kept = [[places.index(block), head] for block, head in heads if block in places]
@@ -37,7 +41,31 @@ class Whisper(EncoderDecoder):
 
     def valid_positions(self, samples: int) -> dict[str, int]:
         """Silence behind the clip, as far as the encoder encodes it, is left out of the statistics."""
-        return {"mel": -(-samples // HOP), "frames": -(-samples // (2 * HOP))}
+        frames = -(-samples // (2 * HOP))
+        pooled = {"unpooled": frames} if self.frontend.pooling else {}  # "frames" becomes less on the way
+        return {"mel": -(-samples // HOP), "frames": frames, **pooled}
+
+    def memory_positions(self, samples: int) -> int:
+        """Fewer where frames are pooled."""
+        frames, pooling = super().memory_positions(samples), self.frontend.pooling
+        return pooling.frames(frames) if pooling else frames
+
+    def encoder_body(self) -> list[Unit]:
+        """Blocks, and pooling between two of them."""
+        body = super().encoder_body()
+        if pooling := self.frontend.pooling:
+            body.insert(pooling.after, Unit("encoder.pool", (), self._pool))
+        return body
+
+    def _pool(self, hidden: Tensor, context: Context) -> Tensor:
+        pooling = self.frontend.pooling
+        assert pooling is not None
+        made, valid = pooling(hidden, context.block.get("valid"))
+        if valid is not None:
+            context.block |= {"valid": valid, "frames_mask": self._mask(made, made, valid)}
+        if "unpooled" in context.valid:
+            context.valid["frames"] = pooling.frames(context.valid["unpooled"])
+        return made
 
     def encoder_stem(self) -> Unit:
         """Two convolutions and a table of positions."""
@@ -123,7 +151,7 @@ class Whisper(EncoderDecoder):
             Convolution("encoder.conv1", config.num_mel_bins, 2 * frames, 2 * frames),
             Convolution("encoder.conv2", config.d_model, 2 * frames, frames),
         ]
-        return transformer_products(self.shapes, stem, self._sizes, workload)
+        return transformer_products(self.shapes, stem, self._sizes, workload, self.frontend.pooling)
 
     @property
     def _sizes(self) -> Sizes:
@@ -133,8 +161,9 @@ class Whisper(EncoderDecoder):
         return Sizes(config.d_model, config.d_model, *layers, prompt, self.head_layer)
 
     def frames(self, features: Tensor) -> int:
-        """Half its mel frames."""
-        return features.shape[-1] // 2
+        """Half its mel frames, pooled where they are."""
+        frames, pooling = features.shape[-1] // 2, self.frontend.pooling
+        return pooling.frames(frames) if pooling else frames
 
     def encode(self, features: Sequence[Tensor]) -> Encoded:
         """No clip sees another's padding, so a clip's output does not depend on its neighbours.
@@ -149,7 +178,7 @@ class Whisper(EncoderDecoder):
     def _of_one_length(self, mel: Tensor) -> Tensor:
         """(n, mels, 2 * frames) -> (n, frames, d): transformers' forward takes whole windows only."""
         hidden, context = mel.to(self.module.device), Context()
-        if not self.frontend.any_length:
+        if not self.frontend.own:
             hidden = self.module.model.encoder(hidden).last_hidden_state
             return hidden
         for unit in self.stacks[0].units:
@@ -162,7 +191,7 @@ class Whisper(EncoderDecoder):
         What lies behind a clip's features is 0 for the first convolution, as at the end of a clip alone; the second
         never reads beyond the clip's own.
         """
-        frames = torch.tensor([self.frames(clip) for clip in features])
+        frames = torch.tensor([clip.shape[-1] // 2 for clip in features])
         longest = int(frames.max())
         if int(frames.min()) == longest:
             return Encoded(self._of_one_length(torch.cat(list(features))))
@@ -170,10 +199,10 @@ class Whisper(EncoderDecoder):
         stem, *rest = self.stacks[0].units
         hidden = stem.run(torch.cat(padded).to(self.module.device), Context())
         valid = (torch.arange(longest)[None] < frames[:, None]).to(hidden.device)
-        context = Context(block={"frames_mask": self._mask(hidden, hidden, valid)})
+        context = Context(block={"valid": valid, "frames_mask": self._mask(hidden, hidden, valid)})
         for unit in rest:
             hidden = unit.run(hidden, context)
-        return Encoded(hidden, valid)
+        return Encoded(hidden, context.block["valid"])
 
     def decode(self, tokens: Tensor, memory: Encoded, cache: Any = None) -> tuple[Tensor, Any]:
         """As every decoder; transformers' forward has no mask for the padding of clips of several lengths."""

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,14 @@ from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.frontend import Audio, Features, Frontend
 from sottovoce.models.log_mel import LogMel
+from sottovoce.models.pooling import Pooling
 from sottovoce.models.prompt import Sources, complete
 from sottovoce.models.tokenizer import added_tokens
 from sottovoce.nearest import unknown
 from sottovoce.speech.languages import language_code
 
 HOP = 160  # samples a mel frame
+POOLING = "pool_time"
 MARGIN = "context_margin_seconds"  # of silence behind a clip; where it is set, the rest of the window is left out
 _TIME = re.compile(r"<\|\d+\.\d+\|>")
 _BEFORE, _START = "<|startofprev|>", "<|startoftranscript|>"
@@ -27,12 +30,16 @@ class WhisperFrontend(Frontend):
     """The window is that of config.json, what fills it that of the feature extractor."""
 
     usual_end = 50_256
-    own_keys = (MARGIN,)
+    own_settings: ClassVar = {
+        MARGIN: "encodes each clip at its own length (shorten_context)",
+        POOLING: "pools the frames inside its encoder (pool_time)",
+    }
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         if MARGIN in self.own:
             check_margin(self.own[MARGIN], str(checkpoint.folder / "config.json"))
+        assert self.pooling or POOLING not in self.own
         for key in ("dither", "padding_value"):
             if self.extractor.get(key):
                 raise ValueError(f"{checkpoint.name}: its feature extractor has {key}={self.extractor[key]}; 0 works")
@@ -76,6 +83,13 @@ class WhisperFrontend(Frontend):
             return self.window
         margin = round(self.own[MARGIN] * self.sampling_rate / (2 * HOP))
         return min(self.window, -(-samples // (2 * HOP)) + margin)
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """What becomes of the frames inside the encoder."""
+        if POOLING not in self.own:
+            return None
+        return Pooling.of_document(self.own[POOLING], str(self.checkpoint.folder / "config.json"))
 
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) -> log-mel (1, mels, two frames for each of `positions`)."""

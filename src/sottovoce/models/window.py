@@ -1,4 +1,4 @@
-"""Fewer positions for a Whisper's encoder: a shorter window, or none, so that a clip takes as many as it has.
+"""Fewer positions for a Whisper's encoder: in a shorter window, in none but the clip's own length, or pooled inside.
 
 A shorter window is the first rows of the table of positions, and a feature extractor that pads to them.
 
@@ -13,7 +13,8 @@ from math import isfinite
 from torch import Tensor, nn
 
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.whisper_frontend import MARGIN, WhisperFrontend, check_margin, window_of
+from sottovoce.models.pooling import Pooling
+from sottovoce.models.whisper_frontend import MARGIN, POOLING, WhisperFrontend, check_margin, window_of
 from sottovoce.numbers.grid import Quantized
 from sottovoce.weights.weight import Layer, Weight
 
@@ -75,6 +76,23 @@ def without_window(model: SpeechModel) -> str | None:
         return None
     already = " already" if model.frontend.short_context else ", and has no window"
     return f"{model.checkpoint.name} encodes each clip at its own length{already}; leave shorten_context out"
+
+
+def pool_frames(model: SpeechModel, pooling: Pooling) -> None:
+    """Let frames be pooled inside a model's encoder. Raises ValueError where that cannot be."""
+    if reason := can_pool(model):
+        raise ValueError(reason)
+    model.frontend.own[POOLING] = pooling.as_document()
+    vars(model).pop("stacks", None)  # made before, without
+
+
+def can_pool(model: SpeechModel) -> str | None:
+    """Why frames cannot be pooled inside a model's encoder."""
+    if POOLING not in model.frontend.own_settings:
+        return f"{model.checkpoint.name} cannot pool the frames inside its encoder; a Whisper can"
+    if POOLING in model.frontend.own:
+        return f"{model.checkpoint.name} pools its frames already; one pool_time with a larger factor would work"
+    return None
 
 
 def frontend_of(model: SpeechModel) -> WhisperFrontend:

@@ -38,7 +38,7 @@ class Runtime(ABC):
     grid      options of a grid that a recipe with this target has where it says nothing else
     options   the fields of WriteOptions that it takes
     frames    whether it runs models without a decoder, whose frames score the tokens (CTC)
-    short_context  whether it runs a Whisper that encodes each clip at its own length (shorten_context)
+    own_settings  whether it runs models that do what config.json says under sottovoce's own key
     whole_seconds  whether a window has to be of whole seconds
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
     tells     what of a model's inside a self-test can be held against its artifact's: "encoder", its last state,
@@ -50,7 +50,7 @@ class Runtime(ABC):
     grid: Mapping[str, str] = MappingProxyType({})
     options: frozenset[str] = frozenset()
     frames: bool = False
-    short_context: bool = False
+    own_settings: bool = False
     whole_seconds: bool = False
     rounds_activations: bool
     tells: frozenset[str] = frozenset()
@@ -77,10 +77,11 @@ class Runtime(ABC):
                 f"{self.title} takes models with a decoder, and {frontend.checkpoint.name} has none (CTC); "
                 "onnx takes it"
             )
-        if frontend.short_context and not self.short_context:
+        if frontend.own and not self.own_settings:
+            told = " and ".join(frontend.own_settings[key] for key in frontend.own)
             raise ValueError(
-                f"{self.title} pads every clip to {frontend.most_seconds:g} s, and {frontend.checkpoint.name} encodes "
-                "each at its own length (shorten_context); onnx takes it"
+                f"{self.title} runs a Whisper's encoder over a whole window as transformers does, and "
+                f"{frontend.checkpoint.name} {told}; onnx takes it"
             )
 
     @abstractmethod

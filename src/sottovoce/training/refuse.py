@@ -1,15 +1,22 @@
-"""Which models cannot be trained here."""
+"""Which models cannot be trained here, or not by every loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.encoder_decoder import EncoderDecoder
+from sottovoce.models.whisper_frontend import POOLING
 
 
 def refuse_frames(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
-    """Why a model cannot learn: its losses are of a decoder's tokens."""
+    """Why a model cannot learn: its losses are of a decoder's tokens; or by these losses: its frames are others."""
     if isinstance(model, EncoderDecoder):
+        compared = [name for name in ("encoder", "hidden") if options.get(name)]
+        if POOLING in model.frontend.own and compared:
+            return (
+                f"{' and '.join(compared)}: {model.checkpoint.name} has fewer frames than the uncompressed model "
+                f"(pool_time), so they cannot be compared; set {' and '.join(compared)} to 0, logits would work"
+            )
         return None
     return (
         f"{model.checkpoint.name} has no decoder (CTC), and recovery training learns from a decoder's tokens; methods "

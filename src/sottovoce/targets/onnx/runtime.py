@@ -24,7 +24,7 @@ class OnnxRuntime(Runtime):
     engine = ENGINE
     writes_with = tested("onnx", "onnxscript")
     frames = True
-    short_context = True
+    own_settings = True
     rounds_activations = True
     tells = frozenset({"cross", "blocks"})
 

@@ -55,7 +55,10 @@ def _entry(model: SpeechModel) -> tuple[Tensor, dict[str, Any]]:
 def _length(model: SpeechModel) -> Any:
     """What the last axis of features may be; None where it is a whole window."""
     if model.frontend.short_context:
-        return 2 * torch.export.Dim("positions", max=frontend_of(model).window)
+        frontend = frontend_of(model)
+        left = frontend.pooling.factor if frontend.pooling else 1
+        # two frames are left at least, as torch.export takes one for no length at all; the graph runs with one
+        return torch.export.Dim("mel", min=2 * left + 1, max=2 * frontend.window)
     return torch.export.Dim("samples", min=model.least_samples) if model.frontend.any_length else None
 
 

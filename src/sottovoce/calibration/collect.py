@@ -26,6 +26,13 @@ class State:
     context: Context
 
 
+def enter(stack: Stack, clips: Sequence[Clip], before: Sequence[State]) -> list[State]:
+    """Every clip at the entry of a stack; what left the stack before is there, with no stack before nothing."""
+    if not before:
+        return [State(*stack.enter(clip, None, None)) for clip in clips]
+    return [State(*stack.enter(clip, state.hidden, state.context)) for clip, state in zip(clips, before, strict=True)]
+
+
 class _EnoughError(Exception):
     """Every site of the unit has been seen: the rest of its forward is not needed."""
 

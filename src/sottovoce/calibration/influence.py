@@ -71,9 +71,9 @@ def block_changes(model: SpeechModel, clips: Sequence[Clip], outlier: float = OU
         context: Context | None = None
         for stack in model.stacks:
             state = State(*stack.enter(clip, left, context))
-            positions = state.context.valid[stack.over]
             for unit in stack.units:
                 made = run(model, unit, state)
+                positions = state.context.valid[stack.over]
                 if is_block(unit.name):
                     sums[unit.name].add(state.hidden.to(made.device)[0, :positions], made[0, :positions], outlier)
                 state.hidden = made

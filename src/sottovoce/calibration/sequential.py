@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 
-from sottovoce.calibration.collect import State, collect, head_statistics, memory_statistics, run
+from sottovoce.calibration.collect import State, collect, enter, head_statistics, memory_statistics, run
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip, Site, Stack
@@ -21,13 +21,13 @@ def in_sequence(
 ) -> None:
     """Call `see` for each unit with the statistics of those of its layers that are in `names`, by layer.
 
-    What `see` writes into the model, later units hear. Raises ValueError for no clips.
+    What `see` writes into the model, later units see. Raises ValueError for no clips.
     """
     if not clips:
         raise ValueError("statistics of what layers read need at least one clip")
     states: list[State] = []
     for stack in model.stacks:
-        states = _entered(stack, clips, states)
+        states = enter(stack, clips, states)
         shared: dict[str, InputStats] = {}
         for unit in stack.units:
             sites = [site for site in unit.sites if site.collected != "out" and set(site.readers) & set(names)]
@@ -41,12 +41,6 @@ def in_sequence(
             if unit is not stack.units[-1] or stack is not model.stacks[-1]:
                 for state in states:
                     state.hidden = run(model, unit, state)
-
-
-def _entered(stack: Stack, clips: Sequence[Clip], before: Sequence[State]) -> list[State]:
-    if not before:
-        return [State(*stack.enter(clip, None, None)) for clip in clips]
-    return [State(*stack.enter(clip, left.hidden, left.context)) for clip, left in zip(clips, before, strict=True)]
 
 
 def _of_no_unit(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sottovoce.calibration.collect import Asked, State, collect, memory_statistics, run
+from sottovoce.calibration.collect import Asked, State, collect, enter, memory_statistics, run
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.structure import Clip, Stack, Unit
@@ -16,8 +16,7 @@ def walk(model: SpeechModel, clips: Sequence[Clip], last: str) -> Iterator[tuple
     """
     states: list[State] = []
     for stack in model.stacks:
-        pairs = zip(clips, states, strict=True) if states else ((clip, None) for clip in clips)
-        states = [State(*stack.enter(clip, state and state.hidden, state and state.context)) for clip, state in pairs]
+        states = enter(stack, clips, states)
         for unit in stack.units:
             yield stack, unit, states
             if unit.name == last:

@@ -83,7 +83,7 @@ def compress(
     existing = _existing(target.artifact) if target.artifact else {}
     selection = select(chosen, layout, existing)
     if chosen.target is not None:
-        find_runtime(chosen.target).check_search(target.frontend)
+        find_runtime(chosen.target).check_search(selection.frontend or target.frontend)
         check_target(chosen.target, selection, target.entries(), layout.components)
     corpus = None
     if not isinstance(data, Calibration):

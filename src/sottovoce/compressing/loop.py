@@ -15,7 +15,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sottovoce.blocks.basis import Block
 from sottovoce.blocks.unit import LiveUnit, Passage, unrounded
-from sottovoce.calibration.collect import Asked, State, collect, head_statistics, memory_statistics, run
+from sottovoce.calibration.collect import Asked, State, collect, enter, head_statistics, memory_statistics, run
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
@@ -107,8 +107,8 @@ def _sweep(
     shared: dict[str, InputStats] = {}
     for i, (stack, unit, todo) in enumerate(track(units, len(units), "units")):
         if unit is stack.units[0] and i <= last:
-            states = _enter(stack, clips, states)
-            floats = _enter(stack, clips, floats) if i <= last_shown else []
+            states = enter(stack, clips, states)
+            floats = enter(stack, clips, floats) if i <= last_shown else []
             shared = _shared(model, stack, states, asked)
         if i <= last_shown and not unit.read_later:
             with unrounded(model):
@@ -184,13 +184,6 @@ def _last_to_feed(units: Sequence[tuple[Stack, Unit, Work]], asked: Asked) -> in
             shared = {"memory": entries[stack.name], "head": entries[stack.name], "lookup": -1}
             reached.append(shared.get(site.collected, i))
     return max(reached, default=-1)
-
-
-def _enter(stack: Stack, clips: Sequence[Clip], before: Sequence[State]) -> list[State]:
-    """Every clip at the entry of a stack; what left the encoder is the decoder's memory."""
-    if not before:
-        return [State(*stack.enter(clip, None, None)) for clip in clips]
-    return [State(*stack.enter(clip, state.hidden, state.context)) for clip, state in zip(clips, before, strict=True)]
 
 
 def _shared(model: SpeechModel, stack: Stack, states: Sequence[State], asked: Asked) -> dict[str, InputStats]:

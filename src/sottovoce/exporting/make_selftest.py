@@ -70,7 +70,7 @@ def _expect(model: SpeechModel, file: Path) -> tuple[Clip, Answers]:
     model.frontend.check_samples(len(samples), str(file))
     features = model.frontend.features(samples)
     [decoded] = recognizer.decode([features])
-    frames = model.valid_positions(len(samples))["frames"]
+    frames = model.memory_positions(len(samples))
     fed = () if recognizer.rules.by_frames else decoded.tokens
     made = answer_whole(engine, features, decoded.prompt, fed, frames)
     chosen, margins = choices(made.logits, recognizer.rules)

@@ -79,7 +79,7 @@ def next_tokens(model: SpeechModel, clip: Clip, memory: Encoded | None = None) -
 
     memory  what the encoder puts out for the clip, where that is known
     """
-    memory = memory or model.encode([clip.features])
+    memory = memory or model.encode([model.taken(clip)])
     if not isinstance(model, EncoderDecoder):
         return model.head(memory.states[0]).double().log_softmax(-1)
     tokens = clip.tokens.to(model.module.device)

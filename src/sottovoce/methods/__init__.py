@@ -39,6 +39,7 @@ METHODS = {
     "osplus": "sottovoce.methods.osplus:osplus",
     "owl": "sottovoce.methods.owl:owl",
     "palettize": "sottovoce.methods.palettize:palettize",
+    "pool_time": "sottovoce.methods.pool_time:pool_time",
     "prune_width": "sottovoce.methods.prune_width:prune_width",
     "quantize_lora": "sottovoce.methods.quantize_lora:quantize_lora",
     "quarot": "sottovoce.methods.quarot:quarot",
@@ -46,6 +47,7 @@ METHODS = {
     "ria": "sottovoce.methods.ria:ria",
     "rsq": "sottovoce.methods.rsq:rsq",
     "rtn": "sottovoce.methods.rtn:rtn",
+    "shorten_context": "sottovoce.methods.shorten_context:shorten_context",
     "slim_quant": "sottovoce.methods.slim_quant:slim_quant",
     "smoothquant": "sottovoce.methods.smoothquant:smoothquant",
     "sparsegpt": "sottovoce.methods.sparsegpt:sparsegpt",
@@ -59,7 +61,8 @@ METHODS = {
 }
 
 Scope = Literal["layer", "block", "model"]
-Part = Literal["base", "mask", "low_rank", "basis", "values", "input", "output", "structure", "sparsity", "factors", "vocabulary"]
+OfModel = Literal["structure", "vocabulary", "sparsity"]
+Part = Literal["base", "mask", "low_rank", "factors", "basis", "values", "input", "output"] | OfModel
 Mark = Part | Literal["turn", "range", "zeros", "width"]  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})

@@ -26,8 +26,8 @@ from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find, method
 from sottovoce.methods.distill import DecoderTokens, needs_of, refuse_no_loss
 from sottovoce.methods.finetune import Augment
-from sottovoce.methods.sparsity import refuse_n_of_m
 from sottovoce.methods.options import NofM
+from sottovoce.methods.sparsity import refuse_n_of_m
 from sottovoce.methods.words import dropped, learned
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.mask_choice import count_masks

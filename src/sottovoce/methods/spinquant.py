@@ -51,11 +51,18 @@ Learned = dict[str, Tensor]
 Loss = Callable[[Learned, int], Tensor]
 
 
+def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    if model.frontend.own:
+        told = " and ".join(model.frontend.own_settings[key] for key in model.frontend.own)
+        return f"spinquant learns from transformers' own forward, and {model.checkpoint.name} {told}; quarot would work"
+    return refuse_widths(model, names, options)
+
+
 @method(
     scope="model",
     owns="basis",
     needs=frozenset({"data"}),
-    refuse_model=refuse_widths,
+    refuse_model=_refuse,
     writes=lambda options: ("basis", "turn"),
 )
 def spinquant(

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.models.checkpoint import Checkpoint
-from sottovoce.models.companions import open_processor, write_companions
+from sottovoce.models.companions import OWN, open_processor, write_companions
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.fit import blamed_on_config, check_fit
 from sottovoce.models.frontend import Frontend, open_frontend
 from sottovoce.models.names import BLOCK, HEAD, is_cached
 from sottovoce.models.structure import WIDER, Clip, Context, Encoded, Inner, Stack
-from sottovoce.models.widths import cut_modules, inner_widths, narrowed, own_widths, tell_widths
+from sottovoce.models.widths import cut_modules, inner_widths, narrowed, own_widths, tell_widths, told_own
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.weights.cost import Product, Workload
 from sottovoce.weights.input_path import InputPath, InputPaths, Turn
@@ -122,7 +122,9 @@ class SpeechModel(ABC):
 
     def write_companions(self, folder: Path) -> None:
         """Write the files beside the weights as this model, which may have changed since it was opened, needs them."""
-        write_companions(self.checkpoint.folder, folder, self.settings, self.files)
+        own = {**self.frontend.own, **told_own(self)}
+        settings = {**self.settings, OWN: own} if own or OWN in self.frontend.config else self.settings
+        write_companions(self.checkpoint.folder, folder, settings, self.files)
 
     # --- layers -------------------------------------------------------------------------------
 
@@ -338,11 +340,19 @@ class SpeechModel(ABC):
 
     def _enter_features(self, clip: Clip, memory: Tensor | None, before: Context | None) -> tuple[Tensor, Context]:
         """How a clip enters the first stack."""
-        return clip.features, Context(self.valid_positions(clip.samples))
+        return self.taken(clip), Context(self.valid_positions(clip.samples))
+
+    def taken(self, clip: Clip) -> Tensor:
+        """Of a clip's features, which may have been made before the model was changed, what the encoder takes."""
+        return self.frontend.taken(clip.features, clip.samples)
 
     @abstractmethod
     def valid_positions(self, samples: int) -> dict[str, int]:
         """How many positions of a clip count, padding left out, for every `over` of the first stack's sites."""
+
+    def memory_positions(self, samples: int) -> int:
+        """Of those, how many are left in what the first stack puts out."""
+        return self.valid_positions(samples)["frames"]
 
     @abstractmethod
     def products(self, workload: Workload) -> list[Product]:

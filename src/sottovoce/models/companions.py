@@ -15,8 +15,9 @@ from sottovoce.models.fit import blamed_on_config
 
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("spiece.model",))
 _FRONTENDS = ("preprocessor_config.json", "processor_config.json")
-OWN = "sottovoce"  # our key in config.json: what transformers' keys cannot say
 _GENERATION = "generation_config.json"
+OWN = "sottovoce"  # our key in config.json: what transformers' keys cannot say
+WIDTHS = "widths"  # what stands there for models/widths.py, whatever the family
 _LICENCES = ("LICEN", "NOTICE")
 _MELS = 80  # of a Whisper's feature extractor that says nothing else
 
@@ -56,6 +57,23 @@ def write_companions(
                 document[OWN] = settings[OWN]
                 document = {key: value for key, value in document.items() if key != OWN or value}
             write_text(folder / name, json_text(document))
+
+
+def own_settings(checkpoint: Checkpoint, config: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The settings in a config.json that are sottovoce's alone, widths left out.
+
+    known  those that the family has
+
+    Raises ValueError for others: a model that was changed in a way that this version cannot follow.
+    """
+    found = config.get(OWN, {})
+    unknown = sorted(set(found) - {*known, WIDTHS}) if isinstance(found, dict) else [repr(found)]
+    if unknown:
+        raise ValueError(
+            f"{checkpoint.folder / 'config.json'}: this version does not know the setting {unknown[0]} of {OWN}; a "
+            "newer one may"
+        )
+    return {key: value for key, value in found.items() if key != WIDTHS}
 
 
 def check_listed(folder: Path, listed: Collection[str]) -> None:

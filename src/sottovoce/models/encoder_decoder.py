@@ -148,7 +148,7 @@ class EncoderDecoder(SpeechModel):
                 "encoder",
                 (
                     self.encoder_stem(),
-                    *(self.encoder_block(name) for name in self.blocks("encoder")),
+                    *self.encoder_body(),
                     Unit(
                         "encoder.exit",
                         (leaving_site(leaving, decoder_blocks),),
@@ -179,6 +179,10 @@ class EncoderDecoder(SpeechModel):
                 over="tokens",
             ),
         )
+
+    def encoder_body(self) -> list[Unit]:
+        """What stands between the encoder's stem and its exit."""
+        return [self.encoder_block(name) for name in self.blocks("encoder")]
 
     @abstractmethod
     def encoder_stem(self) -> Unit:

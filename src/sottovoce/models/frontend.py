@@ -8,14 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import Checkpoint, model_type, read_json
-from sottovoce.models.companions import check_companions, extractor_of
+from sottovoce.models.companions import check_companions, extractor_of, own_settings
 from sottovoce.models.decoding import DecodingRules
 from sottovoce.models.families import FAMILIES
 from sottovoce.models.token_numbers import renumbered
@@ -24,8 +24,10 @@ from sottovoce.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from torch import Tensor
 
 Audio = npt.NDArray[np.float32]
+Features = TypeVar("Features", npt.NDArray[np.float32], "Tensor")
 
 
 class Frontend(ABC):
@@ -34,16 +36,20 @@ class Frontend(ABC):
     config          config.json
     extractor       what preprocessor_config.json or processor_config.json says of features
     generation      generation_config.json
+    own             what config.json says that transformers does not know
+    own_settings    those that a family has, each with what a model does that has it
     runtime_bounds  the clips that a runtime takes, where they are fewer than the model does
     prompt_notes    where the prompt comes from, if generation_config.json does not say all of it
     """
 
     prompt_notes: tuple[str, ...] = ()
     usual_end: ClassVar[int]  # the token, where no file says it
+    own_settings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.config = read_json(checkpoint.folder / "config.json")
+        self.own = own_settings(checkpoint, self.config, self.own_settings)
         self.extractor = dict(extractor_of(checkpoint.folder))
         saved = checkpoint.folder / "generation_config.json"
         self.generation: dict[str, Any] = read_json(saved) if saved.is_file() else {}
@@ -76,9 +82,27 @@ class Frontend(ABC):
         """The clips that are transcribed whole: the model's own bounds, unless a runtime's are narrower."""
         return self.runtime_bounds or Bounds(self.least_samples, self.most_seconds)
 
+    @property
+    def any_length(self) -> bool:
+        """Whether the encoder takes as many positions as a clip has, and not a whole window."""
+        return self.most_seconds is None
+
+    @property
+    def short_context(self) -> bool:
+        """Whether there is a window, and clips are not padded to it (shorten_context)."""
+        return self.most_seconds is not None and self.any_length
+
     @abstractmethod
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) float32 -> the encoder's input for one clip, (1, ...) float32."""
+
+    def uncompressed_features(self, audio: Audio) -> npt.NDArray[np.float32]:
+        """What `features` was before the model was compressed; `taken` says which of it the encoder takes now."""
+        return self.features(audio)
+
+    def taken(self, features: Features, samples: int) -> Features:
+        """Of the uncompressed model's features (1, ...) of a clip of so many samples, what this model takes: a view."""
+        return features
 
     def check_seconds(self, seconds: float, name: str) -> None:
         """As `check_samples`, from a clip's length in seconds, as its manifest or header tells it."""

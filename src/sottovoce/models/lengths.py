@@ -30,8 +30,13 @@ def by_length(features: Sequence[Tensor], encode: Callable[[Tensor], Tensor]) ->
     states: dict[int, Tensor] = {}
     for same in alike.values():
         states |= dict(zip(same, encode(torch.cat([features[i] for i in same])), strict=True))
-    frames = [len(states[i]) for i in range(len(features))]
-    padded = pad_sequence([states[i] for i in range(len(features))], batch_first=True)
+    return side_by_side([states[i] for i in range(len(features))])
+
+
+def side_by_side(states: Sequence[Tensor]) -> Encoded:
+    """The encoder's outputs of some clips, (frames, d) each, padded where they differ in length."""
+    frames = [len(each) for each in states]
+    padded = pad_sequence(list(states), batch_first=True)
     if min(frames) == max(frames):
         return Encoded(padded)
     valid = torch.arange(padded.shape[1])[None] < torch.tensor(frames)[:, None]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sottovoce.models.names import BLOCK
+from sottovoce.models.pooling import Pooling
 from sottovoce.weights.cost import Product, Workload, attention
 from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.weight import LayerShape
@@ -29,14 +31,20 @@ class Sizes:
 
 
 def transformer_products(
-    shapes: Mapping[str, LayerShape], stem: Sequence[Convolution], sizes: Sizes, workload: Workload
+    shapes: Mapping[str, LayerShape],
+    stem: Sequence[Convolution],
+    sizes: Sizes,
+    workload: Workload,
+    pooling: Pooling | None = None,
 ) -> list[Product]:
-    """All products of one utterance.
+    """All products of one utterance; with `pooling` fewer frames behind the encoder's first blocks.
 
     The prompt and the first token take one decoder pass, every later token one more; beams part after
     the first. Cross-attention keys and values are made once and read by all beams of a step together.
     """
-    frames = stem[-1].positions_out
+    stem_frames = stem[-1].positions_out
+    frames = pooling.frames(stem_frames) if pooling else stem_frames  # that leave the encoder
+    in_blocks = [stem_frames if pooling and i < pooling.after else frames for i in range(sizes.encoder_blocks)]
     positions = sizes.prompt + (workload.tokens - 1) * workload.beam
     later = workload.tokens - 1 if workload.beam == 1 else 0  # passes of a single vector after the first
     convolutions = {conv.layer: conv for conv in stem}
@@ -45,9 +53,11 @@ def transformer_products(
         if name in convolutions:
             products.append(_convolution(shape, convolutions[name]))
         elif shape.kind == "embedding":
-            lookups = frames if name.startswith("encoder.") else positions
+            lookups = stem_frames if name.startswith("encoder.") else positions
             products.append(Product(name, name, lookups=lookups, moved=lookups * shape.columns))
-        elif name.startswith("encoder.") or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
+        elif found := BLOCK.match(name) if name.startswith("encoder.") else None:
+            products.append(_linear(shape, in_blocks[int(found[0].rpartition(".")[2])], 1))
+        elif name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
             products.append(_linear(shape, frames, 1))
         elif name != sizes.head:
             products.append(_linear(shape, positions, workload.tokens, single=later + (sizes.prompt == 1)))
@@ -55,7 +65,7 @@ def transformer_products(
     scored = 1 + (workload.tokens - 1) * workload.beam
     products.append(_linear(head, scored, workload.tokens, name="head", single=later + 1))
 
-    products += _encoder_attention(shapes, sizes.encoder_blocks, frames, "self_attn")
+    products += _encoder_attention(shapes, in_blocks, "self_attn")
     lengths = [sizes.prompt + step for step in range(workload.tokens)]  # keys in the cache at each pass
     self_keys = sum(range(1, sizes.prompt + 1)) + sum(lengths[1:]) * workload.beam
     places = lengths[0] + sum(lengths[1:]) * workload.beam  # read; the cache's writes are k_proj's and v_proj's
@@ -88,16 +98,16 @@ def encoder_products(
         _convolution(shape, by_layer[name]) if name in by_layer else _linear(shape, frames, 1)
         for name, shape in shapes.items()
     ]
-    return [*layers, *_encoder_attention(shapes, blocks, frames, "attention")]
+    return [*layers, *_encoder_attention(shapes, [frames] * blocks, "attention")]
 
 
-def _encoder_attention(shapes: Mapping[str, LayerShape], blocks: int, frames: int, part: str) -> list[Product]:
-    """Each as wide as its queries are."""
-    names = [f"encoder.layers.{i}" for i in range(blocks)]
+def _encoder_attention(shapes: Mapping[str, LayerShape], frames: Sequence[int], part: str) -> list[Product]:
+    """Of blocks with so many frames each, each as wide as its queries are."""
+    names = [f"encoder.layers.{i}" for i in range(len(frames))]
     widths = [shapes[f"{name}.{part}.q_proj"].rows for name in names]
     return [
-        attention(f"{name}.attention", frames, frames, width, 2 * frames * width)
-        for name, width in zip(names, widths, strict=True)
+        attention(f"{name}.attention", count, count, width, 2 * count * width)
+        for name, count, width in zip(names, frames, widths, strict=True)
     ]
 
 

@@ -1,17 +1,19 @@
 """Whisper's speech and text: a log-mel window of fixed length; a prompt of language and task."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sottovoce.models.checkpoint import Checkpoint
 from sottovoce.models.decoding import DecodingRules
-from sottovoce.models.frontend import Audio, Frontend
+from sottovoce.models.frontend import Audio, Features, Frontend
 from sottovoce.models.log_mel import LogMel
+from sottovoce.models.pooling import Pooling
 from sottovoce.models.prompt import LANGUAGE, PROMPT, Sources, complete
 from sottovoce.models.tokenizer import added_tokens
 from sottovoce.nearest import unknown
@@ -19,6 +21,8 @@ from sottovoce.speech.languages import language_code
 
 HOP = 160  # samples a mel frame
 _TIMES = 1501
+POOLING = "pool_time"
+MARGIN = "context_margin_seconds"  # of silence behind a clip; where it is set, the rest of the window is left out
 _TIME = re.compile(r"<\|\d+\.\d+\|>")
 _BEFORE, _START = "<|startofprev|>", "<|startoftranscript|>"
 
@@ -27,9 +31,16 @@ class WhisperFrontend(Frontend):
     """The window is that of config.json, what fills it that of the feature extractor."""
 
     usual_end = 50_256
+    own_settings: ClassVar = {
+        MARGIN: "encodes each clip at its own length (shorten_context)",
+        POOLING: "pools the frames inside its encoder (pool_time)",
+    }
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
+        if MARGIN in self.own:
+            check_margin(self.own[MARGIN], str(checkpoint.folder / "config.json"))
+        assert self.pooling or POOLING not in self.own
         for key in ("dither", "padding_value"):
             if self.extractor.get(key):
                 raise ValueError(f"{checkpoint.name}: its feature extractor has {key}={self.extractor[key]}; 0 works")
@@ -42,7 +53,7 @@ class WhisperFrontend(Frontend):
     @property
     def most_seconds(self) -> float | None:
         """The window: 30 s in the released models."""
-        return float(self.config.get("max_source_positions", 1500) * 2 * HOP / self.sampling_rate)
+        return float(self.window * 2 * HOP / self.sampling_rate)
 
     @property
     def least_samples(self) -> int:
@@ -57,7 +68,39 @@ class WhisperFrontend(Frontend):
             said.get("feature_size", 80), said.get("n_fft", 400), said.get("hop_length", HOP), self.sampling_rate
         )
 
+    @property
+    def any_length(self) -> bool:
+        """Whether the window's silence is left out (shorten_context)."""
+        return MARGIN in self.own
+
+    @property
+    def window(self) -> int:
+        """The positions of the whole window."""
+        return int(self.config.get("max_source_positions", 1500))
+
+    def positions(self, samples: int) -> int:
+        """The encoder's positions for a clip: those of the window, or the clip's own and its margin."""
+        if not self.any_length:
+            return self.window
+        margin = round(self.own[MARGIN] * self.sampling_rate / (2 * HOP))
+        return min(self.window, -(-samples // (2 * HOP)) + margin)
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """What becomes of the frames inside the encoder."""
+        if POOLING not in self.own:
+            return None
+        return Pooling.of_document(self.own[POOLING], str(self.checkpoint.folder / "config.json"))
+
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
+        """(samples,) -> log-mel (1, mels, two frames for each of `positions`)."""
+        return np.ascontiguousarray(self.taken(self.uncompressed_features(audio), len(audio)))
+
+    def taken(self, features: Features, samples: int) -> Features:
+        """The first frames: a loud bin's floor and what a frame holds are the same as in the whole window."""
+        return features[..., : 2 * self.positions(samples)] if self.any_length else features
+
+    def uncompressed_features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) -> log-mel (1, mels, frames of the window)."""
         window = round(self.extractor.get("chunk_length", 30) * self.sampling_rate)
         made = self.log_mel(audio, window)
@@ -170,6 +213,12 @@ class WhisperFrontend(Frontend):
         token = self.language_tokens.get(language_code(spoken)) if isinstance(spoken, str) else None
         moved = token is not None and (token not in now or now[token] - now[start] != token - start)
         return {**settings, "language": None} if moved else dict(settings)
+
+
+def check_margin(seconds: object, where: str) -> None:
+    """Raise ValueError for a margin that is no time."""
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+        raise ValueError(f"{where}: {MARGIN} is {seconds!r}; 0 or more seconds would work")
 
 
 def window_of(rate: int, hop: int, frames: int) -> dict[str, float]:

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.models.checkpoint import Checkpoint, read_json
-from sottovoce.models.companions import OWN
+from sottovoce.models.companions import OWN, WIDTHS
 from sottovoce.models.structure import Inner
 
 if TYPE_CHECKING:
     from sottovoce.models.base import SpeechModel
-
-_KEY = "widths"
 
 
 def own_widths(checkpoint: Checkpoint) -> dict[str, int]:
@@ -28,10 +26,10 @@ def own_widths(checkpoint: Checkpoint) -> dict[str, int]:
     Raises ValueError for what are no positive whole numbers.
     """
     said = read_json(checkpoint.folder / "config.json").get(OWN, {})
-    found = said.get(_KEY, {}) if isinstance(said, dict) else said
+    found = said.get(WIDTHS, {}) if isinstance(said, dict) else said
     if not isinstance(found, dict) or not all(type(count) is int and count > 0 for count in found.values()):
         raise ValueError(
-            f"{checkpoint.folder / 'config.json'}: {OWN} has to hold {_KEY}, an object of whole numbers above 0; "
+            f"{checkpoint.folder / 'config.json'}: {OWN} has to hold {WIDTHS}, an object of whole numbers above 0; "
             "compress the model again"
         )
     return found
@@ -40,7 +38,13 @@ def own_widths(checkpoint: Checkpoint) -> dict[str, int]:
 def told_widths(model: "SpeechModel") -> dict[str, int]:
     """The same of a model as it is now."""
     said = model.settings.get(OWN)
-    return own_widths(model.checkpoint) if said is None else said.get(_KEY, {})
+    return own_widths(model.checkpoint) if said is None else said.get(WIDTHS, {})
+
+
+def told_own(model: "SpeechModel") -> dict[str, Any]:
+    """What config.json has to hold of them under OWN."""
+    widths = told_widths(model)
+    return {WIDTHS: widths} if widths else {}
 
 
 def inner_widths(model: "SpeechModel") -> Iterator[tuple[str, Inner]]:
@@ -100,7 +104,7 @@ def tell_widths(model: "SpeechModel") -> None:
             model.change_config({key: said})
         own |= {inner.name: count for inner, count in counted if count != said}
     if own or own_widths(model.checkpoint) or OWN in model.settings:
-        model.settings[OWN] = {_KEY: own} if own else {}
+        model.settings[OWN] = {WIDTHS: own} if own else {}
 
 
 def narrowed(plain: Any, widths: Mapping[str, int], family: Any, checkpoint: Checkpoint, frontend: Any) -> Any:

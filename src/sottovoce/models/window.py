@@ -1,4 +1,6 @@
-"""A shorter window for a Whisper: the first rows of its table of positions, and a feature extractor that pads to them.
+"""Fewer positions for a Whisper's encoder: in a shorter window, in none but the clip's own length, or pooled inside.
+
+A shorter window is the first rows of the table of positions, and a feature extractor that pads to them.
 
 The encoder's cost falls with the window's length, its attention's with the square. The model was trained on the whole
 window and may be less accurate in a shorter one: what comes out has to be measured.
@@ -11,7 +13,8 @@ from math import isfinite
 from torch import Tensor, nn
 
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.whisper_frontend import WhisperFrontend, window_of
+from sottovoce.models.pooling import Pooling
+from sottovoce.models.whisper_frontend import MARGIN, POOLING, WhisperFrontend, check_margin, window_of
 from sottovoce.numbers.grid import Quantized
 from sottovoce.weights.weight import Layer, Weight
 
@@ -53,6 +56,43 @@ def window_frames(model: SpeechModel, seconds: float) -> int:
             "more than 0 and at most that would work"
         )
     return frames
+
+
+def leave_out_window(model: SpeechModel, margin_seconds: float) -> None:
+    """Let a model encode each clip at its own length, and so much silence behind it, where its window has room.
+
+    Longer clips than the window are refused as before. Raises ValueError for a model without a window, or a margin that
+    is no time.
+    """
+    if reason := without_window(model):
+        raise ValueError(reason)
+    check_margin(margin_seconds, model.checkpoint.name)
+    frontend_of(model).own[MARGIN] = margin_seconds
+
+
+def without_window(model: SpeechModel) -> str | None:
+    """Why there is no window that a model could leave out."""
+    if not model.frontend.any_length:
+        return None
+    already = " already" if model.frontend.short_context else ", and has no window"
+    return f"{model.checkpoint.name} encodes each clip at its own length{already}; leave shorten_context out"
+
+
+def pool_frames(model: SpeechModel, pooling: Pooling) -> None:
+    """Let frames be pooled inside a model's encoder. Raises ValueError where that cannot be."""
+    if reason := can_pool(model):
+        raise ValueError(reason)
+    model.frontend.own[POOLING] = pooling.as_document()
+    vars(model).pop("stacks", None)  # made before, without
+
+
+def can_pool(model: SpeechModel) -> str | None:
+    """Why frames cannot be pooled inside a model's encoder."""
+    if POOLING not in model.frontend.own_settings:
+        return f"{model.checkpoint.name} cannot pool the frames inside its encoder; a Whisper can"
+    if POOLING in model.frontend.own:
+        return f"{model.checkpoint.name} pools its frames already; one pool_time with a larger factor would work"
+    return None
 
 
 def frontend_of(model: SpeechModel) -> WhisperFrontend:

@@ -20,7 +20,7 @@ PARTS = {
     "basis": "the channels in which weights and activations are written; the float model computes the same as before",
     "input": "what happens to a layer's input at run time",
     "output": "the grid on which the decoder's cache holds what a layer puts out",
-    "structure": "which layers there are and how wide they are: blocks, heads and neurons left out",
+    "structure": "which layers there are and how wide they are, or how many positions the encoder takes",
     "vocabulary": "which tokens there are, and so the rows of the token table and the head",
     "values": "the numbers in the parts that are there: through training, or to make up for what is dropped",
     "sparsity": "the share of each layer that a pruner after it drops",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.methods.options import ALLOCATED
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.frontend import Frontend
 from sottovoce.models.widths import told_widths
 from sottovoce.numbers.grid import check_groups
 from sottovoce.recipes.matching import chosen_layers
@@ -15,7 +16,7 @@ from sottovoce.weights.weight import LayerShape
 
 @dataclass(frozen=True)
 class Selection:
-    """A recipe against one model: the layers that each step works on, and those that there are in the end.
+    """A recipe against one model: the layers that each step works on, those that there are in the end, the frontend.
 
     Names are as they are when the step begins: a step that drops blocks leaves others their numbers. widths are those
     that transformers' config cannot say in the end.
@@ -25,6 +26,7 @@ class Selection:
     layers: tuple[tuple[str, ...], ...]
     last: Mapping[str, LayerShape] | None = None
     widths: Mapping[str, int] = field(default_factory=dict)
+    frontend: Frontend | None = None
 
     def segments(self) -> Iterator[tuple[bool, list[tuple[Step, tuple[str, ...]]]]]:
         """(is a model-scope step, steps with their layers): runs of layer and block steps share one sweep."""
@@ -70,7 +72,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
             f"{unused[1]} gives {unused[0]} a sparsity, and no step after it drops by it; add wanda: "
             f"{{sparsity: {ALLOCATED}}}, or another pruner, with the same where"
         )
-    return Selection(recipe, tuple(chosen), layout.shapes, told_widths(layout))
+    return Selection(recipe, tuple(chosen), layout.shapes, told_widths(layout), layout.frontend)
 
 
 def _check_frontend(step: Step, model: SpeechModel, names: Sequence[str]) -> None:
@@ -133,6 +135,10 @@ _BEFORE_STRUCTURE = ("structure", "width", "values")  # what leaves plain floats
 def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
     method, owns = step.method.name, step.method.owns
     if owns == "vocabulary":  # rows are told apart by every part, so what was done to the others stays as it is
+        if earlier := written.get("factors"):
+            raise ValueError(
+                f"{method} cuts rows of {name}, whose factors {earlier} has rounded; leave {name} out of {earlier}"
+            )
         return
     if owns == "structure":
         if earlier := next((by for part, by in written.items() if part not in _BEFORE_STRUCTURE), None):

@@ -38,6 +38,7 @@ class Runtime(ABC):
     grid      options of a grid that a recipe with this target has where it says nothing else
     options   the fields of WriteOptions that it takes
     frames    whether it runs models without a decoder, whose frames score the tokens (CTC)
+    own_settings  whether it runs models that do what config.json says under sottovoce's own key
     whole_seconds  whether a window has to be of whole seconds
     rounds_activations  whether what a layer of integers reads is rounded in the runtime's own way
     any_widths  whether blocks may have heads and neurons that transformers' config cannot say (models/widths.py)
@@ -50,6 +51,7 @@ class Runtime(ABC):
     grid: Mapping[str, str] = MappingProxyType({})
     options: frozenset[str] = frozenset()
     frames: bool = False
+    own_settings: bool = False
     whole_seconds: bool = False
     rounds_activations: bool
     any_widths: bool = False
@@ -76,6 +78,12 @@ class Runtime(ABC):
             raise ValueError(
                 f"{self.title} takes models with a decoder, and {frontend.checkpoint.name} has none (CTC); "
                 "onnx takes it"
+            )
+        if frontend.own and not self.own_settings:
+            told = " and ".join(frontend.own_settings[key] for key in frontend.own)
+            raise ValueError(
+                f"{self.title} runs a Whisper's encoder over a whole window as transformers does, and "
+                f"{frontend.checkpoint.name} {told}; onnx takes it"
             )
 
     @abstractmethod

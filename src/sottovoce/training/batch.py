@@ -1,7 +1,7 @@
 """What a model learns from at once, and where such batches come from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -18,12 +18,19 @@ class Batch:
     features  one (1, ...) float32 each: clips are encoded at their own length
     inputs    (n, length) int64: what the decoder reads, prompt first
     labels    (n, length) int64: what it should say next; IGNORED on the prompt and the padding
+    whole     the features of the uncompressed model, of which `features` are the first; None where they are the same
     """
 
     ids: tuple[str, ...]
     features: tuple[Tensor, ...]
     inputs: Tensor
     labels: Tensor
+    whole: tuple[Tensor, ...] | None = field(default=None, kw_only=True)
+
+    @property
+    def of_teacher(self) -> "Batch":
+        """The batch as the uncompressed model is given it."""
+        return self if self.whole is None else replace(self, features=self.whole, whole=None)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -31,9 +31,14 @@ class Forward:
     hidden: tuple[Tensor, ...]
 
 
-def forward(model: SpeechModel, batch: Batch, *, decoder: bool, hidden: bool) -> Forward:
-    """`batch` through the encoder and, if asked, the decoder; the blocks' outputs are kept if asked."""
-    memory, heard = _encoded(model, batch.features, hidden)
+def forward(
+    model: SpeechModel, batch: Batch, *, decoder: bool, hidden: bool, positions: Sequence[int] | None = None
+) -> Forward:
+    """`batch` through the encoder and, if asked, the decoder; the blocks' outputs are kept if asked.
+
+    positions  how many of each clip's first frames are kept of the encoder's blocks; all that are no padding if None
+    """
+    memory, heard = _encoded(model, batch.features, hidden, positions)
     if not decoder:
         return Forward(memory, None, heard)
     model = with_decoder(model)
@@ -51,15 +56,17 @@ def forward(model: SpeechModel, batch: Batch, *, decoder: bool, hidden: bool) ->
     return Forward(memory, model.head(decoded), heard + said)
 
 
-def _encoded(model: SpeechModel, features: Sequence[Tensor], hidden: bool) -> tuple[Encoded, tuple[Tensor, ...]]:
+def _encoded(
+    model: SpeechModel, features: Sequence[Tensor], hidden: bool, positions: Sequence[int] | None
+) -> tuple[Encoded, tuple[Tensor, ...]]:
     """The encoder's output and, if asked, that of each of its blocks where it is no padding."""
     parts = []
     with tapped([*model.blocks("encoder").values()] if hidden else ()) as outputs:
         for clips in passes(model, features):
             parts.append(model.encode_together(clips))
+    counted = [part.valid for part in parts] if positions is None else _first(positions, parts)
     heard = tuple(
-        torch.cat([_valid(Encoded(states, part.valid)) for states, part in zip(block, parts, strict=True)])
-        for block in outputs
+        torch.cat([_counted(states, which) for states, which in zip(block, counted, strict=True)]) for block in outputs
     )
     return _joined(parts), heard
 
@@ -77,8 +84,18 @@ def passes(model: SpeechModel, features: Sequence[Tensor]) -> Iterator[list[Tens
     yield group
 
 
-def _valid(part: Encoded) -> Tensor:
-    return part.states.flatten(0, 1) if part.valid is None else part.states[part.valid]
+def _first(positions: Sequence[int], parts: Sequence[Encoded]) -> list[Tensor | None]:
+    """(n, frames) bool of each part: the first `positions` of each of its clips."""
+    found: list[Tensor | None] = []
+    ends = torch.tensor(positions).split([part.count for part in parts])
+    for part, end in zip(parts, ends, strict=True):
+        found.append((torch.arange(part.states.shape[1])[None] < end[:, None]).to(part.states.device))
+    return found
+
+
+def _counted(states: Tensor, which: Tensor | None) -> Tensor:
+    """(positions, d) of (n, frames, d); all if none are named."""
+    return states.flatten(0, 1) if which is None else states[which]
 
 
 def _joined(parts: Sequence[Encoded]) -> Encoded:

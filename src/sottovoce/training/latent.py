@@ -85,8 +85,8 @@ class PartsLatent:
             return
         stored = factors.like(left.detach(), right.detach()).dense()
         passes = factors.inside(left.detach(), right.detach())
-        _add(left, passes[0] * (gradient @ stored[1].T))
-        _add(right, passes[1] * (stored[0].T @ gradient))
+        add_gradient(left, passes[0] * (gradient @ stored[1].T))
+        add_gradient(right, passes[1] * (stored[0].T @ gradient))
 
     def _rescaled(self) -> Weight:
         """The weight that training began with, on the scales of now."""

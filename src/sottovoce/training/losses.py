@@ -1,5 +1,7 @@
 """What is learned from a batch: the transcript, and what the uncompressed model makes of the same audio."""
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -43,7 +45,8 @@ class Objective:
     labels   mean cross-entropy over the labels (Szegedy et al., 2015, arXiv:1512.00567, for the smoothing)
     logits   mean KL(teacher || student) over the labels at a temperature, times its square (Hinton, Vinyals,
              Dean, 2015, arXiv:1503.02531)
-    encoder  squared error over the teacher's variance: 1 is as good as its mean (the encoder's output)
+    encoder  squared error over the teacher's variance: 1 is as good as its mean (the encoder's output), at the
+             positions that the model has, where its teacher has more
     hidden   the same for the output of each block, the mean over blocks; the decoder's where there is a label
     """
 
@@ -66,9 +69,10 @@ class Objective:
         if self.losses.of_teacher:
             assert self.teacher is not None
             with torch.no_grad():
-                wanted = self._forward(self.teacher, batch)
+                wanted = self._forward(self.teacher, batch.of_teacher, self._positions(batch))
             if self.losses.encoder:
-                found["encoder"] = relative_error(made.memory.states, wanted.memory.states, wanted.memory.valid)
+                states, valid = made.memory.states, made.memory.valid
+                found["encoder"] = relative_error(states, wanted.memory.states[:, : states.shape[1]], valid)
             if self.losses.logits:
                 assert made.logits is not None
                 assert wanted.logits is not None
@@ -80,8 +84,13 @@ class Objective:
         weights = self.losses.model_dump()
         return {"loss": torch.stack([weights[name] * loss for name, loss in found.items()]).sum(), **found}
 
-    def _forward(self, model: SpeechModel, batch: Batch) -> Forward:
-        return forward(model, batch, decoder=self.losses.of_decoder, hidden=bool(self.losses.hidden))
+    def _forward(self, model: SpeechModel, batch: Batch, positions: Sequence[int] | None = None) -> Forward:
+        hidden = bool(self.losses.hidden)
+        return forward(model, batch, decoder=self.losses.of_decoder, hidden=hidden, positions=positions)
+
+    def _positions(self, batch: Batch) -> list[int] | None:
+        """The positions that the model has of each clip, where its teacher has more."""
+        return None if batch.whole is None else [self.model.frames(clip) for clip in batch.features]
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         # smoothed on held-out utterances too: a sure model would look best before it has learned anything

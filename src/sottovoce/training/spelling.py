@@ -24,9 +24,13 @@ def respelled(transcript: str, own: str, normalize: Callable[[str], str] = str) 
 
 
 def _words(said: list[str], written: list[str]) -> Iterator[str]:
-    keys = [[_key(word) for word in words] for words in (said, written)]
-    for kind, first, last, start, stop in SequenceMatcher(None, *keys, autojunk=False).get_opcodes():
+    matched = SequenceMatcher(a=_keys(said), b=_keys(written), autojunk=False)
+    for kind, first, last, start, stop in matched.get_opcodes():
         yield from written[start:stop] if kind == "equal" else said[first:last]
+
+
+def _keys(words: list[str]) -> list[str]:
+    return [_key(word) for word in words]
 
 
 def _key(word: str) -> str:

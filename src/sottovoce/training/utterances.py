@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from sottovoce.files.atomic import read_json_lines, write_text
 from sottovoce.models.base import SpeechModel
@@ -86,17 +88,29 @@ class UtteranceBatches:
         utterances = sorted((self.corpus.utterances[i] for i in chosen), key=lambda utterance: utterance.seconds)
         with ThreadPoolExecutor() as pool:  # a codec takes longer than the features
             clips = list(pool.map(lambda utterance: self.recognizer.read(utterance.audio), utterances))
-        features = [self.model.features(clip) for clip in clips]
-        if generator is not None:
-            features = [spec_augment(clip, generator) for clip in features]
+        features, whole = self._features(clips, generator)
         ids = tuple(utterance.id for utterance in utterances)
         if self.texts is None:
             none = torch.zeros(len(ids), 0, dtype=torch.int64)
-            return Batch(ids, tuple(features), none, none)
+            return Batch(ids, features, none, none, whole=whole)
         prompts = self.recognizer.prompts([clip.numpy() for clip in features])
         texts = [self.texts[name] for name in ids]
         inputs, labels = teacher_forced(prompts, texts, self.recognizer.rules.end[0])
-        return Batch(ids, tuple(features), inputs, labels)
+        return Batch(ids, features, inputs, labels, whole=whole)
+
+    def _features(
+        self, clips: Sequence[np.ndarray], generator: torch.Generator | None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+        """What the model is given, augmented by `generator`, and what its teacher is, where that is more."""
+        frontend = self.model.frontend
+        whole = [torch.from_numpy(frontend.uncompressed_features(clip)) for clip in clips]
+        own = [frontend.taken(made, len(clip)) for made, clip in zip(whole, clips, strict=True)]
+        if generator is not None:
+            own = [spec_augment(clip, generator) for clip in own]
+        if all(mine.shape == all_.shape for mine, all_ in zip(own, whole, strict=True)):
+            return tuple(own), None
+        behind = [all_[..., mine.shape[-1] :] for mine, all_ in zip(own, whole, strict=True)]
+        return tuple(own), tuple(torch.cat(pair, -1) for pair in zip(own, behind, strict=True))
 
 
 def transcript_tokens(
@@ -133,7 +147,8 @@ def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance, ow
 
 
 def _respelled(utterance: Utterance, own: str) -> str:
-    return respelled(utterance.text, own, NormalizerChoice("auto").of(utterance.text, utterance.language))
+    text = utterance.text or ""
+    return respelled(text, own, NormalizerChoice("auto").of(text, utterance.language))
 
 
 def own_tokens(teacher: Recognizer, corpus: Corpus, file: Path, batch: int, track: Track) -> dict[str, list[int]]:
@@ -176,5 +191,6 @@ def check_transcripts(teacher: SpeechModel, batch: Batch, corpus: Corpus) -> Non
 @torch.no_grad()
 def _likelihood(model: SpeechModel, batch: Batch, order: Sequence[int]) -> float:
     """Mean log-likelihood of a label, with the audio in another order."""
-    heard = replace(batch, features=tuple(batch.features[i] for i in order))
+    given = batch.of_teacher
+    heard = replace(given, features=tuple(given.features[i] for i in order))
     return -float(Objective(model, None, Losses(labels=1.0))(heard)["labels"])

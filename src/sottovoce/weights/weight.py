@@ -87,6 +87,7 @@ class Weight:
         if self.base is not None:
             base = self.base[rows] if isinstance(self.base, Tensor) else self.base.take_rows(rows)
         mask = None if self.mask is None else self.mask[rows]
+        assert not isinstance(self.low_rank, CodedFactors), "the recipe checker refuses rows of rounded factors"
         factors = None if self.low_rank is None else (self.low_rank[0][rows], self.low_rank[1])
         outliers = None if self.outliers is None else self.outliers.take_rows(rows)
         return Weight(base, mask, factors, outliers)

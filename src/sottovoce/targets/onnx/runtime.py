@@ -25,6 +25,7 @@ class OnnxRuntime(Runtime):
     writes_with = tested("onnx", "onnxscript")
     frames = True
     any_widths = True
+    own_settings = True
     rounds_activations = True
     tells = frozenset({"cross", "blocks"})
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.graphs import DecoderGraph, EncoderGraph, FrameGraph, cache_shapes
+from sottovoce.models.window import frontend_of
 from sottovoce.progress import Track, silent
 from sottovoce.targets.onnx.layers import put_in_place
 from sottovoce.targets.onnx.run import DECODER, ENCODER, MODEL
@@ -48,8 +49,17 @@ def _write_frames(model: SpeechModel, folder: Path) -> None:
 def _entry(model: SpeechModel) -> tuple[Tensor, dict[str, Any]]:
     """What the encoder's graph is traced with, and which of its lengths may be another."""
     example = _features(model)
-    length = torch.export.Dim("samples", min=model.least_samples) if model.most_seconds is None else None
-    return example, {"given": ({example.ndim - 1: length} if length else {},)}
+    return example, {"given": ({} if (length := _length(model)) is None else {example.ndim - 1: length},)}
+
+
+def _length(model: SpeechModel) -> Any:
+    """What the last axis of features may be; None where it is a whole window."""
+    if model.frontend.short_context:
+        frontend = frontend_of(model)
+        left = frontend.pooling.factor if frontend.pooling else 1
+        # two frames are left at least, as torch.export takes one for no length at all; the graph runs with one
+        return torch.export.Dim("mel", min=2 * left + 1, max=2 * frontend.window)
+    return torch.export.Dim("samples", min=model.least_samples) if model.frontend.any_length else None
 
 
 def _write_encoder(model: EncoderDecoder, folder: Path) -> None:
@@ -64,7 +74,7 @@ def _write_decoder(model: EncoderDecoder, folder: Path) -> None:
     past = [torch.zeros(1, heads, 3, width) for heads, width in cache_shapes(model, across=False)]
     cross = [torch.zeros(1, heads, frames, width) for heads, width in cache_shapes(model, across=True)]
     count = len(past)
-    any_frames = {2: torch.export.Dim("frames")} if model.most_seconds is None else {}
+    any_frames = {2: torch.export.Dim("frames")} if model.frontend.any_length else {}
     shapes: dict[str, Any] = {"given": ({}, [{2: torch.export.Dim("tokens")}] * count, [any_frames] * count)}
     inputs = ["token", *_names("past", model), *_names("cross", model)]
     outputs, graph = ["logits", *_names("kept", model)], Telling(DecoderGraph(model), model.blocks("decoder"))

@@ -37,3 +37,15 @@ def test_a_target_sets_what_it_needs_of_a_grid_unless_the_recipe_says_otherwise(
     assert read_recipe(own).steps[0].options["scale_dtype"] == "float32"
     with pytest.raises(ValueError, match="unknown runtime 'onyx'; did you mean onnx"):
         read_recipe({"target": "onyx", "steps": ["rtn"]})
+
+
+def test_blocks_that_are_dropped_and_neurons_that_go_are_none_of_the_runtimes(toy):
+    target = find_target(toy("whisper"))
+    steps = [{"drop_layers": {"encoder": [0]}}, {"prune_width": {"neurons": 0.5, "where": "encoder"}}, "rtn"]
+    selection = select(read_recipe({"steps": steps}), target.layout())
+    found = {entry.name: entry for entry in expected_entries(selection, target.entries(), target.layout().components)}
+    assert found.keys() == selection.last.keys()
+    assert "encoder.layers.1.fc1" not in found
+    assert found["encoder.layers.0.fc1"].shape == (32, 32)
+    assert found["decoder.layers.0.fc1"].shape == (64, 32)
+    assert found["encoder.layers.0.fc1"].bits == 4

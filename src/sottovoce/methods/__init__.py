@@ -31,6 +31,7 @@ METHODS = {
     "lora": "sottovoce.methods.lora:lora",
     "low_rank": "sottovoce.methods.low_rank:low_rank",
     "magnitude": "sottovoce.methods.magnitude:magnitude",
+    "maskllm": "sottovoce.methods.maskllm:maskllm",
     "myqasr": "sottovoce.methods.myqasr:myqasr",
     "omniquant": "sottovoce.methods.omniquant:omniquant",
     "osplus": "sottovoce.methods.osplus:osplus",
@@ -84,6 +85,7 @@ class Method:
     reshape  of a method that owns the structure: does to a model without weights what the method will do to its layout,
              and returns the names as the method does
     imitates  those of the options under which it learns from the uncompressed model's residual stream
+    floats  whether it wants weights that no step before it has rounded
     """
 
     name: str
@@ -101,6 +103,7 @@ class Method:
     words: Words
     imitates: tuple[str, ...]
     reshape: Reshape | None
+    floats: bool
 
     @property
     def owns(self) -> Part:
@@ -145,6 +148,7 @@ def method(
     words: Words | None = None,
     imitates: tuple[str, ...] = (),
     reshape: Reshape | None = None,
+    floats: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options.
 
@@ -165,6 +169,7 @@ def method(
             words or BY_PART[parts[0]],
             imitates,
             reshape,
+            floats,
         )
         declared = Method(function.__name__, scope, parts, function, options, needs, *rules)
         function.declared = declared  # type: ignore[attr-defined]

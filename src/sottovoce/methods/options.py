@@ -44,6 +44,15 @@ Sparsity = Annotated[
     BeforeValidator(_sparsity),
     Field(description="the share of weights dropped, or n:m to keep n of each m neighbouring inputs (2:4)"),
 ]
+
+
+def _n_of_m(value: object) -> object:
+    if not (isinstance(value, str) and ":" in value):
+        raise ValueError("must be n:m, as 2:4, which keeps 2 of each 4 neighbouring inputs")
+    return _sparsity(value)
+
+
+NofM = Annotated[str, BeforeValidator(_n_of_m), Field(description="n:m, to keep n of each m neighbouring inputs (2:4)")]
 FactorDtype = Annotated[
     Literal["float16", "bfloat16", "float32"], Field(description="the dtype in which values are stored")
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sottovoce.methods import TRAINING_NEEDS
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.grid import check_groups
 from sottovoce.recipes.matching import chosen_layers
@@ -90,7 +91,7 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         if earlier := next((by for part, by in written.items() if part != "structure"), None):
             raise ValueError(f"{method} drops blocks after {earlier} has changed {name}; put {method} first")
         return
-    if owns == "values" and step.options.get("hidden") and (earlier := written.get("structure")):
+    if step.needs & TRAINING_NEEDS and step.options.get("hidden") and (earlier := written.get("structure")):
         raise ValueError(
             f"{method} would imitate the uncompressed model block by block, and {earlier} has dropped some; set hidden "
             "to 0, or drop them after it"
@@ -105,14 +106,16 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     if owns == "basis" and step.method.scope == "model" and (earlier := written.get("turn")):
         raise ValueError(f"{method} would rotate the residual stream that {earlier} has rotated; drop one of the two")
+    imitated = [name for name in step.method.imitates if step.options[name]]
+    if imitated and (earlier := written.get("turn")):
+        raise ValueError(
+            f"{method} would imitate the residual stream of the uncompressed model, which {earlier} has rotated; "
+            f"set {' and '.join(imitated)} to 0, or put {method} first"
+        )
     if owns == "values":
-        imitated = [name for name in step.method.imitates if step.options[name]]
-        if imitated and (earlier := written.get("turn")):
-            raise ValueError(
-                f"{method} would imitate the residual stream of the uncompressed model, which {earlier} has rotated; "
-                f"set {' and '.join(imitated)} to 0, or put {method} first"
-            )
         return
+    if step.method.floats and (earlier := written.get("base")):
+        raise ValueError(f"{method} works on floats, and {earlier} has rounded {name}; put {method} first")
     writes = step.method.writes(step.options)
     if owns != "basis" and (earlier := next((written[part] for part in writes if part in written), None)):
         raise ValueError(

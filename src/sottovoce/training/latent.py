@@ -73,8 +73,8 @@ class PartsLatent:
             on_grid = masked(gradient, weight.mask)
             if weight.outliers is not None:
                 on_grid = on_grid.masked_fill(weight.outliers.positions(), 0.0)
-            _add(self.parameters["scale"], _scale_gradient(weight.base, latent.detach(), on_grid))
-        _add(latent, straight(weight, latent.detach(), gradient))
+            add_gradient(self.parameters["scale"], _scale_gradient(weight.base, latent.detach(), on_grid))
+        add_gradient(latent, straight(weight, latent.detach(), gradient))
 
     def _rescaled(self) -> Weight:
         """The weight that training began with, on the scales of now."""
@@ -184,9 +184,10 @@ def _scale_gradient(base: Quantized, latent: Tensor, gradient: Tensor) -> Tensor
 
 
 def _pull_factors(left: Parameter, right: Parameter, gradient: Tensor) -> None:
-    _add(left, gradient @ right.detach().T)
-    _add(right, left.detach().T @ gradient)
+    add_gradient(left, gradient @ right.detach().T)
+    add_gradient(right, left.detach().T @ gradient)
 
 
-def _add(parameter: Parameter, gradient: Tensor) -> None:
+def add_gradient(parameter: Parameter, gradient: Tensor) -> None:
+    """Add to what is there; the first one is copied."""
     parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient

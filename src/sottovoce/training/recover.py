@@ -1,4 +1,4 @@
-"""What finetune, distill, recover and lora share: from latents and losses to a model that has learned."""
+"""What finetune, distill, recover, lora and maskllm share: from latents and losses to a model that has learned."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from sottovoce.training.latent import Latent
 from sottovoce.training.losses import Losses, Objective
 from sottovoce.training.settings import Training
 from sottovoce.training.student import ModelStudent
-from sottovoce.training.trainer import train
+from sottovoce.training.trainer import Schedule, train
 from sottovoce.training.trials import FIRST, Trials, trial
 from sottovoce.training.utterances import (
     Tokens,
@@ -42,11 +42,13 @@ def recover(
     tokens: Tokens,
     augment: bool,
     rest: bool = True,
+    schedule: Schedule | None = None,
 ) -> None:
     """Train the latents of `layers` on `data`; the layers' weights and the module's end as they will be stored.
 
-    losses  what is minimised; of several, those after whose trial next tokens diverge least from the teacher's
-    rest    whether norms and biases of the same blocks learn too
+    losses    what is minimised; of several, those after whose trial next tokens diverge least from the teacher's
+    rest      whether norms and biases of the same blocks learn too
+    schedule  what latents that follow the course of the training look at; with it losses and rate are given
 
     Raises ValueError for data that cannot be learned from, losses that no layer of `layers` changes, and a loss
     that is not finite.
@@ -90,7 +92,17 @@ def recover(
             trials = Trials(student, batches, settings, data.folder, data.track, device)
             objective, rate = _settled(trials, objectives, judge, settings)
             settled = settings.model_copy(update={"learning_rate": rate})
-            train(student, batches, objective, settled, data.folder, data.track, judge=judge, device=device)
+            train(
+                student,
+                batches,
+                objective,
+                settled,
+                data.folder,
+                data.track,
+                judge=judge,
+                device=device,
+                schedule=schedule,
+            )
     finally:
         student.finish()
 

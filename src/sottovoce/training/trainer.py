@@ -49,6 +49,22 @@ class Student(Protocol):
         """Switch the module between training and evaluation."""
 
 
+class Schedule(Protocol):
+    """What follows the course of a training."""
+
+    def begin(self, step: int, steps: int) -> None:
+        """Step `step` of `steps`, from 0, begins: the student is about to write the weights that it learns with."""
+
+    def end(self) -> None:
+        """It is over: what is written from now on is what would be stored."""
+
+
+class _Steady:
+    def begin(self, step: int, steps: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
 def train(
     student: Student,
     batches: Batches,
@@ -59,16 +75,19 @@ def train(
     *,
     judge: Objective | None = None,
     device: str = "cpu",
+    schedule: Schedule | None = None,
 ) -> list[dict[str, Any]]:
     """Train `student`, or go on with what `folder` holds; returns the curve, a mapping each step.
 
     objective  the losses of one batch by name; "loss" is the one that is minimised, a mean over its terms
     judge      the same for held-out batches, where another loss decides which state is best; else the objective
+    schedule   told of each step before it writes, and of its end before what is learned is checked
 
     The student ends at its best held-out loss; without held-out batches, at the last step. Raises
     NotFiniteError for a loss or a gradient that is not finite: the last good state stays in `folder`.
     """
-    run = _Run(student, batches, objective, judge or objective, settings, TrainingFolder(folder), device)
+    course = schedule or _Steady()
+    run = _Run(student, batches, objective, judge or objective, settings, TrainingFolder(folder), device, course)
     with torch.enable_grad():
         run.go(track)
     return run.folder.curve()
@@ -84,11 +103,13 @@ class _Run:
         settings: Training,
         folder: TrainingFolder,
         device: str,
+        schedule: Schedule,
     ) -> None:
         from transformers import get_cosine_schedule_with_warmup
 
         self.student, self.batches, self.objective, self.judge = student, batches, objective, judge
         self.settings, self.folder = settings, folder
+        self.course = schedule
         self.device = torch.device(device).type
         self.parameters = student.parameters
         self.steps = max(1, math.ceil(batches.steps_per_epoch * settings.epochs / settings.accumulate))
@@ -124,6 +145,7 @@ class _Run:
             self._steps(track)
         if self.progress.best is not None:
             self.folder.restore_best(self.parameters)
+        self.course.end()
         self.student.write()
         self.student.train(False)
 
@@ -166,6 +188,7 @@ class _Run:
     def _step(self, step: int, coming: Iterator[Batch]) -> dict[str, Any]:
         self.student.train(True)
         self.optimizer.zero_grad(set_to_none=True)
+        self.course.begin(step, self.steps)
         self.student.write()
         sums: dict[str, float] = {}
         for _ in range(self.settings.accumulate):
@@ -202,6 +225,7 @@ class _Run:
     def _check(self) -> None:
         """The held-out loss with the weights as they stand, and whether it is the best so far."""
         self.student.train(False)
+        self.course.end()
         self.student.write()
         total, count = 0.0, 0
         for batch in self.batches.held_out():

@@ -28,7 +28,7 @@ def all_masks(n: int, m: int) -> Tensor:
 
 
 def prior_logits(mask: Tensor, n: int, m: int, strength: float) -> Tensor:
-    """(groups, K) float32: (weights kept by both - 1) * SPREAD * strength, largest for the group's mask in `mask`.
+    """(K, groups) float32: (weights kept by both - 1) * SPREAD * strength, largest for the group's mask in `mask`.
 
     mask  (out, in) bool, n:m
     """
@@ -36,33 +36,33 @@ def prior_logits(mask: Tensor, n: int, m: int, strength: float) -> Tensor:
 
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Standard Gumbel float32, on the generator's device: -log of exponential."""
-    drawn = torch.empty(shape, device=generator.device).exponential_(generator=generator)
-    return drawn.log_().neg_()
+    """Standard Gumbel float32, on the generator's device: -log(-log(u)), u even in (0, 1)."""
+    drawn = torch.empty(shape, device=generator.device).uniform_(generator=generator).clamp_(min=1e-30)
+    return drawn.log_().neg_().log_().neg_()
 
 
 def choose(logits: Tensor, noise: Tensor, kappa: float, tau: float) -> Tensor:
-    """(groups, K), rows of sum 1: softmax((kappa * logits + noise) / tau), from even to one mask alone as tau falls."""
-    return torch.add(noise, logits, alpha=kappa).div_(tau).softmax(-1)
+    """(K, groups), columns of sum 1: softmax((kappa * logits + noise) / tau), from even to one mask as tau falls."""
+    return torch.add(noise, logits, alpha=kappa).div_(tau).softmax(0)
 
 
 def choice_gradient(choice: Tensor, gradient: Tensor, n: int, m: int, kappa: float, tau: float) -> Tensor:
-    """(groups, K): the gradient of the logits behind a `choice`, from that of its soft mask, (out, in)."""
+    """(K, groups): the gradient of the logits behind a `choice`, from that of its soft mask, (out, in)."""
     wanted = _agreement(gradient, n, m)
-    wanted -= (choice * wanted).sum(-1, keepdim=True)
+    wanted -= (choice * wanted).sum(0)
     return wanted.mul_(choice).mul_(kappa / tau)
 
 
 def soft_mask(choice: Tensor, n: int, m: int, columns: int) -> Tensor:
     """(out, columns) from 0 to 1: the masks of each group, weighed by its choice."""
-    return (choice @ all_masks(n, m).to(choice)).reshape(-1, columns)
+    return (choice.T @ all_masks(n, m).to(choice)).reshape(-1, columns)
 
 
 def likeliest_mask(logits: Tensor, n: int, m: int, columns: int) -> Tensor:
     """(out, columns) bool: of each group the mask of the largest logit, of equal ones the first."""
-    return all_masks(n, m).to(logits.device)[logits.argmax(-1)].bool().reshape(-1, columns)
+    return all_masks(n, m).to(logits.device)[logits.argmax(0)].bool().reshape(-1, columns)
 
 
 def _agreement(values: Tensor, n: int, m: int) -> Tensor:
-    """(groups, K): the sum of `values` (out, in) over what each mask keeps."""
-    return values.reshape(-1, m) @ all_masks(n, m).to(values).T
+    """(K, groups): the sum of `values` (out, in) over what each mask keeps."""
+    return all_masks(n, m).to(values) @ values.reshape(-1, m).T

@@ -55,6 +55,7 @@ OPTIONS = {
     "omniquant": LEARNING,
     "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
+    "maskllm": LESSONS,
     "lora": {**LESSONS, "rank": 2},
     "low_rank": {"rank": 3},
     "spqr": {"where": BLOCKS},
@@ -108,6 +109,13 @@ RECIPES = {
     ],
     "adapters behind factors": ["rtn", {"low_rank": {"rank": 2}}, {"lora": {**LESSONS, "rank": 2}}],
     "masked, trained, rounded, trained": ["wanda", {"distill": LESSONS}, "gptq", {"distill": LESSONS}],
+    "learned masks, integers under them, factors, trained": [
+        "smoothquant",
+        {"maskllm": {**LESSONS, "sparsity": "1:4", "prior": "magnitude", "train_weights": True}},
+        {"gptq": {"where": BLOCKS, "bits": 3, "group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+        {"distill": LESSONS},
+    ],
     "outliers under a mask": [
         {"wanda": {"where": BLOCKS}},
         {"spqr": {"where": BLOCKS, "bits": 3, "outlier_threshold": 0.02, "scale_rows": 24}},
@@ -209,7 +217,7 @@ def degenerate(model, layers):
             module.weight.data[3] = 0
 
 
-NEED_A_DECODER = {"finetune", "distill", "recover", "lora", "quarot", "spinquant", "kv_cache"}
+NEED_A_DECODER = {"finetune", "distill", "recover", "lora", "maskllm", "quarot", "spinquant", "kv_cache"}
 UNTRAINED = [name for name in METHODS if not read_recipe({"steps": RECIPES[name]}).trains]
 
 

@@ -34,6 +34,10 @@ WANDA = {"wanda": {"where": "*.layers.*", "sparsity": "2:4"}}
             {"recovery": "distill 0.5 labels+logits+2 hidden 1 ep lr 0.001"},
         ),
         (
+            [{"maskllm": {"sparsity": "1:4", "epochs": 3}}],
+            {"sparsity": "maskllm 1:4", "recovery": "maskllm encoder+logits 3 ep lr 0.0001"},
+        ),
+        (
             [WANDA, {"lora": {"rank": 8}}],
             {"sparsity": "wanda 2:4", "recovery": "lora r=8 encoder+logits 1 ep lr 0.0001"},
         ),

@@ -55,6 +55,42 @@ def scripted(held_out):
     return Scripted
 
 
+class Course:
+    """A schedule that remembers what it was told, beside the number of passes that were made."""
+
+    def __init__(self):
+        self.told, self.objective = [], None
+
+    def begin(self, step, steps):
+        self.told.append((step, steps))
+
+    def end(self):
+        self.told.append("end")
+
+
+def test_a_schedule_is_told_of_each_step_before_the_student_writes_and_of_the_end_before_a_check(tmp_path):
+    def told(folder, passes=None):
+        course, line, points = Course(), Line(), Points()
+        write = line.write
+        line.write = lambda: (course.told.append("written"), write())
+        objective = (stopping_at(passes) if passes else Squares)(line, points)
+        try:
+            train(line, points, objective, Training(**SETTINGS), folder, schedule=course)
+        except Killed:
+            course.told.append("killed")
+        return course.told
+
+    def steps(first, last):
+        for step in range(first, last):
+            yield from ((step, STEPS), "written")
+            yield from ("end", "written") if (step + 1) % 3 == 0 else ()
+
+    begun, over = ["written", "end", "written"], ["end", "written"]
+    assert told(tmp_path / "whole") == [*begun, *steps(0, STEPS), *over]
+    assert told(tmp_path / "a", 8) == [*begun, *steps(0, 7), (7, STEPS), "written", "killed"]
+    assert told(tmp_path / "a") == [*steps(6, STEPS), *over]
+
+
 # --- interruptions --------------------------------------------------------------------------------
 
 

@@ -311,6 +311,7 @@ def test_what_must_be_above_0_is(option):
             [{"drop_layers": {"encoder": [0]}}, {"maskllm": {"hidden": 1}}],
             "drop_layers has dropped some; set hidden to 0",
         ),
+        ([{"maskllm": {"learning_rate": "auto"}}], r"masks want a lower rate the more steps there are; 0\.0001 would"),
         ([{"maskllm": {"where": "*"}}], "multiple of 4 inputs|only looked up"),
     ],
 )
@@ -326,7 +327,7 @@ def test_an_order_that_cannot_work_is_refused_before_a_weight_is_read(name, step
         ["smoothquant", "maskllm", "gptq", "low_rank", {"distill": {"hidden": 1}}],
         ["quarot", {"maskllm": {"encoder": 0}}, "gptq"],
         ["finetune", {"maskllm": {"where": "encoder.layers.*"}}, {"wanda": {"where": "decoder.layers.*"}}],
-        [{"rtn": {"where": "frontend"}}, "maskllm"],
+        [{"rtn": {"where": "frontend", "bits": 8}}, "maskllm"],
     ],
 )
 @every_family

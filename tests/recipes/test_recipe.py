@@ -233,6 +233,7 @@ def test_a_recipe_written_out_is_the_same_recipe():
 
 WANT_A_DECODER = (
     "gptq-w4-kv8",
+    "maskllm-2of4",
     "quarot-w3",
     "quarot-w4a4",
     "recover",
@@ -250,7 +251,7 @@ def test_every_built_in_recipe_says_what_it_is_and_fits_every_family(recipe, nam
             select(read_recipe(recipe), layout(name))
         return
     selection = select(read_recipe(recipe), layout(name))
-    if not recipe.startswith(("wanda", "recover")):
+    if not recipe.startswith(("wanda", "maskllm", "recover")):
         rounded = [
             layer
             for step, names in zip(selection.recipe.steps, selection.layers, strict=True)

@@ -14,7 +14,7 @@ of any size; it falls to 0 as there. The schedule is for minutes of one core ins
 larger steps, softmaxes that begin nearer to one mask.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -35,7 +35,7 @@ from sottovoce.training.data import Material
 from sottovoce.training.losses import Losses
 from sottovoce.training.mask_latent import Annealing, MaskLatent
 from sottovoce.training.recover import recover
-from sottovoce.training.refuse import refuse_frames
+from sottovoce.training.refuse import refuse_training
 from sottovoce.training.settings import Training
 from sottovoce.weights.weight import Layer, LayerShape
 
@@ -69,12 +69,21 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     return refuse_n_of_m(shape, options) or refuse_no_loss(shape, options)
 
 
+def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    if options["learning_rate"] == "auto":
+        return (
+            "maskllm: learning_rate: auto asks trials of a tenth of the steps, and masks want a lower rate the more steps "
+            "there are; 0.0001 would work"
+        )
+    return refuse_training(model, names, options)
+
+
 @method(
     scope="model",
     owns="mask",
     needs=_needs,
     refuse=_refuse,
-    refuse_model=refuse_frames,
+    refuse_model=_refuse_model,
     where=("blocks",),
     words=lambda name, options: {**dropped(name, options), **learned(name, options)},
     imitates=("encoder", "hidden"),

@@ -72,8 +72,8 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
 def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
     if options["learning_rate"] == "auto":
         return (
-            "maskllm: learning_rate: auto asks trials of a tenth of the steps, and masks want a lower rate the more steps "
-            "there are; 0.0001 would work"
+            "maskllm: learning_rate: auto asks trials of a tenth of the steps, and masks want a lower rate the more "
+            "steps there are; 0.0001 would work"
         )
     return refuse_training(model, names, options)
 

@@ -48,7 +48,7 @@ def recover(
 
     losses    what is minimised; of several, those after whose trial next tokens diverge least from the teacher's
     rest      whether norms and biases of the same blocks learn too
-    schedule  what latents that follow the course of the training look at; trials know of none, so losses and rate are given
+    schedule  what latents that follow the course of the training look at; trials know of none
 
     Raises ValueError for data that cannot be learned from, losses that no layer of `layers` changes, and a loss
     that is not finite.

@@ -27,10 +27,7 @@ def in_sequence(
         raise ValueError("statistics of what layers read need at least one clip")
     states: list[State] = []
     for stack in model.stacks:
-        states = [
-            State(*(stack.enter(clip, before.hidden, before.context) if before else stack.enter(clip, None, None)))
-            for clip, before in zip(clips, states or [None] * len(clips), strict=True)
-        ]
+        states = _entered(stack, clips, states)
         shared: dict[str, InputStats] = {}
         for unit in stack.units:
             sites = [site for site in unit.sites if site.collected != "out" and set(site.readers) & set(names)]
@@ -44,6 +41,12 @@ def in_sequence(
             if unit is not stack.units[-1] or stack is not model.stacks[-1]:
                 for state in states:
                     state.hidden = run(model, unit, state)
+
+
+def _entered(stack: Stack, clips: Sequence[Clip], before: Sequence[State]) -> list[State]:
+    if not before:
+        return [State(*stack.enter(clip, None, None)) for clip in clips]
+    return [State(*stack.enter(clip, left.hidden, left.context)) for clip, left in zip(clips, before, strict=True)]
 
 
 def _of_no_unit(

@@ -226,30 +226,28 @@ class Whisper(EncoderDecoder):
             )
         return decoder.layer_norm(hidden), cache
 
-    def _mask(self, queries: Tensor, keys: Tensor, valid: Tensor) -> Tensor | None:
+    def _mask(self, queries: Tensor, keys: Tensor, valid: Tensor) -> Any:
         """Which of (n, keys, d) the queries (n, queries, d) may attend to; valid (n, keys) bool."""
         from transformers.masking_utils import create_bidirectional_mask
 
-        mask: Tensor | None = create_bidirectional_mask(
+        return create_bidirectional_mask(
             config=self.module.model.encoder.config,
             inputs_embeds=queries,
             attention_mask=valid,
             encoder_hidden_states=keys,
         )
-        return mask
 
-    def _causal_mask(self, looked_up: Tensor, places: Tensor, cache: Any) -> Tensor | None:
+    def _causal_mask(self, looked_up: Tensor, places: Tensor, cache: Any) -> Any:
         """Which of the tokens (n, k, d) and those in the cache each token may attend to."""
         from transformers.masking_utils import create_causal_mask
 
-        mask: Tensor | None = create_causal_mask(
+        return create_causal_mask(
             config=self.module.model.decoder.config,
             inputs_embeds=looked_up,
             attention_mask=None,
             past_key_values=cache,
             position_ids=places,
         )
-        return mask
 
     def decoder_keywords(self, memory: Encoded) -> dict[str, Any]:
         """All that was encoded, silence included."""

@@ -1,7 +1,7 @@
 """What a model learns from at once, and where such batches come from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -25,7 +25,7 @@ class Batch:
     features: tuple[Tensor, ...]
     inputs: Tensor
     labels: Tensor
-    whole: tuple[Tensor, ...] | None = None
+    whole: tuple[Tensor, ...] | None = field(default=None, kw_only=True)
 
     @property
     def of_teacher(self) -> "Batch":

@@ -89,11 +89,11 @@ class UtteranceBatches:
         ids = tuple(utterance.id for utterance in utterances)
         if self.texts is None:
             none = torch.zeros(len(ids), 0, dtype=torch.int64)
-            return Batch(ids, features, none, none, whole)
+            return Batch(ids, features, none, none, whole=whole)
         prompts = self.recognizer.prompts([clip.numpy() for clip in features])
         texts = [self.texts[name] for name in ids]
         inputs, labels = teacher_forced(prompts, texts, self.recognizer.rules.end[0])
-        return Batch(ids, features, inputs, labels, whole)
+        return Batch(ids, features, inputs, labels, whole=whole)
 
     def _features(
         self, clips: Sequence[np.ndarray], generator: torch.Generator | None

@@ -19,16 +19,21 @@ from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.recipe import Recipe
 from sottovoce.recipes.select import select
 
-ALTERNATIVES: tuple[tuple[tuple[str, ...], dict[str, object]], ...] = (
-    # what comes before it, options
-    ((), {}),
-    ((), {"symmetric": False}),
-    ((), {"group_size": 32}),
-    ((), {"group_size": 16}),  # the first convolution of Whisper has 240 inputs
-    ((), {"where": "*.layers.*"}),
-    ((), {"where": "*.layers.*", "group_size": 64}),
-    (("rtn",), {}),
-    ((), {"encoder": [0]}),
+Steps = tuple[object, ...]
+ALTERNATIVES: tuple[tuple[Steps, dict[str, object], Steps], ...] = (
+    # what comes before it, options, what comes after
+    ((), {}, ()),
+    ((), {"symmetric": False}, ()),
+    ((), {"group_size": 32}, ()),
+    ((), {"group_size": 16}, ()),  # the first convolution of Whisper has 240 inputs
+    ((), {"where": "*.layers.*"}, ()),
+    ((), {"where": "*.layers.*", "group_size": 64}, ()),
+    (("rtn",), {}, ()),
+    ((), {"encoder": [0]}, ()),
+    ((), {"heads": 1}, ()),
+    ((), {"calibration": True}, ()),
+    ((), {}, ({"wanda": {"where": "blocks", "sparsity": "allocated"}},)),
+    (("rtn", "low_rank"), {}, ()),
 )
 MOST_TIMES_GPTQ = 20.0
 MOST_MB = 4000
@@ -64,9 +69,9 @@ def compressing_methods() -> list[str]:
 def recipe_of(name: str, layout: SpeechModel) -> Recipe:
     """The first of ALTERNATIVES that works on the model. Raises ValueError with the first reason if none does."""
     reasons = []
-    for before, options in ALTERNATIVES:
+    for before, options, after in ALTERNATIVES:
         try:
-            recipe = read_recipe({"steps": [*before, {name: options}]})
+            recipe = read_recipe({"steps": [*before, {name: options}, *after]})
             select(recipe, layout)
             return recipe
         except ValueError as error:

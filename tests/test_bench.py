@@ -18,4 +18,4 @@ def test_only_methods_that_train_are_left_out():
 @pytest.mark.parametrize("name", compressing_methods())
 def test_every_other_method_has_a_recipe_that_the_checker_takes(name, toy):
     recipe = recipe_of(name, open_layout(resolve(toy("whisper"))))
-    assert recipe.steps[-1].method.name == name
+    assert name in [step.method.name for step in recipe.steps]

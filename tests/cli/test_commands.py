@@ -158,9 +158,9 @@ def test_json_is_one_document_and_nothing_else(words, keys, command, run, plan, 
 def test_methods_are_listed_with_the_part_that_they_replace_their_paper_and_their_options(command):
     told = command("methods").out
     for method in document(command("methods", "--json").out)["methods"]:
-        row = next(line for line in told.splitlines() if line.split()[:1] == [method["name"]])
-        assert " ".join(row.split()).startswith(f"{method['name']} {', '.join(method['owns'])} ")
-        assert row.split()[-1] == method["paper"]
+        row = next(line for line in told.splitlines() if line.startswith(f"{method['name']} ")).split()
+        assert method["owns"][0] == row[1].strip(",")
+        assert method["paper"].startswith(row[-1])  # a long one is folded
         assert all(option in told for option in method["options"])
     assert "arXiv:2210.17323" in command("methods", "gptq").out
 

@@ -20,7 +20,19 @@ def test_every_method_loads_under_its_name_and_says_what_it_does(name):
     assert len(method.summary) > 20
     assert "\n" in method.text
     needs = method.needs(method.options.fill(name, {}))
-    statistics = {"gram", "square", "absmax", "absolute", "attended", "total", "low", "high", "sample", "head"}
+    statistics = {
+        "gram",
+        "square",
+        "absmax",
+        "absolute",
+        "attended",
+        "total",
+        "low",
+        "high",
+        "sample",
+        "padding",
+        "head",
+    }
     assert needs - {"audio", "transcripts"} <= {*statistics, "data"}
     assert not {"audio", "transcripts"} <= needs
 

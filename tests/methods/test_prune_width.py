@@ -360,7 +360,7 @@ def test_what_cannot_be_left_out_is_refused(recipe, message, toy):
         ({"widths": {"encoder.layers.0.fc1": 65}}, "65 neurons, and transformers' config 64"),
         ({"widths": {"encoder.layers.0.fc1": 0}}, "whole numbers above 0"),
         ({"widths": {"encoder.layers.0.fc1": "4"}}, "whole numbers above 0"),
-        ([3], "whole numbers above 0"),
+        ([3], r"does not know the setting \[3\] of sottovoce"),
     ],
 )
 def test_a_config_with_widths_that_cannot_be_is_refused(said, message, tmp_path):

@@ -26,8 +26,8 @@ from sottovoce.files.replacing import new_folder, remove_files
 from sottovoce.files.sealed import check_replaceable, read_sealed, seal, unchanged
 from sottovoce.models import family
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.checkpoint import Checkpoint
-from sottovoce.models.companions import check_listed, is_companion
+from sottovoce.models.checkpoint import Checkpoint, read_json
+from sottovoce.models.companions import OWN, check_listed, is_companion
 from sottovoce.versions import versions
 from sottovoce.weights.packed import checked_parts, entry_of, pack_layer, unpack_layer
 from sottovoce.weights.part import DTYPE_NAMES
@@ -36,7 +36,8 @@ from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry, TensorSpec, file_size, turn_parts
 from sottovoce.weights.weight import Layer
 
-FORMAT = 4
+FORMAT = 4  # the newest that is read
+LEAST_FORMAT = 3  # what an artifact says that holds nothing newer
 WEIGHTS, CARD, CURVE = "model.safetensors", "README.md", "training.jsonl"
 
 
@@ -77,10 +78,17 @@ class Artifact:
         turned = (part for turn in self.turns for part in turn_parts(turn, named(turn.name)))
         return file_size([*(part for entry in self.entries for part in entry.parts()), *turned, *self.rest])
 
+    @property
+    def format(self) -> int:
+        """The lowest that tells all that is in it, so that an older version reads what it can."""
+        changed = OWN in read_json(self.folder / "config.json")
+        newer = changed or any(entry.newer for entry in self.entries)
+        return FORMAT if newer else LEAST_FORMAT
+
     def as_document(self) -> dict[str, Any]:
         """The content of sottovoce.json without its own digest."""
         return {
-            "format": FORMAT,
+            "format": self.format,
             "base": asdict(self.base),
             "recipes": list(self.recipes),
             "calibrations": list(self.calibrations),

@@ -170,9 +170,9 @@ def catalogue_view(listed: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Methods, each with the part that it replaces, its paper and its options; then recipes."""
     table = Table(box=None, pad_edge=False, header_style="bold", title="methods", title_justify="left")
     table.add_column("name", no_wrap=True)
-    table.add_column("replaces", no_wrap=True)
+    table.add_column("replaces", overflow="fold", max_width=10)
     table.add_column("what it does, and its options", overflow="fold")
-    table.add_column("paper", no_wrap=True)
+    table.add_column("paper", overflow="fold", max_width=22)
     for method in listed["methods"]:
         options = Text(f"[{' '.join(method['options'])}]" if method["options"] else "", style="dim")
         table.add_row(

@@ -135,7 +135,7 @@ def _jobs(plan: SweepPlan, tests: str, corpora: Sequence[Corpus]) -> Iterator[Jo
             calibrated = {drawn: _calibration_digest(plan, drawn, target) for drawn in plan.calibrations}
             fitted = _training(plan, target), calibrated
         training, digests = fitted
-        made: dict[str, Any] = {"format": artifacts.FORMAT, "model": target.digest}
+        made: dict[str, Any] = {"format": artifacts.LEAST_FORMAT, "model": target.digest}
         choices: list[tuple[Recipe | None, CalibrationPlan | None]] = [(None, None)]
         for wanted in plan.recipes:
             choices += [(wanted, calibration) for calibration in (plan.calibrations if wanted.needs else [None])]

@@ -54,6 +54,12 @@ class Entry(Description):
         return _specs(self.tensor, [spec for part in held(self) for spec in part.specs(self)])
 
     @property
+    def newer(self) -> bool:
+        """Whether it tells what readers of format 3 do not know."""
+        zeroed = self.input is not None and self.input.zeroing is not None
+        return self.mask not in (None, "2:4", "bitmap") or self.factor_bits is not None or zeroed
+
+    @property
     def words(self) -> str:
         """What its weight is made of: "int4 group 32 + 2:4 + rank 12"."""
         return " + ".join(part.words(self) for part in held(self))

@@ -878,10 +878,10 @@ class Watch:
             self.forwards[unit.name] += 1
             return plain_run(model, unit, state)
 
-        def counted_add(stats, x, needs, received=None, **told):
+        def counted_add(stats, x, needs, *rest, **told):
             self.objects.append(stats)  # kept alive, so that an id stands for one object
             self.adds[id(stats)] += 1
-            return plain_add(stats, x, needs, received, **told)
+            return plain_add(stats, x, needs, *rest, **told)
 
         monkeypatch.setattr("sottovoce.compressing.loop.run", counted_run)
         monkeypatch.setattr("sottovoce.calibration.collect.run", counted_run)

@@ -90,9 +90,10 @@ def test_every_family_has_a_sweep_for_each_of_its_stacks(name, toy, speech):
 def test_an_artifact_is_analysed_as_it_is(toy, speech, tmp_path):
     sottovoce.compress(toy("whisper"), recipe="rtn-w8", output=tmp_path / "out")
     found = analyze_layers(tmp_path / "out", data=speech, limit=2)
-    assert found.capacities[0].steps[1].bytes < analyze_layers(toy("whisper"), data=speech, limit=2).capacities[
-        0
-    ].steps[1].bytes
+    assert (
+        found.capacities[0].steps[1].bytes
+        < analyze_layers(toy("whisper"), data=speech, limit=2).capacities[0].steps[1].bytes
+    )
 
 
 def test_the_picture_has_a_point_for_each_step_and_one_knee_for_each_panel(analysis, tmp_path):

@@ -39,7 +39,7 @@ def test_json_is_one_document_and_nothing_else(command, toy, speech, heard):
     told = command(*asked(toy, speech, "--test", heard, "--test-limit", 2, "--json"))
     document = json.loads(told.out)
     assert (told.code, told.err) == (0, "")
-    assert [block["name"] for block in document["blocks"]][0] == "encoder.layers.0"
+    assert document["blocks"][0]["name"] == "encoder.layers.0"
     assert document["capacities"][1]["steps"][1]["words"]["interval"]
     assert document["test"][1] == 2
 

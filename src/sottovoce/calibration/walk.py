@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
-
 from sottovoce.calibration.collect import Asked, State, collect, memory_statistics, run
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.structure import Clip, Context, Stack, Unit
+from sottovoce.models.structure import Clip, Stack, Unit
 from sottovoce.weights.input_path import InputPath
 
 
@@ -18,9 +16,8 @@ def walk(model: SpeechModel, clips: Sequence[Clip], last: str) -> Iterator[tuple
     """
     states: list[State] = []
     for stack in model.stacks:
-        entered = [(state.hidden, state.context) for state in states]
-        left: list[tuple[Tensor, Context] | tuple[None, None]] = [*entered] or [(None, None)] * len(clips)
-        states = [State(*stack.enter(clip, *before)) for clip, before in zip(clips, left, strict=True)]
+        pairs = zip(clips, states, strict=True) if states else ((clip, None) for clip in clips)
+        states = [State(*stack.enter(clip, state and state.hidden, state and state.context)) for clip, state in pairs]
         for unit in stack.units:
             yield stack, unit, states
             if unit.name == last:

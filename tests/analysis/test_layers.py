@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 import sottovoce
-from sottovoce.analysis.layers import analyze_layers
+from sottovoce.analysis.knee import knee
+from sottovoce.analysis.layers import Capacity, Without, WordLoss, analyze_layers
 from sottovoce.calibration.influence import block_changes
 from sottovoce.measure.divergence import divergence
 from sottovoce.recognition.target import find_target
@@ -78,6 +79,20 @@ def test_the_divergences_and_statistics_are_those_of_the_calibration_clips(folde
         )
         assert capacity.steps[-1].blocks == tuple(block.name for block in order[:-1])
         assert capacity.steps[-1].words is None
+
+
+def capacity_of(divergences, wers=None):
+    words = [None if wers is None else WordLoss(wer, 0.0, (0.0, 0.0), "worse", 0, 0, 0) for wer in wers or divergences]
+    steps = [Without((), 0, kl, word) for kl, word in zip(divergences, words, strict=True)]
+    return Capacity("decoder", tuple(steps), 0)
+
+
+def test_the_knee_does_not_move_with_how_far_a_broken_model_goes():
+    # moonshine-tiny's decoder: without one block it says the same, without three it is broken
+    losses = capacity_of([0, 0.055, 0.54, 2.6, 8.7, 11.2]).losses
+    assert losses[1] == pytest.approx(0.0535, abs=1e-3)
+    assert knee(losses) == knee(capacity_of([0, 0.055, 0.54, 2.6, 30.0, 50.0]).losses) == 1
+    assert knee(capacity_of([0] * 5, [6.7, 9.0, 20.0, 100.0, 340.0]).losses) == 2  # where the WER was measured, by it
 
 
 @pytest.mark.parametrize("name", ["moonshine", "wav2vec2"])

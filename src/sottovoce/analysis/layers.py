@@ -6,6 +6,7 @@ after the other in the order of one ranking: the capacity sweep of github.com/ra
 with its knee. Nothing is trained or rounded: recovery behind it (distill) wins much of the loss back.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,8 +89,15 @@ class Capacity:
 
     @property
     def losses(self) -> list[float]:
-        """What the knee is found on: the WER where it was measured, else the divergence."""
-        return [step.divergence if step.words is None else step.words.wer for step in self.steps]
+        """What the knee is found on, from 0 to 1: the WER up to 100 % where it was measured, else 1 - exp(-divergence).
+
+        The latter is the part of a token's probability that is lost, in the geometric mean. Without a bound, what comes
+        long after a model is broken would say where it begins to break.
+        """
+        return [
+            1 - math.exp(-step.divergence) if step.words is None else min(1.0, step.words.wer / 100)
+            for step in self.steps
+        ]
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ OPTIONS = {
     "autoround": LEARNING,
     "distill": LESSONS,
     "drop_layers": {"encoder": [0]},
-    "recover": {**LESSONS, "held_out": 0.2},
+    "recover": {**LESSONS, "held_out": 0.2, "epochs": 1},
     "finetune": LESSONS,
     "liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4},
     "omniquant": LEARNING,
@@ -661,7 +661,7 @@ def a_recipe(seed):
     return (*map(int, pattern.split(":")), [{pruner: {"where": BLOCKS, "sparsity": pattern, **joint}}, *later])
 
 
-@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 40))])
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 40))])
 def test_n_of_m_holds_in_every_group_after_every_later_step_and_in_the_file(seed, toy, material, tmp_path):
     n, m, steps = a_recipe(seed)
     name = WRITING[seed % len(WRITING)]

@@ -245,3 +245,18 @@ def test_an_artifact_from_which_blocks_were_dropped_is_compressed_further(deep, 
     whole = sottovoce.compress(deep("whisper"), recipe=once, output=tmp_path / "c")
     assert (twice.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
     assert sottovoce.load(twice.folder).transcribe(audio) == sottovoce.load(whole.folder).transcribe(audio)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"drop_layers": {"encoder": 1, "where": "encoder.*"}},
+        {"merge_layers": {"encoder": 1, "where": "encoder.*"}},
+        {"shorten_context": {"where": "encoder.*"}},
+        {"pool_time": {"where": "encoder.*"}},
+    ],
+    ids=lambda step: next(iter(step)),
+)
+def test_a_choice_of_layers_has_no_meaning_where_the_model_changes_as_a_whole(step, deep):
+    with pytest.raises(ValueError, match="changes the model as a whole, so where has no meaning"):
+        select(read_recipe({"steps": [step]}), find_target(deep("whisper")).layout())

@@ -23,7 +23,7 @@ from sottovoce.training.state import TrainingFolder
 from sottovoce.weights.weight import LayerShape
 from tests.compressing.test_unfinished import Killed, dying, left
 from tests.conftest import WRITING
-from tests.tiers import in_turn
+from tests.tiers import one_fast
 
 BLOCKS = "*.layers.*"
 FAMILIES = ["whisper", "moonshine"]
@@ -170,7 +170,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize(("losses", "name"), in_turn(list(LOSSES), FAMILIES))
+@pytest.mark.parametrize(("losses", "name"), one_fast(list(LOSSES), FAMILIES))
 def test_learned_masks_beat_their_prior_on_what_was_held_out(losses, name, toy, material):
     step = {**LONG, **LOSSES[losses]}
     given = material(name)

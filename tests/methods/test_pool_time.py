@@ -177,6 +177,7 @@ def test_blocks_that_are_dropped_before_it_move_it(toy, pooling):
 # --- on disk and elsewhere ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [["pool_time"], ["shorten_context", {"pool_time": {"factor": 3}}]], ids=len)
 def test_what_is_saved_says_it_and_its_export_passes_its_self_test(steps, toy, audio, tmp_path):
     made = sottovoce.compress(toy("whisper"), recipe={"steps": steps}, output=tmp_path / "a")

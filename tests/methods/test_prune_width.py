@@ -28,6 +28,7 @@ from tests.conftest import FRAMES, TOYS, WRITING
 from tests.methods.samples import noise, seen, some_inputs
 from tests.reference import prune_width as slow
 from tests.reference.cost import count, count_frames
+from tests.tiers import slow_ones
 
 every_toy = pytest.mark.parametrize("name", TOYS)
 UNEVEN = [
@@ -232,7 +233,7 @@ def test_a_recipe_for_such_a_runtime_is_refused_before_the_work(toy, speech, tmp
     assert sottovoce.compress(toy("whisper"), recipe=uniform, output=tmp_path / "a", data=speech).bytes
 
 
-@pytest.mark.parametrize("name", ["whisper", "moonshine untied", "wav2vec2 stable"])
+@pytest.mark.parametrize("name", ["whisper", *slow_ones("moonshine untied", "wav2vec2 stable")])
 def test_uneven_widths_are_exported_to_onnx(name, toy, speech, audio, tmp_path):
     rounded = [{"gptq": {"bits": 8, "group_size": 16, "where": "blocks"}}] if name == "whisper" else []
     recipe = {"steps": [*steps_of(name), *rounded]}

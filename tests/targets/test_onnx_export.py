@@ -20,6 +20,7 @@ from sottovoce.targets.onnx.write import write
 from sottovoce.targets.torch import TorchEngine
 from sottovoce.training.data import Material
 from sottovoce.weights.packed import entry_of
+from tests.tiers import one_fast
 
 EVERYTHING = [  # a basis, a mask, group and whole-row grids, a correction, integer activations
     "smoothquant",
@@ -95,7 +96,7 @@ FACTORED = {  # two products in place of one, and integers with factors that are
 }
 
 
-@pytest.mark.parametrize("name", FACTORED)
+@pytest.mark.parametrize("name", one_fast(list(FACTORED)))
 def test_factors_are_in_the_file_and_compute_what_the_artifact_does(name, toy, clips, tmp_path):
     model, layers = compressed(toy, clips, name, FACTORED[name])
     held = entries(model, layers)

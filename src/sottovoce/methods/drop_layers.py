@@ -10,7 +10,7 @@ whole model, found once. `sottovoce analyze layers` shows them side by side. Wha
 behind it (distill).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -18,6 +18,7 @@ from pydantic import Field
 from sottovoce.calibration.influence import OUTLIER, block_changes, least_first
 from sottovoce.measure.divergence import divergence_without
 from sottovoce.methods import method
+from sottovoce.methods.whole_model import refuse_where
 from sottovoce.models.base import SpeechModel
 from sottovoce.training.data import Material
 from sottovoce.weights.weight import Layer
@@ -39,7 +40,7 @@ def _asked(options: Mapping[str, Any]) -> dict[str, int | list[int]]:
     return {stack: options[stack] for stack in ("encoder", "decoder") if options[stack]}
 
 
-def _refuse(model: SpeechModel, names: object, options: Mapping[str, Any]) -> str | None:
+def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
     if not _asked(options):
         return "drop_layers drops nothing; encoder: 1, or decoder: [2, 3], would work"
     if options["rank_by"] != "influence" and not any(map(_counted, _asked(options).values())):
@@ -49,6 +50,8 @@ def _refuse(model: SpeechModel, names: object, options: Mapping[str, Any]) -> st
         )
     if options["rank_by"] != "outliers" and options["outlier"] != OUTLIER:
         return f"outlier: {options['outlier']} has no effect with rank_by: {options['rank_by']}; set rank_by: outliers"
+    if reason := refuse_where("drop_layers", model, names):
+        return reason
     for stack, blocks in _asked(options).items():
         if stack not in model.depth:
             return f"{model.checkpoint.name} has no {stack} of which blocks could be dropped"

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sottovoce.calibration.influence import block_influence
 from sottovoce.methods import method
+from sottovoce.methods.whole_model import refuse_where
 from sottovoce.models.base import SpeechModel
 from sottovoce.training.data import Material
 from sottovoce.weights.weight import Layer
@@ -38,8 +39,8 @@ def _asked(options: Mapping[str, Any]) -> dict[str, int | list[int]]:
 def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
     if not _asked(options):
         return "merge_layers merges nothing; encoder: 1, or decoder: [0, 2], would work"
-    if len(names) < len(model.shapes):
-        return "merge_layers works on whole blocks, so where has no meaning for it; leave where out"
+    if reason := refuse_where("merge_layers", model, names):
+        return reason
     for stack, pairs in _asked(options).items():
         if stack not in model.depth:
             return f"{model.checkpoint.name} has no {stack} of which blocks could be merged"

@@ -8,12 +8,13 @@ has them: neighbours are averaged, or all but the first dropped. Train behind it
 others than the uncompressed model's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from sottovoce.methods import method
+from sottovoce.methods.whole_model import refuse_where
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.pooling import Pooling
 from sottovoce.models.window import can_pool, pool_frames
@@ -25,7 +26,9 @@ def _pooling(options: Mapping[str, Any]) -> Pooling:
     return Pooling(options["after"], options["factor"], options["by"])
 
 
-def _refuse(model: SpeechModel, names: object, options: Mapping[str, Any]) -> str | None:
+def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    if reason := refuse_where("pool_time", model, names):
+        return reason
     if (reason := can_pool(model)) is not None:
         return reason
     if options["after"] > (there := len(model.blocks("encoder"))):

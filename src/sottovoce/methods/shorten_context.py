@@ -9,19 +9,22 @@ There the loss is the squared error of the decoder's hidden states, and lengths 
 here any of distill's losses, at the length that the model will see. Runtimes that pad every clip refuse such a model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from sottovoce.methods import method
+from sottovoce.methods.whole_model import refuse_where
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.window import leave_out_window, without_window
 from sottovoce.training.data import Material
 from sottovoce.weights.weight import Layer
 
 
-def _refuse(model: SpeechModel, names: object, options: Mapping[str, Any]) -> str | None:
+def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    if reason := refuse_where("shorten_context", model, names):
+        return reason
     if (reason := without_window(model)) is not None:
         return reason
     assert model.most_seconds is not None

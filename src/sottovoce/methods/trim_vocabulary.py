@@ -48,6 +48,8 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
         return (
             "trim_vocabulary is not told which tokens to keep; size: 8000, text: FILE or calibration: true would work"
         )
+    if not options["timestamps"] and not model.frontend.time_tokens:
+        return f"timestamps: false has no effect on {name}, which has no tokens of times; leave it out"
     vocabulary = Vocabulary(model.frontend)
     left_out = dropped(vocabulary, options["languages"], options["timestamps"])
     required = obligatory(vocabulary, left_out)

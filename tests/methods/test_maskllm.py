@@ -28,7 +28,6 @@ from tests.tiers import one_fast
 BLOCKS = "*.layers.*"
 FAMILIES = ["whisper", "moonshine"]
 every_family = pytest.mark.parametrize("name", FAMILIES)
-every_toy = pytest.mark.parametrize("name", WRITING)
 whisper_first = pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
 moonshine_first = pytest.mark.parametrize("name", ["moonshine", pytest.param("whisper", marks=pytest.mark.slow)])
 QUICK = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.001, "epochs": 2}
@@ -64,9 +63,8 @@ def state(model):
 # --- where it begins ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prior", ["magnitude", "wanda"])
-@every_toy
-def test_it_begins_at_the_masks_that_its_prior_gives_in_a_recipe(name, prior, toy, clips):
+@pytest.mark.parametrize(("prior", "name"), in_turn(["magnitude", "ria", "sparsegpt", "wanda"], WRITING))
+def test_it_begins_at_the_masks_that_its_prior_gives_in_a_recipe(prior, name, toy, clips):
     where = [BLOCKS, "head"]  # a tied head is its embedding
     step = {prior: {"where": where, "sparsity": "2:4"}}
     _, expected = compressed(toy(name), [step], Material(clips(name)))

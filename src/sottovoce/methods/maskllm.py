@@ -96,7 +96,8 @@ def maskllm(
     *,
     sparsity: NofM = "2:4",
     prior: Annotated[
-        Literal["magnitude", "wanda"], Field(description="the one-shot method whose masks it begins at")
+        Literal["magnitude", "ria", "sparsegpt", "wanda"],
+        Field(description="the pruner whose masks it begins at"),
     ] = "wanda",
     prior_strength: Annotated[
         float, Field(gt=0, description="how firm the prior is: logits differ by 0.01 of it a weight")

@@ -23,7 +23,7 @@ from sottovoce.training.state import TrainingFolder
 from sottovoce.weights.weight import LayerShape
 from tests.compressing.test_unfinished import Killed, dying, left
 from tests.conftest import WRITING
-from tests.tiers import one_fast
+from tests.tiers import in_turn, one_fast
 
 BLOCKS = "*.layers.*"
 FAMILIES = ["whisper", "moonshine"]

@@ -63,7 +63,7 @@ OPTIONS = {
     "autoround": LEARNING,
     "distill": LESSONS,
     "drop_layers": {"encoder": [0]},
-    "recover": {**LESSONS, "held_out": 0.2, "epochs": 1},
+    "recover": {**LESSONS, "held_out": 0.2, "epochs": 4, "learning_rate": 0.003},
     "finetune": LESSONS,
     "liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4},
     "omniquant": LEARNING,

@@ -413,9 +413,9 @@ ONE_OF_EACH = ("whisper untied", "moonshine")  # where tied or not says nothing 
 def cases():
     """A method with every toy that has what it needs, a combination with two; in the fast tier fewer."""
     turns = ("whisper", "moonshine untied", "whisper untied", "moonshine")
-    ones = (("whisper untied",), (), ("moonshine",), ())
+    ones = (("whisper untied",), (), (), (), ("moonshine",), (), (), ())
     for i, recipe in enumerate(RECIPES):
-        every, fast = (WRITING, turns[i % 4 : i % 4 + 1]) if recipe in METHODS else (ONE_OF_EACH, ones[i % 4])
+        every, fast = (WRITING, turns[i % 4 : i % 4 + 1]) if recipe in METHODS else (ONE_OF_EACH, ones[i % 8])
         if recipe in METHODS and recipe not in NEED_A_DECODER:
             frames = FRAMES[recipe == "osplus" :]  # norms after sums are none that it could shift
             every, fast = (*WRITING, *frames), (*fast, *FRAMES[: recipe in FAST_OF_FRAMES])

@@ -116,6 +116,7 @@ def test_masks_move_and_weights_norms_and_biases_stay(name, sparsity, toy, mater
     assert all(torch.equal(tensor, before[key]) for key, tensor in state(model).items() if key not in named)
 
 
+@pytest.mark.slow
 @every_family
 def test_with_train_weights_kept_weights_and_norms_learn_too(name, toy, material):
     model, _ = find_target(toy(name)).open()
@@ -130,6 +131,7 @@ def test_with_train_weights_kept_weights_and_norms_learn_too(name, toy, material
             assert keeps(layer.weight.mask, 2, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "later",
     [
@@ -235,6 +237,7 @@ sottovoce.compress(model, recipe=RECIPE, output=output, data=data, limit=3, trai
 """
 
 
+@pytest.mark.slow
 def test_a_compression_whose_process_was_killed_is_the_same_artifact(compress, toy, speech, lessons, tmp_path):
     arguments = [str(part) for part in (toy("moonshine"), speech, lessons("moonshine"), tmp_path / "a")]
     root = Path(__file__).parents[2]

@@ -210,6 +210,7 @@ def test_a_shorter_window_still_bounds_a_short_context(toy, short):
         model.frontend.check_samples(16_001, "a clip")
 
 
+@pytest.mark.slow
 def test_its_export_takes_any_length_and_passes_its_self_test(toy, audio, tmp_path):
     made = sottovoce.compress(toy("whisper untied"), recipe=steps(), output=tmp_path / "a")
     exported = sottovoce.export(made.folder, to="onnx", output=tmp_path / "onnx", threads=1)

@@ -41,6 +41,7 @@ def layout(toy, name="whisper"):
 # --- the threshold --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.5, 0.97])
 def test_the_threshold_is_the_least_that_leaves_the_share_at_zero(share):
     found = fit_zeroing(X, share)

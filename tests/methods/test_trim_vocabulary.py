@@ -129,6 +129,7 @@ SPOKEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), SPOKEN, ids=str)
 def test_transformers_writes_what_the_artifact_writes(name, options, toy, speech, audio, tmp_path):
     folder, language = toy(name), None

@@ -35,7 +35,7 @@ WANDA = {"wanda": {"where": "*.layers.*", "sparsity": "2:4"}}
         ),
         (
             [{"maskllm": {"sparsity": "1:4", "epochs": 3}}],
-            {"sparsity": "maskllm 1:4", "recovery": "maskllm encoder+logits 3 ep lr 0.0001"},
+            {"sparsity": "maskllm 1:4", "recovery": "maskllm encoder+logits 3 ep lr 0.0003"},
         ),
         (
             [WANDA, {"lora": {"rank": 8}}],

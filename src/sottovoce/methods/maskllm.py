@@ -12,6 +12,12 @@ What differs from the official code. Logits begin without its random ones, which
 prior. The regularizer is the share of the squared weights that is kept, not their sum, and so means the same for models
 of any size; it falls to 0 as there. The schedule is for minutes of one core instead of two billion tokens: fewer and
 larger steps, softmaxes that begin nearer to one mask.
+
+A mask gives way once its logits have moved by about half of the prior's distance, and noise alone moves them by the
+learning rate times the root of the steps: about 0.002 / sqrt(steps) suits both (3e-4 for 50 steps; the official 5e-5
+for 2,000). moonshine-tiny, 8 clips of 6 s a step, takes 2.4 s a step of one core of an AMD EPYC (Zen 4), of which the
+10 million logits are 0.3 s, and 20 bytes a logit while it learns; the first masks move after some 10 steps, and the
+held-out loss of Wanda's 2:4 is halved in 30.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,7 +79,7 @@ def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str
     if options["learning_rate"] == "auto":
         return (
             "maskllm: learning_rate: auto asks trials of a tenth of the steps, and masks want a lower rate the more "
-            "steps there are; 0.0001 would work"
+            "steps there are; 0.0003 would work"
         )
     return refuse_training(model, names, options)
 
@@ -116,7 +122,7 @@ def maskllm(
     tokens: DecoderTokens = "own",
     augment: Augment = True,
     losses: Annotated[Losses, Losses(encoder=1.0, logits=1.0)],
-    training: Training,
+    training: Annotated[Training, Training(learning_rate=3e-4)],
 ) -> None:
     """Learn the masks of all layers together."""
     priors = prior_masks(model, layers, material, prior, sparsity)

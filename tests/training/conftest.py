@@ -7,6 +7,7 @@ import pytest
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.settings import Training
 from sottovoce.training.utterances import UtteranceBatches, transcript_tokens
 
@@ -31,6 +32,7 @@ def lessons_of(teacher, lessons):
     def made(name, augmented=False, texts=True, **settings):
         recognizer, corpus = Recognizer.of(teacher(name)), read_corpus(lessons(name))
         tokens = transcript_tokens(recognizer, corpus) if texts else None
-        return UtteranceBatches(teacher(name), recognizer, corpus, tokens, Training(**{**PLAIN, **settings}), augmented)
+        how = Augmentation(augment=augmented, speed=0.1 if augmented else 0)
+        return UtteranceBatches(teacher(name), recognizer, corpus, tokens, Training(**{**PLAIN, **settings}), how)
 
     return made

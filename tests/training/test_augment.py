@@ -1,9 +1,10 @@
-"""SpecAugment: what goes, and what stays."""
+"""SpecAugment: what goes, and what stays. Speed: how long, how high, how loud."""
 
+import numpy as np
 import pytest
 import torch
 
-from sottovoce.training.augment import BAND_SHARE, BANDS, TIME_SHARE, TIMES, spec_augment
+from sottovoce.training.augment import BAND_SHARE, BANDS, TIME_SHARE, TIMES, at_another_speed, spec_augment
 from tests.methods.samples import noise
 
 MEL, RAW = noise(1, 80, 200), noise(1, 16_000)
@@ -54,3 +55,33 @@ def test_stretches_of_raw_audio_fall_silent_and_the_rest_stays(seed):
 def test_the_shortest_clips_have_parts_too(features):
     for seed in range(10):
         assert spec_augment(features, seeded(seed)).shape == features.shape
+
+
+def tone(hertz, seconds=1.0):
+    return np.sin(2 * np.pi * hertz * np.arange(int(16_000 * seconds)) / 16_000).astype(np.float32)
+
+
+def pitch(clip):
+    return np.abs(np.fft.rfft(clip)).argmax() * 16_000 / len(clip)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_clip_at_another_speed_is_as_much_shorter_as_it_is_higher_and_as_loud(seed):
+    made = at_another_speed(tone(440), 0.1, seeded(seed), least=1, most=None)
+    factor = 16_000 / len(made)
+    assert made.dtype == np.float32
+    assert 0.9 <= factor <= 1.1
+    assert pitch(made) == pytest.approx(440 * factor, abs=1.5)
+    assert np.abs(made[800:-800]).max() == pytest.approx(1, abs=0.01)
+
+
+def test_speeds_are_spread_over_the_whole_share():
+    factors = [16_000 / len(at_another_speed(tone(440), 0.1, seeded(seed), least=1, most=None)) for seed in range(60)]
+    assert min(factors) < 0.92
+    assert max(factors) > 1.08
+    assert abs(np.mean(factors) - 1) < 0.02
+
+
+def test_a_clip_never_grows_beyond_what_the_model_takes_nor_below():
+    for seed in range(20):
+        assert len(at_another_speed(tone(440), 0.5, seeded(seed), least=15_990, most=16_010)) in range(15_990, 16_011)

@@ -8,6 +8,7 @@ from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.training import forward as room
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.batch import IGNORED
 from sottovoce.training.losses import Losses, Objective, blocks
 from sottovoce.training.settings import Training
@@ -33,7 +34,8 @@ def batches(student, lessons):
     def made(augmented=False, **settings):
         recognizer, corpus = Recognizer.of(student), read_corpus(lessons("whisper"))
         texts = transcript_tokens(recognizer, corpus)
-        return UtteranceBatches(student, recognizer, corpus, texts, Training(**{**PLAIN, **settings}), augmented)
+        how = Augmentation(augment=augmented, speed=0.1 if augmented else 0)
+        return UtteranceBatches(student, recognizer, corpus, texts, Training(**{**PLAIN, **settings}), how)
 
     return made
 

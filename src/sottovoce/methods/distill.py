@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sottovoce.methods import method
-from sottovoce.methods.finetune import Augment, LearnedScales
+from sottovoce.methods.finetune import LearnedScales
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.data import Material
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses
@@ -55,11 +56,11 @@ def distill(
     material: Material,
     *,
     tokens: DecoderTokens = "own",
-    augment: Augment = True,
     learned_scales: LearnedScales = False,
     losses: Annotated[Losses, Losses(encoder=1.0, logits=1.0)],
+    augmentation: Augmentation,
     training: Training,
 ) -> None:
     """Imitate the uncompressed model with every kept weight."""
     latents = {name: PartsLatent(layer, learned_scales) for name, layer in layers.items()}
-    recover(model, layers, material.lessons, latents, losses, training, tokens=tokens, augment=augment)
+    recover(model, layers, material.lessons, latents, losses, training, tokens=tokens, augmentation=augmentation)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sottovoce.methods import method
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.data import Material
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses
@@ -22,7 +23,6 @@ from sottovoce.training.utterances import Tokens
 from sottovoce.weights.weight import Layer
 
 LearnedScales = Annotated[bool, Field(description="train the scales of a quantized base with its weights")]
-Augment = Annotated[bool, Field(description="mask frequency bands and time spans of the features (SpecAugment)")]
 
 
 @method(
@@ -44,12 +44,12 @@ def finetune(
         Literal["corpus", "model"],
         Field(description="transcripts as they stand (corpus), or as the uncompressed model writes the same words"),
     ] = "corpus",
-    augment: Augment = True,
     learned_scales: LearnedScales = False,
+    augmentation: Augmentation,
     training: Training,
 ) -> None:
     """Learn transcripts with every kept weight."""
     latents = {name: PartsLatent(layer, learned_scales) for name, layer in layers.items()}
     losses = Losses(labels=1.0, label_smoothing=label_smoothing)
     tokens: Tokens = "respelled" if spelling == "model" else "transcript"
-    recover(model, layers, material.lessons, latents, losses, training, tokens=tokens, augment=augment)
+    recover(model, layers, material.lessons, latents, losses, training, tokens=tokens, augmentation=augmentation)

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from sottovoce.methods import method
 from sottovoce.methods.distill import DecoderTokens, needs_of, refuse_no_loss
-from sottovoce.methods.finetune import Augment
 from sottovoce.methods.options import FactorDtype, dtype_of
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.data import Material
 from sottovoce.training.latent import AdapterLatent, Latent, MergedLatent
 from sottovoce.training.losses import Losses
@@ -53,8 +53,8 @@ def lora(
     norms: Annotated[bool, Field(description="train the norms and biases of the same blocks too")] = True,
     dtype: FactorDtype = "float16",
     tokens: DecoderTokens = "own",
-    augment: Augment = True,
     losses: Annotated[Losses, Losses(encoder=1.0, logits=1.0)],
+    augmentation: Augmentation,
     training: Training,
 ) -> None:
     """Learn with adapters only."""
@@ -63,4 +63,6 @@ def lora(
         name: MergedLatent(layer, rank, generator) if merge else AdapterLatent(layer, rank, dtype_of(dtype), generator)
         for name, layer in layers.items()
     }
-    recover(model, layers, material.lessons, latents, losses, training, tokens=tokens, augment=augment, rest=norms)
+    recover(
+        model, layers, material.lessons, latents, losses, training, tokens=tokens, augmentation=augmentation, rest=norms
+    )

@@ -31,12 +31,12 @@ from sottovoce.calibration.sequential import in_sequence
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find, method
 from sottovoce.methods.distill import DecoderTokens, needs_of, refuse_no_loss
-from sottovoce.methods.finetune import Augment
 from sottovoce.methods.options import NofM
 from sottovoce.methods.sparsity import refuse_n_of_m
 from sottovoce.methods.words import dropped, learned
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.mask_choice import count_masks
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.data import Material
 from sottovoce.training.losses import Losses
 from sottovoce.training.mask_latent import Annealing, MaskLatent
@@ -120,8 +120,8 @@ def maskllm(
     ] = 10.0,
     train_weights: Annotated[bool, Field(description="train kept weights, norms and biases too")] = False,
     tokens: DecoderTokens = "own",
-    augment: Augment = True,
     losses: Annotated[Losses, Losses(encoder=1.0, logits=1.0)],
+    augmentation: Augmentation,
     training: Annotated[Training, Training(learning_rate=3e-4)],
 ) -> None:
     """Learn the masks of all layers together."""
@@ -150,7 +150,7 @@ def maskllm(
         losses,
         training,
         tokens=tokens,
-        augment=augment,
+        augmentation=augmentation,
         rest=train_weights,
         schedule=annealing,
     )

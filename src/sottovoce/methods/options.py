@@ -20,6 +20,7 @@ from sottovoce.blocks.settings import Learning
 from sottovoce.nearest import unknown
 from sottovoce.numbers.grid import SCALE_DTYPES, Grid
 from sottovoce.numbers.grid_options import grid_of
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.losses import Losses
 from sottovoce.training.settings import Training
 
@@ -126,6 +127,7 @@ GROUPS: dict[Any, Group] = {
     Grid: Group(GridOptions, grid_of),
     Spread: Group(SpreadOptions, lambda options: Spread({name: options[name] for name in SPREAD_OPTIONS})),
     Training: _whole(Training),
+    Augmentation: _whole(Augmentation),
     Losses: _whole(Losses),
     Learning: _whole(Learning),
 }

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from sottovoce.methods import method
-from sottovoce.methods.finetune import Augment, LearnedScales
+from sottovoce.methods.finetune import LearnedScales
 from sottovoce.models.base import SpeechModel
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.data import Material
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.losses import Losses, blocks
@@ -35,8 +36,8 @@ def recover(
     layers: Mapping[str, Layer],
     material: Material,
     *,
-    augment: Augment = True,
     learned_scales: LearnedScales = False,
+    augmentation: Annotated[Augmentation, Augmentation(speed=0.1)],
     training: Annotated[Training, Training(epochs=10, learning_rate="auto", held_out=0.1)],
 ) -> None:
     """Imitate the uncompressed model with every kept weight, by the losses and the rate that do it best."""
@@ -47,4 +48,4 @@ def recover(
         candidates.append(Losses(encoder=1.0, logits=1.0))
         if len(blocks(model)) == len(blocks(lessons.teacher())):
             candidates.append(Losses(hidden=1.0, logits=1.0))
-    train(model, layers, lessons, latents, candidates, training, tokens="own", augment=augment)
+    train(model, layers, lessons, latents, candidates, training, tokens="own", augmentation=augmentation)

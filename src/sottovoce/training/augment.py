@@ -1,14 +1,43 @@
-"""SpecAugment: parts of the features go, so that it learns to lean on the rest.
+"""Training audio made anew each time: clips played faster or slower, parts of their features gone.
 
-Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", 2019,
-arXiv:1904.08779, without its time warping. Raw audio has no bands: there only times go.
+Speed perturbation: Ko et al., "Audio Augmentation for Speech Recognition", Interspeech 2015; tempo and pitch change
+together, the words stay. SpecAugment: Park et al., 2019, arXiv:1904.08779, without its time warping; a model learns to
+lean on the rest. Raw audio has no bands: there only times go.
 """
 
+import numpy as np
+import soxr
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 BANDS, BAND_SHARE = 2, 0.15
 TIMES, TIME_SHARE = 2, 0.05
+
+
+class Augmentation(BaseModel):
+    """What is done to a clip before it is learned from; held-out clips stay as they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    augment: bool = Field(default=True, description="mask frequency bands and time spans of the features (SpecAugment)")
+    speed: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="speed perturbation: play each clip up to this share faster or slower, drawn anew each epoch",
+    )
+
+
+def at_another_speed(
+    clip: np.ndarray, share: float, generator: torch.Generator, *, least: int, most: int | None
+) -> np.ndarray:
+    """A clip (n,) float32 played up to `share` faster or slower; least and most are the samples that it may have."""
+    factor = 1 + share * (2 * float(torch.rand((), generator=generator)) - 1)
+    samples = max(round(len(clip) / factor), least)
+    samples = samples if most is None else min(samples, most)
+    made = soxr.resample(clip, len(clip), samples, quality="HQ")
+    return np.asarray(made[:samples], dtype=np.float32)
 
 
 def spec_augment(features: Tensor, generator: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.training.attention import training_attention
+from sottovoce.training.augment import Augmentation
 from sottovoce.training.batch import Batch
 from sottovoce.training.data import TrainingData
 from sottovoce.training.latent import Latent
@@ -40,7 +41,7 @@ def recover(
     settings: Training,
     *,
     tokens: Tokens,
-    augment: bool,
+    augmentation: Augmentation,
     rest: bool = True,
     schedule: Schedule | None = None,
 ) -> None:
@@ -76,7 +77,7 @@ def recover(
         texts = own_tokens(hearing, data.corpus, data.heard, settings.batch, data.track)
     if of_decoder and tokens != "own":
         texts = transcript_tokens(recognizer, data.corpus, texts)
-    batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augment)
+    batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augmentation)
     if of_decoder and tokens != "own":
         check_transcripts(teacher, _sample(batches), data.corpus)
     if not any(each.of_teacher for each in candidates):

@@ -18,7 +18,7 @@ from sottovoce.progress import Track
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.speech.text import NormalizerChoice
-from sottovoce.training.augment import spec_augment
+from sottovoce.training.augment import Augmentation, at_another_speed, spec_augment
 from sottovoce.training.batch import Batch, teacher_forced
 from sottovoce.training.loops import before_loop
 from sottovoce.training.losses import Losses, Objective
@@ -42,7 +42,7 @@ class UtteranceBatches:
     corpus: Corpus
     texts: Mapping[str, Sequence[int]] | None
     settings: Training
-    augmented: bool
+    augmentation: Augmentation
     _orders: dict[int, list[int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class UtteranceBatches:
         first = place * self.settings.batch
         chosen = self._orders[epoch][first : first + self.settings.batch]
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
-        return self._batch(chosen, generator if self.augmented else None)
+        return self._batch(chosen, generator)
 
     def of(self, chosen: Sequence[int]) -> Batch:
         """Some utterances by their place in the corpus, as they are."""
@@ -88,6 +88,8 @@ class UtteranceBatches:
         utterances = sorted((self.corpus.utterances[i] for i in chosen), key=lambda utterance: utterance.seconds)
         with ThreadPoolExecutor() as pool:  # a codec takes longer than the features
             clips = list(pool.map(lambda utterance: self.recognizer.read(utterance.audio), utterances))
+        if generator is not None and self.augmentation.speed:
+            clips = [self._at_another_speed(clip, generator) for clip in clips]
         features, whole = self._features(clips, generator)
         ids = tuple(utterance.id for utterance in utterances)
         if self.texts is None:
@@ -98,6 +100,11 @@ class UtteranceBatches:
         inputs, labels = teacher_forced(prompts, texts, self.recognizer.rules.end[0])
         return Batch(ids, features, inputs, labels, whole=whole)
 
+    def _at_another_speed(self, clip: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        bounds, rate = self.model.frontend.bounds, self.model.frontend.sampling_rate
+        most = None if bounds.most_seconds is None else int(bounds.most_seconds * rate)
+        return at_another_speed(clip, self.augmentation.speed, generator, least=bounds.least_samples, most=most)
+
     def _features(
         self, clips: Sequence[np.ndarray], generator: torch.Generator | None
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
@@ -105,7 +112,7 @@ class UtteranceBatches:
         frontend = self.model.frontend
         whole = [torch.from_numpy(frontend.uncompressed_features(clip)) for clip in clips]
         own = [frontend.taken(made, len(clip)) for made, clip in zip(whole, clips, strict=True)]
-        if generator is not None:
+        if generator is not None and self.augmentation.augment:
             own = [spec_augment(clip, generator) for clip in own]
         if all(mine.shape == all_.shape for mine, all_ in zip(own, whole, strict=True)):
             return tuple(own), None

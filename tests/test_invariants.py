@@ -43,7 +43,7 @@ from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.input_path import InputPath
 from sottovoce.weights.weight import Weight
 from tests.conftest import FRAMES, TOYS, WRITING
-from tests.tiers import in_turn
+from tests.tiers import in_turn, one_fast, slow_ones
 from tests.units import through_units
 from tests.weights.test_input_path import same as same_path
 
@@ -778,7 +778,7 @@ def audio(speech):
     return [read_audio(row.audio, 16_000) for row in read_corpus(speech, need_text=False).utterances]
 
 
-@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+@pytest.mark.parametrize("name", ["whisper", *slow_ones("moonshine")])
 def test_a_transcript_does_not_depend_on_its_batch_its_order_or_the_threads(name, toy, audio):
     recognizer = sottovoce.load(toy(name))
     alone = [recognizer.transcribe(clip) for clip in audio]
@@ -807,7 +807,7 @@ INTEGERS = {
 }
 
 
-@pytest.mark.parametrize(("recipe", "name"), in_turn(list(INTEGERS), ["whisper", "moonshine"]))
+@pytest.mark.parametrize(("recipe", "name"), one_fast(list(INTEGERS), ["moonshine", "whisper"]))
 def test_a_transcript_of_integer_activations_does_not_depend_on_its_batch_either(name, recipe, toy, clips, audio):
     model, _ = compressed(toy(name), INTEGERS[recipe], Material(clips(name)))
     recognizer = Recognizer.of(model)

@@ -16,7 +16,7 @@ from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
 from tests import toys
 from tests.measure.manifests import rows_at_home, write_rows
-from tests.tiers import in_turn
+from tests.tiers import one_fast
 
 LESSONS = {"batch": 2, "precision": "fp32", "held_out": 0.25, "checks": 1, "learning_rate": 0.02, "epochs": 2}
 BLOCKS = "*.layers.*"
@@ -89,7 +89,7 @@ def whole(toy, speech, lessons, tmp_path_factory):
 # --- killed and asked again -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("death", "name"), in_turn([(0, 0), (0, 4), (1, 5), (1, 0)], ["whisper", "moonshine"]))
+@pytest.mark.parametrize(("death", "name"), one_fast([(1, 5), (0, 0), (0, 4), (1, 0)], ["whisper", "moonshine"]))
 def test_a_compression_that_died_and_is_asked_for_again_is_the_same_artifact(death, name, compress, whole, tmp_path):
     training, step = death
     with pytest.raises(Killed):

@@ -79,6 +79,7 @@ def test_what_was_fitted_is_no_test_set_for_the_export_either(copied, tmp_path):
         sottovoce.evaluate(copied, data="builtin:test", output=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_export_that_computes_something_else_is_kept_and_marked(monkeypatch, tmp_path):
     write = OnnxRuntime.write
 

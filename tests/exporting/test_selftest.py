@@ -154,6 +154,7 @@ def held(toy, clips, once):
         ("encoder.layers.1.fc1", "zero", lambda values: values ^ 1),
     ],
 )
+@pytest.mark.slow
 def test_one_scale_or_zero_or_level_that_is_not_the_artifact_s_is_found_in_its_layer(
     name, part, change, held, tmp_path
 ):

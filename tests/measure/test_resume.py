@@ -83,6 +83,7 @@ def test_a_finished_run_opens_no_model(rough, toy, heard, run, monkeypatch):
     assert content(again) == content(sottovoce.rescore(run))
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_at_most_the_batch_in_hand(toy, heard, decoded, tmp_path):
     undisturbed = sottovoce.evaluate(toy("whisper"), data=heard)
     output = tmp_path / "run"

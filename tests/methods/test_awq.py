@@ -9,7 +9,7 @@ from tests.methods.samples import layer_of, seen, some_inputs, some_weights
 from tests.methods.samples import output_error as layer_error
 from tests.methods.test_smoothquant import AFTER_NORM, AFTER_VALUE, Toy, X, assign, block_of, same_statistics
 from tests.reference import clipping as slow
-from tests.tiers import in_turn
+from tests.tiers import one_fast
 
 INPUTS = 24
 
@@ -96,7 +96,7 @@ def test_where_nothing_helps_nothing_is_scaled():
 
 
 @pytest.mark.parametrize(
-    ("name", "grid"), in_turn(["whisper", "moonshine"], [{"bits": 3}, {"bits": 2, "group_size": 32}])
+    ("name", "grid"), one_fast(["whisper", "moonshine"], [{"bits": 3}, {"bits": 2, "group_size": 32}])
 )
 @pytest.mark.parametrize("seed", SEEDS)
 def test_planted_outliers_cost_less_at_three_bits_and_two_than_without_it(name, grid, seed):

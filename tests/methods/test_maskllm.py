@@ -171,6 +171,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize(("losses", "name"), one_fast(list(LOSSES), FAMILIES))
+@pytest.mark.slow
 def test_learned_masks_beat_their_prior_on_what_was_held_out(losses, name, toy, material):
     step = {**LONG, **LOSSES[losses]}
     given = material(name)

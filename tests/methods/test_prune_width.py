@@ -234,6 +234,7 @@ def test_a_recipe_for_such_a_runtime_is_refused_before_the_work(toy, speech, tmp
 
 
 @pytest.mark.parametrize("name", ["whisper", *slow_ones("moonshine untied", "wav2vec2 stable")])
+@pytest.mark.slow
 def test_uneven_widths_are_exported_to_onnx(name, toy, speech, audio, tmp_path):
     rounded = [{"gptq": {"bits": 8, "group_size": 16, "where": "blocks"}}] if name == "whisper" else []
     recipe = {"steps": [*steps_of(name), *rounded]}

@@ -160,6 +160,7 @@ def test_an_artifact_transcribes_as_the_model_that_was_saved(name, toy, speech, 
 @pytest.mark.parametrize(
     ("name", "recipe"), [(FRAMES[0], "rtn-w8"), pytest.param(FRAMES[1], None, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_an_onnx_export_passes_its_self_test_and_transcribes_the_same(name, recipe, toy, audio, tmp_path):
     source = toy(name)
     if recipe:

@@ -148,6 +148,7 @@ def test_calibration_audio_that_changed_at_the_same_length_is_another_row(docume
 # --- stopped --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_computes_only_the_rows_that_are_missing(swept, document, compressed, tmp_path):
     file, output = tmp_path / "sweep.yaml", tmp_path / "run"
     file.write_text(yaml.safe_dump(document))

@@ -97,6 +97,7 @@ FACTORED = {  # two products in place of one, and integers with factors that are
 
 
 @pytest.mark.parametrize("name", one_fast(list(FACTORED)))
+@pytest.mark.slow
 def test_factors_are_in_the_file_and_compute_what_the_artifact_does(name, toy, clips, tmp_path):
     model, layers = compressed(toy, clips, name, FACTORED[name])
     held = entries(model, layers)

@@ -24,6 +24,7 @@ from sottovoce.targets.placing import FactoredLinear
 from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.input_path import InputPath, Turn
 from sottovoce.weights.weight import Layer, Weight
+from tests.tiers import one_fast, slow_ones
 
 ROWS, COLUMNS = 24, 64
 
@@ -114,7 +115,7 @@ def factored(rank=5, base=None, grid=None, kind="linear"):
     return Layer("layer", kind, weight, weight.dense())
 
 
-@pytest.mark.parametrize("grid", [None, Grid(4), Grid(3), Grid(2, symmetric=False), Grid(8)], ids=str)
+@pytest.mark.parametrize("grid", [None, *slow_ones(Grid(4), Grid(3), Grid(2, symmetric=False), Grid(8))], ids=str)
 def test_factors_alone_are_multiplied_one_after_the_other(grid, tmp_path):
     layer, x = factored(grid=grid), random(1, 3, COLUMNS, seed=3)
     module = FactoredLinear(layer, factors_of(layer), random(ROWS, seed=5))
@@ -124,8 +125,7 @@ def test_factors_alone_are_multiplied_one_after_the_other(grid, tmp_path):
     assert all(np.prod(tensor.dims) != ROWS * COLUMNS for tensor in graph.initializer)  # no product of the factors
 
 
-@pytest.mark.parametrize("grid", [None, Grid(4)], ids=str)
-@pytest.mark.parametrize("coded", [True, False])
+@pytest.mark.parametrize(("coded", "grid"), one_fast([True, False], [Grid(4), None]), ids=str)
 def test_rows_of_a_table_have_their_low_rank_part(coded, grid, tmp_path):
     base = round_to_grid(random(ROWS, COLUMNS), Grid(4)) if coded else None
     layer = factored(base=base, grid=grid, kind="embedding")

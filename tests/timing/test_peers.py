@@ -24,6 +24,7 @@ def job(model, target, tokens=3):
     return Job("", str(model), rules.prompt, rules.end, rules.most_tokens, 1, 1.0, tokens)
 
 
+@pytest.mark.slow
 def test_a_peer_is_timed_beside_the_targets_in_a_process_and_an_environment_of_its_own(toy, monkeypatch, tmp_path):
     folders = []
 

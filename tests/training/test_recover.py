@@ -19,7 +19,7 @@ from sottovoce.training.state import TrainingFolder
 from sottovoce.weights.weight import Weight
 from tests import toys
 from tests.measure.manifests import rows_at_home, write_rows
-from tests.tiers import in_turn
+from tests.tiers import one_fast
 from tests.training.samples import assert_same_parts, parts_of
 
 FAMILIES = ["whisper", "moonshine"]
@@ -219,7 +219,7 @@ LEARNERS = [
 ]
 
 
-@pytest.mark.parametrize(("learner", "name"), in_turn(LEARNERS, FAMILIES))
+@pytest.mark.parametrize(("learner", "name"), one_fast(LEARNERS, FAMILIES))
 def test_the_loss_of_a_batch_falls_when_it_is_seen_again_and_again(learner, name, toy, lessons_for):
     method, options, share = learner
     steps = [{"wanda": {"where": BLOCKS}}, {method: {**LONG, **options, "where": BLOCKS}}]
@@ -296,17 +296,15 @@ def test_a_training_that_only_does_harm_leaves_the_model_as_it_was_and_is_listed
 # --- the edge -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "steps",
-    [
-        [{"finetune": QUICK}],
-        [{"gptq": GRID}, {"finetune": {**QUICK, "learned_scales": True}}],
-        [{"gptq": GRID}, {"lora": {**QUICK, "rank": 2, "merge": True, "where": BLOCKS}}],
-    ],
-    ids=["floats", "integers", "merged"],
-)
-@every_family
-def test_a_layer_that_is_masked_away_stays_zero_and_the_rest_learns(name, steps, toy, lessons_for):
+MASKED = {
+    "floats": [{"finetune": QUICK}],
+    "integers": [{"gptq": GRID}, {"finetune": {**QUICK, "learned_scales": True}}],
+    "merged": [{"gptq": GRID}, {"lora": {**QUICK, "rank": 2, "merge": True, "where": BLOCKS}}],
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), one_fast(["integers", "floats", "merged"], FAMILIES))
+def test_a_layer_that_is_masked_away_stays_zero_and_the_rest_learns(name, kind, toy, lessons_for):
     gone = ["encoder.layers.1.self_attn.v_proj", "decoder.layers.0.self_attn.q_proj"]
     target = find_target(toy(name))
     model, layers = target.open()
@@ -316,7 +314,7 @@ def test_a_layer_that_is_masked_away_stays_zero_and_the_rest_learns(name, steps,
         )
         layers[layer].settle()
         model.assign(layers[layer])
-    selection = select(read_recipe({"steps": steps}), target.layout())
+    selection = select(read_recipe({"steps": MASKED[kind]}), target.layout())
     compress_layers(model, layers, selection, lessons_for(name))
     for layer in gone:
         assert (model.find(layer).weight == 0).all()
@@ -396,6 +394,7 @@ def test_a_multilingual_model_that_names_no_language_wants_one_where_the_decoder
 
 
 @whisper_first
+@pytest.mark.slow
 def test_recover_finds_losses_and_a_rate_and_comes_nearer_to_the_teacher(name, toy, lessons_for):
     options = {"batch": 4, "precision": "fp32", "held_out": 0.25, "checks": 1, "epochs": 2, "augment": False}
     given = lessons_for(name)

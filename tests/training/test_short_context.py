@@ -34,7 +34,7 @@ def batches(student, lessons):
     def made(augmented=False, **settings):
         recognizer, corpus = Recognizer.of(student), read_corpus(lessons("whisper"))
         texts = transcript_tokens(recognizer, corpus)
-        how = Augmentation(augment=augmented, speed=0.1 if augmented else 0)
+        how = Augmentation(augment=augmented)
         return UtteranceBatches(student, recognizer, corpus, texts, Training(**{**PLAIN, **settings}), how)
 
     return made

@@ -136,6 +136,7 @@ fit(Path(sys.argv[1]), Dying)
 """
 
 
+@pytest.mark.slow
 def test_a_training_whose_process_was_killed_ends_with_the_same_bits(whole, tmp_path):
     root = Path(__file__).parents[2]
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=root, env={**os.environ}, timeout=120)

@@ -11,7 +11,6 @@ from sottovoce.artifact.folder import Artifact, check_output, load_layers, read_
 from sottovoce.calibration.clips import Calibration, CalibrationRecord, Tokens, calibrate
 from sottovoce.compressing.loop import compress_layers
 from sottovoce.compressing.unfinished import Unfinished
-from sottovoce.methods import find
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.device import check_device
 from sottovoce.models.frontend import Frontend
@@ -239,11 +238,8 @@ def draw_calibration(data: str | Path, limit: int | None, seed: int, leave_out: 
 
 
 def _existing(artifact: Artifact) -> dict[str, dict[str, str]]:
-    """Which parts of each layer earlier compressions settled, and whether they changed the vocabulary."""
-    steps = [name for recipe in artifact.recipes for step in recipe["steps"] for name in step]
-    trimmed = any("vocabulary" in find(name).parts for name in steps)
-    of_all = {"vocabulary": _EARLIER} if trimmed else {}
-    return {entry.name: _written(entry) | of_all for entry in artifact.entries}
+    """Which parts of each layer earlier compressions settled."""
+    return {entry.name: _written(entry) for entry in artifact.entries}
 
 
 def _written(entry: Entry) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A recipe against one model: the layers of each step, and whether each step may do there what it would."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sottovoce.methods import TRAINING_NEEDS
@@ -51,7 +51,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
     for i, step in enumerate(recipe.steps):
         names = chosen_layers(step, layout)
         chosen.append(names)
-        _check_tokens(step, recipe.steps[:i], written.values())
+        _check_tokens(step, recipe.steps[:i])
         _check_frontend(step, layout, names)
         if reason := step.method.refuse_model(layout, names, step.options):
             raise ValueError(reason)
@@ -98,21 +98,13 @@ def _check_allocation(step: Step, written: Mapping[str, Mapping[str, str]]) -> N
         )
 
 
-def _check_tokens(step: Step, before: Sequence[Step], written: Iterable[Mapping[str, str]]) -> None:
-    """Refuse what would look at tokens by the numbers that they had before the vocabulary changed.
-
-    Calibration tokens are made once, before the first step; the uncompressed model, from which training learns, has its
-    own for ever.
-    """
-    if earlier := next((other.method.name for other in before if other.method.owns == "vocabulary"), None):
-        if step.needs or step.method.owns == "vocabulary":
-            raise ValueError(
-                f"{step.method.name} works with tokens, and {earlier} has numbered them anew; put {earlier} last"
-            )
-    elif step.needs & TRAINING_NEEDS and any("vocabulary" in parts for parts in written):
+def _check_tokens(step: Step, before: Sequence[Step]) -> None:
+    """Refuse what would look at calibration tokens, made once before the first step, after they were numbered anew."""
+    earlier = next((other.method.name for other in before if other.method.owns == "vocabulary"), None)
+    if earlier and (step.needs - TRAINING_NEEDS or step.method.owns == "vocabulary"):
         raise ValueError(
-            f"{step.method.name} would learn from the uncompressed model, whose tokens an earlier compression has "
-            "left out or numbered anew; train before the vocabulary is cut"
+            f"{step.method.name} works with the tokens of the calibration clips, and {earlier} has numbered them anew; "
+            f"put {earlier} behind {step.method.name}"
         )
 
 

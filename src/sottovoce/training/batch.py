@@ -19,6 +19,7 @@ class Batch:
     inputs    (n, length) int64: what the decoder reads, prompt first
     labels    (n, length) int64: what it should say next; IGNORED on the prompt and the padding
     whole     the features of the uncompressed model, of which `features` are the first; None where they are the same
+    numbers   (tokens,) int64, the uncompressed model's number of each token; None where they are the same
     """
 
     ids: tuple[str, ...]
@@ -26,11 +27,16 @@ class Batch:
     inputs: Tensor
     labels: Tensor
     whole: tuple[Tensor, ...] | None = field(default=None, kw_only=True)
+    numbers: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def of_teacher(self) -> "Batch":
         """The batch as the uncompressed model is given it."""
-        return self if self.whole is None else replace(self, features=self.whole, whole=None)
+        given = self if self.whole is None else replace(self, features=self.whole, whole=None)
+        if self.numbers is None:
+            return given
+        labels = self.labels.where(self.labels == IGNORED, self.numbers[self.labels.clamp(min=0)])
+        return replace(given, inputs=self.numbers[self.inputs], labels=labels, numbers=None)
 
     def __len__(self) -> int:
         return len(self.ids)

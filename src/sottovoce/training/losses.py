@@ -44,7 +44,7 @@ class Objective:
 
     labels   mean cross-entropy over the labels (Szegedy et al., 2015, arXiv:1512.00567, for the smoothing)
     logits   mean KL(teacher || student) over the labels at a temperature, times its square (Hinton, Vinyals,
-             Dean, 2015, arXiv:1503.02531)
+             Dean, 2015, arXiv:1503.02531), among the tokens that the student has
     encoder  squared error over the teacher's variance: 1 is as good as its mean (the encoder's output), at the
              positions that the model has, where its teacher has more
     hidden   the same for the output of each block, the mean over blocks; the decoder's where there is a label
@@ -76,7 +76,8 @@ class Objective:
             if self.losses.logits:
                 assert made.logits is not None
                 assert wanted.logits is not None
-                found["logits"] = divergence(made.logits, wanted.logits, labels, self.losses.temperature)
+                theirs = wanted.logits if batch.numbers is None else wanted.logits[..., batch.numbers]
+                found["logits"] = divergence(made.logits, theirs, labels, self.losses.temperature)
             if self.losses.hidden:
                 pairs = zip(made.hidden, wanted.hidden, strict=True)
                 errors = [relative_error(student, teacher, None) for student, teacher in pairs]

@@ -12,6 +12,7 @@ from sottovoce.training.batch import Batch
 from sottovoce.training.data import TrainingData
 from sottovoce.training.latent import Latent
 from sottovoce.training.losses import Losses, Objective
+from sottovoce.training.renumbered import in_own_tokens, teachers_numbers
 from sottovoce.training.settings import Training
 from sottovoce.training.student import ModelStudent
 from sottovoce.training.trainer import Schedule, train
@@ -71,13 +72,17 @@ def recover(
         raise ValueError(f"{model.checkpoint.name} is multilingual; name the language of the training audio")
     teacher: SpeechModel | None = _teacher(model, data)
     assert teacher is not None
+    numbers = teachers_numbers(model.frontend, teacher.frontend)
     texts: Mapping[str, Sequence[int]] | None = None
     if of_decoder and tokens != "transcript":
         hearing = Recognizer.of(teacher, data.language)
         texts = own_tokens(hearing, data.corpus, data.heard, settings.batch, data.track)
+        if numbers is not None:
+            both = model.frontend, teacher.frontend, recognizer.rules.most_tokens
+            texts = {name: in_own_tokens(theirs, *both) for name, theirs in texts.items()}
     if of_decoder and tokens != "own":
         texts = transcript_tokens(recognizer, data.corpus, texts)
-    batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augmentation)
+    batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augmentation, numbers)
     if of_decoder and tokens != "own":
         check_transcripts(teacher, _sample(batches), data.corpus)
     if not any(each.of_teacher for each in candidates):

@@ -34,7 +34,8 @@ FASTEST_SPEECH = 40.0  # characters a second; auctioneers reach 30
 class UtteranceBatches:
     """Batches of a corpus.
 
-    texts  the tokens of each utterance by id, the end among them; None where the decoder is not trained
+    texts    the tokens of each utterance by id, the end among them; None where the decoder is not trained
+    numbers  (tokens,) int64, the uncompressed model's number of each token; None where they are the same
     """
 
     model: SpeechModel
@@ -43,6 +44,7 @@ class UtteranceBatches:
     texts: Mapping[str, Sequence[int]] | None
     settings: Training
     augmentation: Augmentation
+    numbers: Tensor | None = None
     _orders: dict[int, list[int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -98,7 +100,7 @@ class UtteranceBatches:
         prompts = self.recognizer.prompts([clip.numpy() for clip in features])
         texts = [self.texts[name] for name in ids]
         inputs, labels = teacher_forced(prompts, texts, self.recognizer.rules.end[0])
-        return Batch(ids, features, inputs, labels, whole=whole)
+        return Batch(ids, features, inputs, labels, whole=whole, numbers=self.numbers)
 
     def _at_another_speed(self, clip: np.ndarray, generator: torch.Generator) -> np.ndarray:
         bounds, rate = self.model.frontend.bounds, self.model.frontend.sampling_rate

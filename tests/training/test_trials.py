@@ -62,14 +62,16 @@ def test_a_trial_leaves_the_student_as_it_was_and_is_not_made_twice(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_trial_is_a_training_of_a_tenth_of_the_steps(tmp_path):
+def test_a_trial_is_a_training_of_a_tenth_of_the_steps_whose_rate_does_not_fall(tmp_path):
     line, objective, trials, points = fresh(tmp_path)
     found = trials.held_out("a", 0.05, objective)
     assert objective.trained == math.ceil(0.1 * 40 * points.steps_per_epoch)
     line, objective, _, points = fresh(tmp_path / "other")
     settings = Training(**{**SETTINGS, "epochs": 4, "checks": 1})
-    train(line, points, objective, settings, tmp_path / "whole")
+    train(line, points, objective, settings, tmp_path / "whole", decay=False)
     assert TrainingFolder(tmp_path / "whole").progress().best == found
+    rates = [row["learning_rate"] for row in TrainingFolder(tmp_path / "whole").curve() if "learning_rate" in row]
+    assert rates[-1] == max(rates) > rates[0]
 
 
 def test_a_trial_that_was_killed_ends_with_the_same_loss(tmp_path, monkeypatch):

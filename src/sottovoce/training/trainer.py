@@ -76,18 +76,20 @@ def train(
     judge: Objective | None = None,
     device: str = "cpu",
     schedule: Schedule | None = None,
+    decay: bool = True,
 ) -> list[dict[str, Any]]:
     """Train `student`, or go on with what `folder` holds; returns the curve, a mapping each step.
 
     objective  the losses of one batch by name; "loss" is the one that is minimised, a mean over its terms
     judge      the same for held-out batches, where another loss decides which state is best; else the objective
     schedule   told of each step before it writes, and of its end before what is learned is checked
+    decay      whether the learning rate falls after the warm-up
 
     The student ends at its best held-out loss; without held-out batches, at the last step. Raises
     NotFiniteError for a loss or a gradient that is not finite: the last good state stays in `folder`.
     """
     course = schedule or _Steady()
-    run = _Run(student, batches, objective, judge or objective, settings, TrainingFolder(folder), device, course)
+    run = _Run(student, batches, objective, judge or objective, settings, TrainingFolder(folder), device, course, decay)
     with torch.enable_grad():
         run.go(track)
     return run.folder.curve()
@@ -104,8 +106,9 @@ class _Run:
         folder: TrainingFolder,
         device: str,
         schedule: Schedule,
+        decay: bool,
     ) -> None:
-        from transformers import get_cosine_schedule_with_warmup
+        from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
         self.student, self.batches, self.objective, self.judge = student, batches, objective, judge
         self.settings, self.folder = settings, folder
@@ -127,7 +130,10 @@ class _Run:
             [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.warm = round(self.steps * settings.warmup)
-        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, self.warm, self.steps)
+        if decay:
+            self.schedule = get_cosine_schedule_with_warmup(self.optimizer, self.warm, self.steps)
+        else:
+            self.schedule = get_constant_schedule_with_warmup(self.optimizer, self.warm)
         self.progress = Progress()
         self.lines: list[dict[str, Any]] = []
         self.loss: float | None = None

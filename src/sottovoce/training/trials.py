@@ -1,7 +1,8 @@
 """What a training is not told it finds out: short trials from one start, the least held-out loss wins.
 
-A trial is a whole training of a tenth of the steps, warm-up and decay included. Its result is kept on disk, and the
-state of one that was killed too, so that trials resume as a training does.
+A trial is a training of a tenth of the steps whose rate does not fall: one that ends in a decay favours a rate that a
+longer training does not stand. Its result is kept on disk, and the state of one that was killed too, so that trials
+resume as a training does.
 """
 
 import json
@@ -63,6 +64,7 @@ class Trials:
                 self._named(name),
                 judge=judge,
                 device=self.device,
+                decay=False,
             )
             loss = TrainingFolder(place).progress().best
         except NotFiniteError:

@@ -133,12 +133,16 @@ def _prime(number: int) -> bool:
 
 
 def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    told = [
+    return {"sparsity": f"{amounts(options)} pruned ({options['importance']})"}
+
+
+def amounts(options: Mapping[str, Any]) -> str:
+    """How much goes, in words: "1 heads + 25 % of neurons"."""
+    return " + ".join(
         f"{options[kind]} {kind}" if isinstance(options[kind], int) else f"{100 * options[kind]:g} % of {kind}"
         for kind in ("heads", "neurons")
         if options[kind]
-    ]
-    return {"sparsity": f"{' + '.join(told)} pruned ({options['importance']})"}
+    )
 
 
 @method(

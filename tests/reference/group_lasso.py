@@ -20,7 +20,7 @@ def shortened(norms, stay, threshold):
     found = None
     for spared in combinations(range(len(norms)), stay):
         factors = [1.0 if i in spared else best_factor(norm, threshold) for i, norm in enumerate(norms)]
-        total = sum(cost(n, f, threshold) for i, (n, f) in enumerate(zip(norms, factors, strict=True)) if i not in spared)
+        total = sum(cost(norms[i], factors[i], threshold) for i in range(len(norms)) if i not in spared)
         if found is None or total < found[0]:
             found = total, factors
     return found[1]

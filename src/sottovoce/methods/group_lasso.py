@@ -1,5 +1,4 @@
-"""Heads and neurons trained to zero and left out: a group lasso while the model learns from the uncompressed one.
-"""
+"""Heads and neurons trained to zero and left out: a group lasso while the model learns from the uncompressed one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -12,9 +11,8 @@ from sottovoce.methods import method
 from sottovoce.methods.distill import DecoderTokens, needs_of, refuse_no_loss
 from sottovoce.methods.prune_width import (
     Amount,
-    Chosen,
-    Judge,
     Importance,
+    Judge,
     chosen_inner,
     dividing,
     leave_out,
@@ -100,9 +98,7 @@ def group_lasso(
 ) -> Mapping[str, str]:
     """Train heads and neurons to zero and leave them out; every layer keeps its name."""
     options = {"heads": heads, "neurons": neurons, "multiple_of": multiple_of}
-    chosen = [
-        (stack, inner, dividing(inner, options)) for stack, inner in chosen_inner(model, tuple(layers), options)
-    ]
+    chosen = [(stack, inner, dividing(inner, options)) for stack, inner in chosen_inner(model, tuple(layers), options)]
     scores: dict[str, Tensor] = {}
     if importance == "taylor":
         scores = gate_gradients(model, material.clips, [inner for _, inner, _ in chosen])

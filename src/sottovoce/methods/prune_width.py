@@ -187,9 +187,7 @@ def prune_width(
     if not material.clips:
         raise ValueError("prune_width needs at least one clip")
     options = {"heads": heads, "neurons": neurons, "multiple_of": multiple_of}
-    chosen = [
-        (stack, inner, dividing(inner, options)) for stack, inner in chosen_inner(model, tuple(layers), options)
-    ]
+    chosen = [(stack, inner, dividing(inner, options)) for stack, inner in chosen_inner(model, tuple(layers), options)]
     goes = {inner.name: leaving(count_of(model, inner), options[inner.kind], multiple) for _, inner, multiple in chosen}
     judge = Judge(model, layers, importance, damp)
     scores: dict[str, Tensor] = {}
@@ -338,9 +336,7 @@ def _look(
     return {name: seen[site] for name, site in site_of.items()}
 
 
-def shared_counts(
-    chosen: Sequence[Chosen], scores: Mapping[str, Tensor], goes: Mapping[str, int]
-) -> dict[str, int]:
+def shared_counts(chosen: Sequence[Chosen], scores: Mapping[str, Tensor], goes: Mapping[str, int]) -> dict[str, int]:
     """How many go of each when those of a kind compete in a stack, as many as `goes` together."""
     found: dict[str, int] = {}
     for key in dict.fromkeys((stack, inner.kind) for stack, inner, _ in chosen):

@@ -16,7 +16,7 @@ from sottovoce.numbers.leaving_out import best_kept
 
 
 def shortened(norms: Tensor, stay: int, threshold: Tensor | float) -> Tensor:
-    """(n,) what each group is multiplied by: 1 for the `stay` largest of `norms` (n,), else max(0, 1 - threshold / norm).
+    """(n,) what groups of `norms` (n,) are multiplied by: 1 for the `stay` largest, else max(0, 1 - threshold / norm).
 
     Of equal norms the first stay; a group of zeros is multiplied by 0.
     """
@@ -26,12 +26,12 @@ def shortened(norms: Tensor, stay: int, threshold: Tensor | float) -> Tensor:
 
 
 def even_threshold(norms: Tensor, stay: int, steps: int) -> Tensor:
-    """(): the threshold that, in each of `steps` steps, has all but the `stay` largest of `norms` (n,) at 0 behind them."""
+    """(): the threshold at which all but the `stay` largest of `norms` (n,) are 0 behind `steps` such steps."""
     leaving = torch.ones(len(norms), dtype=torch.bool, device=norms.device)
     leaving = leaving.index_fill(0, best_kept(norms, stay), False)
     return norms[leaving].max() / steps
 
 
 def steps_left(step: int, steps: int, share: float) -> int:
-    """How many of the first `share` of `steps` are left at `step`, from 0, itself among them; 1 behind those."""
+    """How many of the first `share` of `steps` are left at `step`, from 0, itself included; 1 behind them."""
     return max(1, math.ceil(share * steps) - step)

@@ -1,7 +1,7 @@
 """A group lasso in training: heads or neurons go to exactly 0, as many as are asked for, while the model learns.
 
-After each step of the optimizer comes the proximal step of the penalty (numbers/trimmed_lasso.py). Wherever the held-out
-loss is checked, and in the end, those that are to go are out altogether, whatever is left of their norms.
+After each step of the optimizer comes the proximal step of the penalty (numbers/trimmed_lasso.py). Wherever the
+held-out loss is checked, and in the end, those that are to go are out altogether, whatever is left of their norms.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

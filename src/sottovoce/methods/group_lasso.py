@@ -1,4 +1,22 @@
-"""Heads and neurons trained to zero and left out: a group lasso while the model learns from the uncompressed one."""
+"""Group lasso: heads and neurons are trained to zero and left out, while the model learns from the uncompressed one.
+
+What Mudi, Sachan, Devapriya, Kalyani, "Structured Sparsity and Weight-adaptive Pruning for Memory and Compute Efficient
+Whisper Models" (TSPAR), 2025, arXiv:2510.12666, do with a sparse group lasso on the columns of single matrices and
+thresholds by their statistics is done here with what can really go: a head is its rows of queries, keys and values,
+their biases and its columns of the output; a neuron its row of the first layer (of both halves, where there is a gate),
+its bias and its column of the second. After each step of the optimizer a proximal step shortens the norms of those that
+leave, and of no others, to exactly zero (Yuan and Lin, 2006; trimmed: numbers/trimmed_lasso.py). Its threshold follows
+from what is left to do: as many as were asked for are zero behind `zero_by` of the steps, and the rest only learns.
+Then they are left out as by prune_width, with nothing to make up for.
+
+Norms alone tell little of what a neuron does. They are weighed, so that in the beginning each counts as much as its
+`importance` (prune_width says which there are), and then in proportion to what its norm becomes: an adaptive group
+lasso (Wang and Leng, "A note on adaptive group lasso", Computational Statistics and Data Analysis 52, 2008). `norm`
+weighs all alike and needs no calibration audio.
+
+The losses are those of distill. The held-out loss is that of the model without those that leave, from the first check
+on, and the best state is kept: on those clips what comes out is no worse than leaving them out at once.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -10,9 +28,13 @@ from sottovoce.calibration.gates import gate_gradients
 from sottovoce.methods import method
 from sottovoce.methods.distill import DecoderTokens, needs_of, refuse_no_loss
 from sottovoce.methods.prune_width import (
-    Amount,
+    Heads,
     Importance,
     Judge,
+    MultipleOf,
+    Neurons,
+    Over,
+    amounts,
     chosen_inner,
     dividing,
     leave_out,
@@ -21,6 +43,7 @@ from sottovoce.methods.prune_width import (
     reshape_widths,
     shared_counts,
 )
+from sottovoce.methods.words import learned
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.widths import count_of
 from sottovoce.training.augment import Augmentation
@@ -32,6 +55,8 @@ from sottovoce.training.recover import recover
 from sottovoce.training.refuse import refuse_training
 from sottovoce.training.settings import Training
 from sottovoce.weights.weight import Layer
+
+DAMP = 0.01  # prune_width's own, for importance: obs
 
 
 def _needs(options: Mapping[str, Any]) -> frozenset[str]:
@@ -51,7 +76,7 @@ def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str
 
 
 def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    return {}
+    return {"sparsity": f"{amounts(options)} trained to zero ({options['importance']})", **learned(name, options)}
 
 
 @method(
@@ -64,32 +89,22 @@ def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
     writes=lambda options: ("width",),
     reshape=reshape_widths,
     words=_words,
-    imitates=("encoder", "hidden"),
 )
 def group_lasso(
     model: SpeechModel,
     layers: Mapping[str, Layer],
     material: Material,
     *,
-    heads: Annotated[
-        Amount, Field(description="heads that leave each attention: how many, or their share, rounded down")
-    ] = 0,
-    neurons: Annotated[
-        Amount,
-        Field(description="neurons that leave each MLP: how many, or their share, rounded down by multiple_of"),
-    ] = 0,
-    importance: Importance | Literal["norm"] = "norm",
-    over: Annotated[
-        Literal["block", "stack"],
-        Field(description="who competes: those of each attention and MLP, or those of all in the encoder or decoder"),
-    ] = "block",
-    multiple_of: Annotated[
-        int,
-        Field(ge=1, description="what divides the neurons that stay: a later group_size has to, and kernels like it"),
-    ] = 32,
+    heads: Heads = 0,
+    neurons: Neurons = 0,
+    importance: Annotated[
+        Importance | Literal["norm"], Field(description="what norms count as in the beginning: see above")
+    ] = "wanda",
+    over: Over = "block",
+    multiple_of: MultipleOf = 32,
     zero_by: Annotated[
         float,
-        Field(gt=0, le=1, description="share of the steps behind which all that leave are zero; the rest only learns"),
+        Field(gt=0, le=1, description="share of the steps behind which all that leave are zero; the others only learn"),
     ] = 0.7,
     tokens: DecoderTokens = "own",
     losses: Annotated[Losses, Losses(encoder=1.0, logits=1.0)],
@@ -97,13 +112,15 @@ def group_lasso(
     training: Training,
 ) -> Mapping[str, str]:
     """Train heads and neurons to zero and leave them out; every layer keeps its name."""
+    if importance != "norm" and not material.clips:
+        raise ValueError(f"importance: {importance} needs at least one calibration clip; importance: norm needs none")
     options = {"heads": heads, "neurons": neurons, "multiple_of": multiple_of}
     chosen = [(stack, inner, dividing(inner, options)) for stack, inner in chosen_inner(model, tuple(layers), options)]
     scores: dict[str, Tensor] = {}
     if importance == "taylor":
         scores = gate_gradients(model, material.clips, [inner for _, inner, _ in chosen])
     elif importance != "norm":
-        scores = Judge(model, layers, importance, 0.01).shares(material, chosen)
+        scores = Judge(model, layers, importance, DAMP).shares(material, chosen)
     latents: dict[str, Latent] = {name: PartsLatent(layer) for name, layer in layers.items()}
     latents |= {inner.reader: ReaderLatent(layers[inner.reader], inner) for _, inner, _ in chosen}
     groups = [Groups(model, inner, latents, scores.get(inner.name)) for _, inner, _ in chosen]

@@ -46,6 +46,17 @@ from sottovoce.training.data import Material
 from sottovoce.weights.weight import Layer
 
 Amount = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)]
+Heads = Annotated[Amount, Field(description="heads that leave each attention: how many, or their share, rounded down")]
+Neurons = Annotated[
+    Amount, Field(description="neurons that leave each MLP: how many, or their share, rounded down by multiple_of")
+]
+Over = Annotated[
+    Literal["block", "stack"],
+    Field(description="who competes: those of each attention and MLP, or those of all in the encoder or decoder"),
+]
+MultipleOf = Annotated[
+    int, Field(ge=1, description="what divides the neurons that stay: a later group_size has to, and kernels like it")
+]
 Importance = Literal["activation", "wanda", "taylor", "obs"]
 Chosen = tuple[str, Inner, int]  # the stack's name, whose width it is, what divides those that stay
 Seen = Mapping[str, InputStats]  # by the name of a layer that reads
@@ -160,22 +171,11 @@ def prune_width(
     layers: Mapping[str, Layer],
     material: Material,
     *,
-    heads: Annotated[
-        Amount, Field(description="heads that leave each attention: how many, or their share, rounded down")
-    ] = 0,
-    neurons: Annotated[
-        Amount,
-        Field(description="neurons that leave each MLP: how many, or their share, rounded down by multiple_of"),
-    ] = 0,
+    heads: Heads = 0,
+    neurons: Neurons = 0,
     importance: Annotated[Importance, Field(description="what tells who stays: see above")] = "obs",
-    over: Annotated[
-        Literal["block", "stack"],
-        Field(description="who competes: those of each attention and MLP, or those of all in the encoder or decoder"),
-    ] = "block",
-    multiple_of: Annotated[
-        int,
-        Field(ge=1, description="what divides the neurons that stay: a later group_size has to, and kernels like it"),
-    ] = 32,
+    over: Over = "block",
+    multiple_of: MultipleOf = 32,
     compensate: Annotated[
         bool, Field(description="let the columns that stay, and the bias, take over what goes, by least squares")
     ] = True,

@@ -49,7 +49,7 @@ class ReaderLatent(PartsLatent):
 class Groups:
     """The heads or neurons of one Inner as groups of parameters: writers' rows with biases, the reader's columns.
 
-    importance  (n,) what their norms count as in the beginning; None for the norms, as shares of their sum
+    importance  (n,) what their norms count as in the beginning; None for themselves, as shares of their sum
     """
 
     def __init__(

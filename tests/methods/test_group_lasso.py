@@ -233,6 +233,14 @@ def test_a_compression_that_died_in_any_step_is_the_same_artifact(name, toy, spe
     assert left(tmp_path / "a") == left(tmp_path / "whole")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_it_is_exported_to_onnx(name, toy, speech, lessons, tmp_path):
+    asked = {"recipe": RECIPE, "data": speech, "limit": 3, "train": lessons(name)}
+    made = sottovoce.compress(toy(name), output=tmp_path / "a", **asked)
+    assert sottovoce.export(made.folder, to="onnx", output=tmp_path / "onnx", threads=1).tested.passed
+
+
 # --- refused --------------------------------------------------------------------------------------
 
 

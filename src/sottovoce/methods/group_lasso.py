@@ -65,6 +65,8 @@ def _needs(options: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    if reason := refuse_training(model, names, options):
+        return reason
     if not options["heads"] and not options["neurons"]:
         return "group_lasso leaves nothing out; heads: 1, or neurons: 0.25, would work"
     if options["learning_rate"] == "auto":
@@ -72,7 +74,7 @@ def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str
             "group_lasso: learning_rate: auto asks trials of a tenth of the steps, in which nothing would go to zero; "
             "0.0001 would work"
         )
-    return refuse_training(model, names, options) or refuse_widths(model, names, options)
+    return refuse_widths(model, names, options)
 
 
 def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:

@@ -66,6 +66,7 @@ OPTIONS = {
     "recover": {**LESSONS, "held_out": 0.2, "epochs": 4, "learning_rate": 0.003},
     "finetune": LESSONS,
     "liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4},
+    "group_lasso": {**LESSONS, "heads": 1, "neurons": 0.5},
     "omniquant": LEARNING,
     "prune_width": {"heads": 1, "neurons": 0.5},
     "tesseraq": LEARNING,
@@ -231,6 +232,12 @@ RECIPES = {
         {"prune_width": {"heads": 1, "importance": "taylor", "where": "encoder"}},
         {"gptq": {"where": BLOCKS, "group_size": 16}},
     ],
+    "trained narrower, trained, rounded": [
+        {"drop_layers": {"decoder": [0]}},
+        {"group_lasso": {**LESSONS, "neurons": 0.25, "multiple_of": 16, "over": "stack"}},
+        {"distill": LESSONS},
+        {"gptq": {"where": BLOCKS, "group_size": 16}},
+    ],
     "2:4 integers and factors of fewer tokens": [
         {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
         {"gptq": {"group_size": 16, "symmetric": False}},
@@ -299,7 +306,8 @@ def degenerate(model, layers):
 
 
 NEED_A_DECODER = {
-    *("finetune", "distill", "recover", "lora", "maskllm", "quarot", "spinquant", "kv_cache", "trim_vocabulary")
+    *("finetune", "distill", "recover", "lora", "maskllm", "group_lasso"),
+    *("quarot", "spinquant", "kv_cache", "trim_vocabulary"),
 }
 NEED_A_WINDOW = {"shorten_context", "pool_time"}
 UNTRAINED = [name for name in METHODS if not read_recipe({"steps": RECIPES[name]}).trains]

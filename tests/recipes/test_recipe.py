@@ -234,6 +234,7 @@ def test_a_recipe_written_out_is_the_same_recipe():
 WANT_A_DECODER = (
     "drop-layers-distill",
     "gptq-w4-kv8",
+    "group-lasso-distill",
     "llama-guard-w4",
     "maskllm-2of4",
     "quarot-w3",
@@ -245,7 +246,10 @@ WANT_A_DECODER = (
 )
 
 
-OF_TOYS = {"llama-guard-w4": ["prune_width.neurons=0.5", "trim_vocabulary.size=null"]}  # what is small enough for one
+OF_TOYS = {  # what is small enough for one
+    "group-lasso-distill": ["group_lasso.neurons=0.5"],
+    "llama-guard-w4": ["prune_width.neurons=0.5", "trim_vocabulary.size=null"],
+}
 
 
 @pytest.mark.parametrize(("recipe", "name"), in_turn(list(built_in_recipes()), TOYS))
@@ -256,7 +260,7 @@ def test_every_built_in_recipe_says_what_it_is_and_fits_every_family(recipe, nam
             select(read_recipe(recipe, OF_TOYS.get(recipe, [])), layout(name))
         return
     selection = select(read_recipe(recipe, OF_TOYS.get(recipe, [])), layout(name))
-    if not recipe.startswith(("drop", "llama", "maskllm", "recover", "short", "wanda")):
+    if not recipe.startswith(("drop", "group", "llama", "maskllm", "recover", "short", "wanda")):
         rounded = [
             layer
             for step, names in zip(selection.recipe.steps, selection.layers, strict=True)

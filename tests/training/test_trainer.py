@@ -64,11 +64,14 @@ class Course:
     def begin(self, step, steps):
         self.told.append((step, steps))
 
+    def stepped(self, step, steps):
+        self.told.append(("stepped", step, steps))
+
     def end(self):
         self.told.append("end")
 
 
-def test_a_schedule_is_told_of_each_step_before_the_student_writes_and_of_the_end_before_a_check(tmp_path):
+def test_a_schedule_is_told_of_each_step_before_and_behind_it_and_of_the_end_before_a_check(tmp_path):
     def told(folder, passes=None):
         course, line, points = Course(), Line(), Points()
         write = line.write
@@ -82,7 +85,7 @@ def test_a_schedule_is_told_of_each_step_before_the_student_writes_and_of_the_en
 
     def steps(first, last):
         for step in range(first, last):
-            yield from ((step, STEPS), "written")
+            yield from ((step, STEPS), "written", ("stepped", step, STEPS))
             yield from ("end", "written") if (step + 1) % 3 == 0 else ()
 
     begun, over = ["written", "end", "written"], ["end", "written"]

@@ -25,6 +25,7 @@ METHODS = {
     "finetune": "sottovoce.methods.finetune:finetune",
     "global_magnitude": "sottovoce.methods.magnitude:global_magnitude",
     "gptq": "sottovoce.methods.gptq:gptq",
+    "group_lasso": "sottovoce.methods.group_lasso:group_lasso",
     "hqq": "sottovoce.methods.hqq:hqq",
     "kv_cache": "sottovoce.methods.kv_cache:kv_cache",
     "liteasr": "sottovoce.methods.liteasr:liteasr",

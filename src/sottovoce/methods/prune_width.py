@@ -46,7 +46,19 @@ from sottovoce.training.data import Material
 from sottovoce.weights.weight import Layer
 
 Amount = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)]
+Heads = Annotated[Amount, Field(description="heads that leave each attention: how many, or their share, rounded down")]
+Neurons = Annotated[
+    Amount, Field(description="neurons that leave each MLP: how many, or their share, rounded down by multiple_of")
+]
+Over = Annotated[
+    Literal["block", "stack"],
+    Field(description="who competes: those of each attention and MLP, or those of all in the encoder or decoder"),
+]
+MultipleOf = Annotated[
+    int, Field(ge=1, description="what divides the neurons that stay: a later group_size has to, and kernels like it")
+]
 Importance = Literal["activation", "wanda", "taylor", "obs"]
+Chosen = tuple[str, Inner, int]  # the stack's name, whose width it is, what divides those that stay
 Seen = Mapping[str, InputStats]  # by the name of a layer that reads
 _MOMENTS = frozenset({"gram", "total"})
 
@@ -59,13 +71,14 @@ def leaving(width: int, amount: int | float, multiple: int) -> int:
     return max(0, width - stay)
 
 
-def _chosen(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, Inner]]:
+def chosen_inner(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, Inner]]:
     """(the stack's name, Inner) of all of which some go."""
     there = set(names)
     return [(stack, inner) for stack, inner in inner_widths(model) if options[inner.kind] and there & set(inner.layers)]
 
 
-def _multiple(inner: Inner, options: Mapping[str, Any]) -> int:
+def dividing(inner: Inner, options: Mapping[str, Any]) -> int:
+    """What has to divide the number of those that stay."""
     return int(options["multiple_of"]) if inner.kind == "neurons" else 1
 
 
@@ -77,7 +90,12 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
             "importance: obs counts on the others to take over what goes; set compensate: true, or "
             "importance: activation"
         )
-    chosen = [inner for _, inner in _chosen(model, names, options)]
+    return refuse_widths(model, names, options)
+
+
+def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
+    """Why so many `heads` and `neurons` cannot go by `multiple_of`, or not of these layers."""
+    chosen = [inner for _, inner in chosen_inner(model, names, options)]
     for kind in ("heads", "neurons"):
         if options[kind] and not any(inner.kind == kind for inner in chosen):
             return f"{kind}: {options[kind]}, and where selects no layer that has {kind}; leave {kind} out"
@@ -90,7 +108,7 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
 def _refuse_one(model: SpeechModel, inner: Inner, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
     if outside := [name for name in inner.layers if name not in names]:
         return f"{inner.kind} of {inner.name} are in {', '.join(inner.layers)}, and where leaves out {outside[0]}"
-    width, amount, multiple = count_of(model, inner), options[inner.kind], _multiple(inner, options)
+    width, amount, multiple = count_of(model, inner), options[inner.kind], dividing(inner, options)
     goes = leaving(width, amount, multiple)
     asked = f"{inner.kind}: {amount}"
     if goes >= width:
@@ -110,10 +128,10 @@ def _refuse_one(model: SpeechModel, inner: Inner, names: Sequence[str], options:
     return None
 
 
-def _reshape(layout: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> Mapping[str, str]:
+def reshape_widths(layout: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> Mapping[str, str]:
     """As many as will go, not which. Where blocks compete, a width whose divisors are those of all that may come."""
-    for _, inner in _chosen(layout, names, options):
-        width, multiple = count_of(layout, inner), _multiple(inner, options)
+    for _, inner in chosen_inner(layout, names, options):
+        width, multiple = count_of(layout, inner), dividing(inner, options)
         stay = width - leaving(width, options[inner.kind], multiple)
         if options["over"] == "stack":
             stay = multiple * max((n for n in range(2, stay // multiple + 1) if _prime(n)), default=1)
@@ -126,12 +144,16 @@ def _prime(number: int) -> bool:
 
 
 def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    told = [
+    return {"sparsity": f"{amounts(options)} pruned ({options['importance']})"}
+
+
+def amounts(options: Mapping[str, Any]) -> str:
+    """How much goes, in words: "1 heads + 25 % of neurons"."""
+    return " + ".join(
         f"{options[kind]} {kind}" if isinstance(options[kind], int) else f"{100 * options[kind]:g} % of {kind}"
         for kind in ("heads", "neurons")
         if options[kind]
-    ]
-    return {"sparsity": f"{' + '.join(told)} pruned ({options['importance']})"}
+    )
 
 
 @method(
@@ -141,7 +163,7 @@ def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
     refuse_model=_refuse,
     where=("blocks",),
     writes=lambda options: ("width",),
-    reshape=_reshape,
+    reshape=reshape_widths,
     words=_words,
 )
 def prune_width(
@@ -149,22 +171,11 @@ def prune_width(
     layers: Mapping[str, Layer],
     material: Material,
     *,
-    heads: Annotated[
-        Amount, Field(description="heads that leave each attention: how many, or their share, rounded down")
-    ] = 0,
-    neurons: Annotated[
-        Amount,
-        Field(description="neurons that leave each MLP: how many, or their share, rounded down by multiple_of"),
-    ] = 0,
+    heads: Heads = 0,
+    neurons: Neurons = 0,
     importance: Annotated[Importance, Field(description="what tells who stays: see above")] = "obs",
-    over: Annotated[
-        Literal["block", "stack"],
-        Field(description="who competes: those of each attention and MLP, or those of all in the encoder or decoder"),
-    ] = "block",
-    multiple_of: Annotated[
-        int,
-        Field(ge=1, description="what divides the neurons that stay: a later group_size has to, and kernels like it"),
-    ] = 32,
+    over: Over = "block",
+    multiple_of: MultipleOf = 32,
     compensate: Annotated[
         bool, Field(description="let the columns that stay, and the bias, take over what goes, by least squares")
     ] = True,
@@ -176,21 +187,16 @@ def prune_width(
     if not material.clips:
         raise ValueError("prune_width needs at least one clip")
     options = {"heads": heads, "neurons": neurons, "multiple_of": multiple_of}
-    chosen = [(stack, inner, _multiple(inner, options)) for stack, inner in _chosen(model, tuple(layers), options)]
+    chosen = [(stack, inner, dividing(inner, options)) for stack, inner in chosen_inner(model, tuple(layers), options)]
     goes = {inner.name: leaving(count_of(model, inner), options[inner.kind], multiple) for _, inner, multiple in chosen}
     judge = Judge(model, layers, importance, damp)
     scores: dict[str, Tensor] = {}
     if importance == "taylor":
         scores = gate_gradients(model, material.clips, [inner for _, inner, _ in chosen])
     elif over == "stack":
-        for unit, look in _passed(model, material, goes):
-            here = [(inner, multiple) for _, inner, multiple in chosen if inner in unit.inner]
-            seen = look({name: needs for inner, _ in here for name, needs in judge.needs(inner).items()})
-            for inner, multiple in here:
-                score = judge.score(inner, seen, count_of(model, inner) - multiple)
-                scores[inner.name] = score / judge.whole(inner, seen).clamp(min=1e-30)
+        scores = judge.shares(material, chosen)
     if over == "stack":
-        goes = _shared(chosen, scores, goes)
+        goes = shared_counts(chosen, scores, goes)
     for unit, look in _passed(model, material, goes):
         for inner in (inner for inner in unit.inner if goes.get(inner.name)):
             scored = inner.name in scores
@@ -245,6 +251,17 @@ class Judge:
         if self.importance == "obs":
             return removal_errors(w, moments, inner.channels, most, self.damp)
         return written_energy(w, moments, inner.channels)
+
+    def shares(self, material: Material, chosen: Sequence[Chosen]) -> dict[str, Tensor]:
+        """The scores of each Inner by its name before any has changed, as shares of what its layer puts out."""
+        scores: dict[str, Tensor] = {}
+        for unit, look in _passed(self.model, material, [inner.name for _, inner, _ in chosen]):
+            here = [(inner, multiple) for _, inner, multiple in chosen if inner in unit.inner]
+            seen = look({name: needs for inner, _ in here for name, needs in self.needs(inner).items()})
+            for inner, multiple in here:
+                score = self.score(inner, seen, count_of(self.model, inner) - multiple)
+                scores[inner.name] = score / self.whole(inner, seen).clamp(min=1e-30)
+        return scores
 
 
 def group_score(inner: Inner, weights: Mapping[str, Tensor], seen: Seen) -> Tensor:
@@ -319,9 +336,7 @@ def _look(
     return {name: seen[site] for name, site in site_of.items()}
 
 
-def _shared(
-    chosen: Sequence[tuple[str, Inner, int]], scores: Mapping[str, Tensor], goes: Mapping[str, int]
-) -> dict[str, int]:
+def shared_counts(chosen: Sequence[Chosen], scores: Mapping[str, Tensor], goes: Mapping[str, int]) -> dict[str, int]:
     """How many go of each when those of a kind compete in a stack, as many as `goes` together."""
     found: dict[str, int] = {}
     for key in dict.fromkeys((stack, inner.kind) for stack, inner, _ in chosen):

@@ -132,15 +132,15 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
                 f"{method} cuts rows of {name}, whose factors {earlier} has rounded; leave {name} out of {earlier}"
             )
         return
-    if owns == "structure":
-        if earlier := next((by for part, by in written.items() if part not in _BEFORE_STRUCTURE), None):
-            raise ValueError(f"{method} changes the structure after {earlier} has changed {name}; put {method} first")
-        return
     if step.needs & TRAINING_NEEDS and step.options.get("hidden") and (earlier := written.get("structure")):
         raise ValueError(
             f"{method} would imitate the uncompressed model block by block, and {earlier} has dropped some; set hidden "
             "to 0, or drop them after it"
         )
+    if owns == "structure":
+        if earlier := next((by for part, by in written.items() if part not in _BEFORE_STRUCTURE), None):
+            raise ValueError(f"{method} changes the structure after {earlier} has changed {name}; put {method} first")
+        return
     # a range found at run time follows a change of channels, but not a turn
     inputs = "input" if step.method.scope == "model" else "range"
     settled = [part for part in ("mask", "base", "low_rank", inputs, "zeros") if part in written]

@@ -45,6 +45,9 @@ class Annealing:
         """Step `step` of `steps`, from 0."""
         self.step, self.share = step, step / steps
 
+    def stepped(self, step: int, steps: int) -> None:
+        """Nothing: masks follow their logits."""
+
     def end(self) -> None:
         """Masks are hard from now on."""
         self.step = None

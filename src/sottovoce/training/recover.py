@@ -1,4 +1,4 @@
-"""What finetune, distill, recover, lora and maskllm share: from latents and losses to a model that has learned."""
+"""What the methods that train share: from latents and losses to a model that has learned."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING

@@ -55,12 +55,17 @@ class Schedule(Protocol):
     def begin(self, step: int, steps: int) -> None:
         """Step `step` of `steps`, from 0, begins: the student is about to write the weights that it learns with."""
 
+    def stepped(self, step: int, steps: int) -> None:
+        """The optimizer has made that step."""
+
     def end(self) -> None:
         """It is over: what is written from now on is what would be stored."""
 
 
 class _Steady:
     def begin(self, step: int, steps: int) -> None: ...
+
+    def stepped(self, step: int, steps: int) -> None: ...
 
     def end(self) -> None: ...
 
@@ -213,6 +218,7 @@ class _Run:
             raise self._broken("gradient", norm, step, batch)
         rate = self.schedule.get_last_lr()[0]
         self.optimizer.step()
+        self.course.stepped(step, self.steps)
         self.schedule.step()
         told = {name: round(value, 6) for name, value in sums.items()}
         return {"step": step + 1, **told, "learning_rate": rate, "gradient": round(norm, 5)}

@@ -125,13 +125,21 @@ def _prime(number: int) -> bool:
     return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    told = [
-        f"{options[kind]} {kind}" if isinstance(options[kind], int) else f"{100 * options[kind]:g} % of {kind}"
-        for kind in ("heads", "neurons")
-        if options[kind]
-    ]
-    return {"sparsity": f"{' + '.join(told)} pruned ({options['importance']})"}
+def _left(layout: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str:
+    """What stays of each attention and MLP, as "5 of 6 heads + 1,152 of 1,536 neurons (obs)"; of all where they differ."""
+    chosen = _chosen(layout, names, options)
+    told = []
+    for kind in dict.fromkeys(inner.kind for _, inner in chosen):
+        here = [
+            (stack, count_of(layout, inner), _multiple(inner, options)) for stack, inner in chosen if inner.kind == kind
+        ]
+        widths = [(width - leaving(width, options[kind], multiple), width) for _, width, multiple in here]
+        stacks = {stack for stack, _, _ in here}
+        where = f"{stacks.pop()} " if len(stacks) == 1 and len(layout.depth) > 1 else ""
+        shared = options["over"] == "stack" or len(set(widths)) > 1
+        stay, before = map(sum, zip(*widths, strict=True)) if shared else widths[0]
+        told.append(f"{where}{stay:,} of {before:,} {kind}" + (" in all" if shared else ""))
+    return f"{' + '.join(told)} ({options['importance']})"
 
 
 @method(
@@ -142,7 +150,7 @@ def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
     where=("blocks",),
     writes=lambda options: ("width",),
     reshape=_reshape,
-    words=_words,
+    left=_left,
 )
 def prune_width(
     model: SpeechModel,

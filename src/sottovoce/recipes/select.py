@@ -19,7 +19,7 @@ class Selection:
     """A recipe against one model: the layers that each step works on, those that there are in the end, the frontend.
 
     Names are as they are when the step begins: a step that drops blocks leaves others their numbers. widths are those
-    that transformers' config cannot say in the end.
+    that transformers' config cannot say in the end. structure: what a table says that the steps leave of the model.
     """
 
     recipe: Recipe
@@ -27,6 +27,7 @@ class Selection:
     last: Mapping[str, LayerShape] | None = None
     widths: Mapping[str, int] = field(default_factory=dict)
     frontend: Frontend | None = None
+    structure: tuple[str, ...] = ()
 
     def segments(self) -> Iterator[tuple[bool, list[tuple[Step, tuple[str, ...]]]]]:
         """(is a model-scope step, steps with their layers): runs of layer and block steps share one sweep."""
@@ -46,6 +47,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
     pattern without a match, a size that does not divide, a step that would undo an earlier one.
     """
     chosen: list[tuple[str, ...]] = []
+    structure: list[str] = []
     layout = model  # as the steps before leave it
     written = {name: dict((existing or {}).get(name, {})) for name in model.shapes}
     for i, step in enumerate(recipe.steps):
@@ -63,6 +65,8 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
                 del written[name]["sparsity"]
             for part in step.method.writes(step.options):
                 written[name][part] = step.method.name
+        if step.method.left:
+            structure.append(step.method.left(layout, names, step.options))
         if step.method.reshape:
             layout = layout.again() if layout is model else layout
             now = step.method.reshape(layout, names, step.options)
@@ -72,7 +76,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
             f"{unused[1]} gives {unused[0]} a sparsity, and no step after it drops by it; add wanda: "
             f"{{sparsity: {ALLOCATED}}}, or another pruner, with the same where"
         )
-    return Selection(recipe, tuple(chosen), layout.shapes, told_widths(layout), layout.frontend)
+    return Selection(recipe, tuple(chosen), layout.shapes, told_widths(layout), layout.frontend, tuple(structure))
 
 
 def _check_frontend(step: Step, model: SpeechModel, names: Sequence[str]) -> None:

@@ -103,7 +103,6 @@ class Method:
     reshape  of a method that owns the structure: does to a model without weights what the method will do to its layout,
              (layout, names of its layers, options), and returns the names as the method does
     imitates  those of the options under which it learns from the uncompressed model's residual stream
-    floats  whether it wants weights that no step before it has rounded
     """
 
     name: str
@@ -121,7 +120,6 @@ class Method:
     words: Words
     imitates: tuple[str, ...]
     reshape: Reshape | None
-    floats: bool
     left: Left | None
 
     @property
@@ -172,7 +170,6 @@ def method(
     words: Words | None = None,
     imitates: tuple[str, ...] = (),
     reshape: Reshape | None = None,
-    floats: bool = False,
     left: Left | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options.
@@ -195,7 +192,6 @@ def method(
             words or (nothing if left else BY_PART[parts[0]]),
             imitates,
             reshape,
-            floats,
             left,
         )
         declared = Method(function.__name__, scope, parts, function, options, needs, *rules)

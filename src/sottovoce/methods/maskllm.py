@@ -93,7 +93,6 @@ def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str
     where=("blocks",),
     words=lambda name, options: {**dropped(name, options), **learned(name, options)},
     imitates=("encoder", "hidden"),
-    floats=True,
 )
 def maskllm(
     model: SpeechModel,

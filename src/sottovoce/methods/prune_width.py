@@ -126,7 +126,7 @@ def _prime(number: int) -> bool:
 
 
 def _left(layout: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str:
-    """What stays of each attention and MLP, as "5 of 6 heads + 1,152 of 1,536 neurons (obs)"; of all where they differ."""
+    """What stays of each, as "5 of 6 heads + 1,152 of 1,536 neurons (obs)", or of all together where they differ."""
     chosen = _chosen(layout, names, options)
     told = []
     for kind in dict.fromkeys(inner.kind for _, inner in chosen):

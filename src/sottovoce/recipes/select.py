@@ -181,13 +181,6 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             f"{method} would drop of {name} the share that a step before gave it, and none does; put owl before it "
             "(for these layers), or write a share, as 0.5"
         )
-    if "values" in step.method.parts and (earlier := written.get("base")):
-        raise ValueError(
-            f"{method} updates the weights that it keeps, and {earlier} has already rounded those of {name}; put "
-            f"{method} before it, or take a pruner that only drops, as wanda"
-        )
-    if step.method.floats and (earlier := written.get("base")):
-        raise ValueError(f"{method} works on floats, and {earlier} has rounded {name}; put {method} first")
     if owns != "basis" and (earlier := next((written[part] for part in writes if part in written), None)):
         raise ValueError(
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "
@@ -202,6 +195,11 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         raise ValueError(
             f"{method} rounds the factors of a low-rank term, and no step before it gives {name} one; put low_rank, "
             "lora or liteasr before it, or name other layers with where"
+        )
+    if "mask" in step.method.parts and (earlier := written.get("base")) and earlier != written.get("low_rank"):
+        raise ValueError(
+            f"{method} would drop weights of {name} that {earlier} has already rounded; prune first, then quantize "
+            f"({method} before {earlier}), or take sparsegpt_joint, which does both at once"
         )
     if "mask" in step.method.parts and "low_rank" in written:
         raise ValueError(f"{method} masks {name} after {written['low_rank']} was fitted; put it before")

@@ -336,7 +336,10 @@ def test_an_order_that_works_is_taken(name, steps, toy):
 
 
 def test_an_artifact_of_integers_or_masks_is_refused(toy, speech, lessons, tmp_path):
-    for recipe, message in (("rtn-w8", "an earlier compression has already rounded"), ("wanda-50", "would overwrite what an")):
+    for recipe, message in (
+        ("rtn-w8", "an earlier compression has already rounded"),
+        ("wanda-50", "would overwrite what an"),
+    ):
         data = {} if recipe == "rtn-w8" else {"data": speech, "limit": 2}
         sottovoce.compress(toy("whisper"), recipe=recipe, output=tmp_path / recipe, **data)
         with pytest.raises(ValueError, match=message):

@@ -400,6 +400,11 @@ def test_a_rank_that_saves_nothing_is_refused_with_those_that_work(rank, layout)
         (["sparsegpt", "smoothquant"], "weights that sparsegpt has already fixed"),
         ([{"lora": {"rank": 2}}, "sparsegpt_joint"], "sparsegpt_joint masks encoder.conv1 after lora was fitted"),
         ([{"hqq": {"symmetric": True}}], "set symmetric: false"),
+        (
+            [{"drop_layers": {"encoder": 2}}],
+            "^drop_layers: encoder: 2 leaves none of the 2 blocks; at most 1 would work",
+        ),
+        ([{"magnitude": {"sparsity": "3:5"}}], "^magnitude: sparsity 3:5 needs a multiple of 5 inputs"),
         ([{"gptq": {"act_order": True, "group_size": 1}}], "set static_groups: true"),
     ],
 )
@@ -414,7 +419,10 @@ ROUNDERS = [name for name in METHODS if find(name).owns == "base" and "mask" not
 
 @pytest.mark.parametrize(
     ("rounder", "pruner"),
-    [*((rounder, "magnitude") for rounder in ROUNDERS), *(("rtn", pruner) for pruner in PRUNERS if pruner != "magnitude")],
+    [
+        *((rounder, "magnitude") for rounder in ROUNDERS),
+        *(("rtn", pruner) for pruner in PRUNERS if pruner != "magnitude"),
+    ],
 )
 def test_a_mask_on_top_of_rounded_weights_is_refused_and_the_order_that_works_is_named(rounder, pruner, layout):
     where = "encoder.layers.*.fc*"

@@ -56,7 +56,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
         _check_tokens(step, recipe.steps[:i], written.values())
         _check_frontend(step, layout, names)
         if reason := step.method.refuse_model(layout, names, step.options):
-            raise ValueError(reason)
+            raise ValueError(_of_step(step, reason))
         _check_allocation(step, written)
         for name in names:
             _check_layer(step.on(layout.components[name]), layout, name)
@@ -130,7 +130,12 @@ def _check_layer(step: Step, model: SpeechModel, name: str) -> None:
             "exclude it with where"
         )
     if reason := step.method.refuse(shape, step.options):
-        raise ValueError(reason)
+        raise ValueError(_of_step(step, reason))
+
+
+def _of_step(step: Step, reason: str) -> str:
+    """A method's refusal, with its name where it does not say it."""
+    return reason if step.method.name in reason else f"{step.method.name}: {reason}"
 
 
 _BEFORE_STRUCTURE = ("structure", "width", "values")  # what leaves plain floats, whose rows and columns can go

@@ -311,7 +311,10 @@ def test_what_must_be_above_0_is(option):
             [{"drop_layers": {"encoder": [0]}}, {"maskllm": {"hidden": 1}}],
             "drop_layers has dropped some; set hidden to 0",
         ),
-        ([{"maskllm": {"learning_rate": "auto"}}], r"masks want a lower rate the more steps there are; 0\.0003 would"),
+        (
+            [{"maskllm": {"learning_rate": "auto"}}],
+            r"falls with the root of the steps.* as 0\.0003 for 50, would",
+        ),
         ([{"maskllm": {"where": "*"}}], "multiple of 4 inputs|only looked up"),
     ],
 )

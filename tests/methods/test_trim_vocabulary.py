@@ -310,6 +310,8 @@ def test_rows_without_a_name_go_and_what_transformers_takes_for_granted_is_said(
     named = 256 + 28 + 10 + 1501  # bytes, merges, special tokens, times: no more have names
     assert model.frontend.vocabulary == model.frontend.tokenizer.get_vocab_size() == named
     assert model.module.config.pad_token_id is None
+    told = select(read_recipe(recipe), target.layout()).structure
+    assert told == (f"{named:,} of 51,865 tokens",)  # fewer than were asked for
     assert json.loads((artifact.folder / CONFIG).read_text())["bos_token_id"] is None
 
 

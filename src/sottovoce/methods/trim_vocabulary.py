@@ -67,8 +67,10 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
 
 
 def _left(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> str:
-    if options["size"] is not None:
-        return f"{options['size']:,} of {Vocabulary(layout.frontend).size:,} tokens"
+    if options["size"] is not None:  # fewer stay where some that no text is written with make up the difference
+        vocabulary = Vocabulary(layout.frontend)
+        left_out = dropped(vocabulary, options["languages"], options["timestamps"])
+        return f"{len(chosen(vocabulary, {}, options['size'], left_out)):,} of {vocabulary.size:,} tokens"
     told = [Path(options["text"]).name] if options["text"] is not None else []
     return f"tokens of {' and '.join([*told, *(['calibration'] if options['calibration'] else [])])}"
 

@@ -10,7 +10,20 @@ from pathlib import Path
 from sottovoce.measure.score import Score
 from sottovoce.sweeping.row import Row, read_rows
 
-COLUMNS = ("Quantization", "Sparsity", "MB", "Calibration", "WER", "delta [95 %]", "empty, looping, cut off")
+COLUMNS = (
+    "Quantization",
+    "Sparsity",
+    "Low rank",
+    "Structure",
+    "Recovery",
+    "Calibration",
+    "MB",
+    "WER",
+    "delta [95 %]",
+    "empty, looping, cut off",
+)
+NUMBERS = ("MB", "WER")
+ALWAYS = ("Quantization", "Sparsity", "MB", "WER")  # the others are left out of a table in which they say nothing
 HEAD = "<!-- Written by `python -m bench.real` from sweeps/real.yaml's rows and docs/results-notes.md; do not edit. -->"
 PLACE = "<!-- tables -->"
 
@@ -20,27 +33,35 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model == model]
         yield f"### {Path(model).name}\n"
-        yield f"| {' | '.join(COLUMNS)} |"
-        yield "|---|---|---:|---|---:|---|---|"
-        for row in sorted(own, key=lambda row: (row.compressed, row.wer is None, row.wer)):
-            yield _line(row)
+        lines = [_cells(row) for row in sorted(own, key=lambda row: (row.compressed, row.wer is None, row.wer))]
+        shown = [title for title in COLUMNS if title in ALWAYS or any(line[title] not in ("-", "") for line in lines)]
+        yield f"| {' | '.join(shown)} |"
+        yield f"|{'|'.join('---:' if title in NUMBERS else '---' for title in shown)}|"
+        for line in lines:
+            yield f"| {' | '.join(line[title] for title in shown)} |"
         yield ""
 
 
-def _line(row: Row) -> str:
+def _cells(row: Row) -> dict[str, str]:
+    """What a row says in each column."""
+    said = {
+        "Quantization": _quantization(row),
+        "Sparsity": row.sparsity,
+        "Low rank": row.low_rank,
+        "Structure": row.structure,
+        "Recovery": row.recovery,
+        "Calibration": row.calibration,
+    }
     if row.error is not None:
-        return f"| {_quantization(row)} | {_sparsity(row)} | | {row.calibration} | failed: {row.error} | | |"
+        return dict.fromkeys(COLUMNS, "") | said | {"WER": f"failed: {row.error}"}
     [score] = row.scores
-    cells = (
-        _quantization(row),
-        _sparsity(row),
-        f"{(row.bytes or 0) / 1e6:.1f}",
-        row.calibration,
-        f"{score.wer:.2f}",
-        _delta(score),
-        f"{score.empties}, {score.loops}, {score.capped}",
-    )
-    return f"| {' | '.join(cells)} |"
+    measured = {
+        "MB": f"{(row.bytes or 0) / 1e6:.1f}",
+        "WER": f"{score.wer:.2f}",
+        "delta [95 %]": _delta(score),
+        "empty, looping, cut off": f"{score.empties}, {score.loops}, {score.capped}",
+    }
+    return said | measured
 
 
 def _quantization(row: Row) -> str:
@@ -49,10 +70,6 @@ def _quantization(row: Row) -> str:
     grouped = {o["symmetric"] for o in options if isinstance(o.get("group_size"), int) and "symmetric" in o}
     zeros = {frozenset({True}): " symmetric", frozenset({False}): " asymmetric"}.get(frozenset(grouped), "")
     return _joined(f"{row.quantization}{zeros}", row.activations)
-
-
-def _sparsity(row: Row) -> str:
-    return _joined(row.sparsity, row.low_rank, row.recovery)
 
 
 def _joined(*words: str) -> str:

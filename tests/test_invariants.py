@@ -104,7 +104,6 @@ RECIPES = {
     "learned after smoothing, one scale": ["smoothquant", {"autoround": {**LEARNING, "group_size": "tensor"}}],
     "0.7 sparse 3 bits": [{"magnitude": {"sparsity": 0.7}}, {"rtn": {"bits": 3}}],
     "2:4 floats": [{"wanda": {"where": BLOCKS, "sparsity": "2:4"}}],
-    "masked after rounding": ["rtn", {"magnitude": {"sparsity": 0.3}}],
     "masked floats and factors": ["wanda", {"low_rank": {"rank": 2, "dtype": "bfloat16"}}],
     "factors alone": [{"low_rank": {"replace": True, "rank": 4, "metric": "plain", "dtype": "float32"}}],
     "updated, rounded, factors": [
@@ -139,7 +138,7 @@ RECIPES = {
         {"quantize_lora": {"where": "blocks", "bits": 5, "scale_dtype": "bfloat16"}},
         {"finetune": {**LESSONS, "where": BLOCKS}},
     ],
-    "smooth, rounded, masked": ["smoothquant", "gptq", {"global_magnitude": {"where": BLOCKS}}],
+    "smooth, masked, rounded": ["smoothquant", {"global_magnitude": {"where": BLOCKS}}, "gptq"],
     "all pruned then rounded": ["global_magnitude", "gptq"],
     "2:4 integers, trained with their scales": [
         {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
@@ -170,10 +169,10 @@ RECIPES = {
         {"wanda": {"where": BLOCKS}},
         {"spqr": {"where": BLOCKS, "bits": 3, "outlier_threshold": 0.02, "scale_rows": 24}},
     ],
-    "outliers that a mask drops": [
+    "symmetric outliers under n:m, a table": [
+        {"magnitude": {"where": BLOCKS, "sparsity": "2:4"}},
         {"spqr": {"where": BLOCKS, "bits": 2, "symmetric": True, "zero_bits": "none"}},
         {"palettize": {"where": "!*.layers.*", "bits": 5, "sigma": 1}},
-        {"magnitude": {"where": BLOCKS, "sparsity": "2:4"}},
     ],
     "outliers, then adapters": [
         {"spqr": {"where": BLOCKS, "scale_bits": "none", "zero_bits": 5}},

@@ -155,14 +155,24 @@ def test_json_is_one_document_and_nothing_else(words, keys, command, run, plan, 
     assert set(document(told.out)) >= keys
 
 
-def test_methods_are_listed_with_the_part_that_they_replace_their_paper_and_their_options(command):
-    told = command("methods").out
-    for method in document(command("methods", "--json").out)["methods"]:
-        row = next(line for line in told.splitlines() if line.startswith(f"{method['name']} ")).split()
-        assert method["owns"][0] == row[1].strip(",")
-        assert method["paper"].startswith(row[-1])  # a long one is folded
-        assert all(option in told for option in method["options"])
+def test_methods_and_recipes_are_listed_a_line_each_under_their_family(command):
+    lines = command("methods").out.splitlines()
+    listed = document(command("methods", "--json").out)
+    assert all(len(line) <= 80 for line in lines)
+    families = [line.strip() for line in lines if line.startswith("methods: ")]
+    assert len(lines) == len(listed["methods"]) + len(listed["recipes"]) + len(families) + 2
+    heading = ""
+    for line in lines:
+        heading = line.strip() if line.strip() in (*families, "recipes") else heading
+        for entry in listed["recipes"] if heading == "recipes" else listed["methods"]:
+            if line.startswith(f"  {entry['name']} "):
+                assert heading == (f"methods: {entry['family']}" if "family" in entry else "recipes")
+                told = line.strip().removeprefix(entry["name"]).strip()
+                assert " ".join(entry["summary"].split()).startswith(told.removesuffix("…"))
+                entry["seen"] = True
+    assert all(entry["seen"] for entry in (*listed["methods"], *listed["recipes"]))
     assert "arXiv:2210.17323" in command("methods", "gptq").out
+    assert "act_order" in command("methods", "gptq").out
 
 
 def test_inspect_takes_a_workload_from_its_options(command, made):

@@ -201,7 +201,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(words):
 
 def test_head_takes_its_lines_and_nothing_is_said():
     with started("methods", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ended:
-        assert ended.stdout.readline().strip() == b"methods"
+        assert ended.stdout.readline().strip() == b"methods: quantization"
         ended.stdout.close()
         assert ended.stderr.read() == b""
     assert ended.returncode in (0, 141)

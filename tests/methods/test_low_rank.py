@@ -120,3 +120,18 @@ def test_a_rank_that_saves_nothing_is_refused_with_those_that_would_work(rank, r
     why = find("low_rank").refuse(LayerShape("fc1", "linear", 20, 30), {"rank": rank})
     assert bool(why) == refused
     assert not refused or "1 to 19 would work" in why
+
+
+@pytest.mark.parametrize(
+    ("rank", "message"),
+    [
+        (16, "rank=16 is 16 for fc1 (16 x 48); 1 to 15 would work"),
+        (0.01, "rank=0.01 is 0 for fc1 (16 x 48); 1 to 15 would work"),
+        (2.5, "rank=2.5 is neither a whole number nor a share below 1; 2 would work"),
+        (15, None),
+        (0.5, None),
+    ],
+)
+def test_a_rank_that_is_none_is_refused_and_not_rounded(rank, message):
+    told = find("low_rank").refuse(LayerShape("fc1", "linear", 16, 48), {"rank": rank})
+    assert told == (f"low_rank: {message}" if message else None)

@@ -124,6 +124,8 @@ def test_an_option_of_a_grid_is_unknown_to_a_method_without_one():
         ("smoothquant", "alpha", "much", "should be a valid number"),
         ("low_rank", "metric", "hessian", "should be 'gram', 'diagonal' or 'plain'"),
         ("global_magnitude", "sparsity", 1.0, "should be less than 1"),
+        ("prune_width", "neurons", 1.5, "should be a valid integer, or less than 1"),
+        ("gptq", "group_size", 0, "should be greater than or equal to 1, or 'channel' or 'tensor'"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_option_value_and_range(method, option, value, message):

@@ -164,7 +164,7 @@ def test_groups_that_do_not_fit_are_refused(size, message):
         (["rtn", "low_rank", "quantize_lora", "quantize_lora"], "would overwrite what quantize_lora wrote"),
         (["rtn", "low_rank", "quantize_lora", {"lora": {"rank": 2}}], "lora would add float columns to factors that"),
         (["rtn", "low_rank", "quantize_lora", "low_rank"], "low_rank would overwrite what low_rank wrote"),
-        (["rtn", "low_rank", "quantize_lora", "wanda"], "wanda masks encoder.conv1 after low_rank was fitted"),
+        (["rtn", "low_rank", "quantize_lora", "wanda"], "of encoder.conv1 that rtn has already rounded; prune first"),
     ],
 )
 def test_an_order_that_cannot_work_is_refused(steps, message, toy):

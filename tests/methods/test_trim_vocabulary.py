@@ -280,6 +280,22 @@ def test_a_prompt_that_no_file_told_is_told_by_the_new_one(toy, speech, audio, t
     assert sottovoce.load(artifact.folder).transcribe(audio) == sottovoce.load(source).transcribe(audio)
 
 
+def test_a_cut_vocabulary_that_ends_where_an_english_one_does_is_still_multilingual(toy, audio, tmp_path, monkeypatch):
+    source = find_target(toy("whisper")).frontend
+    end = source.end_tokens()[0]
+    size = source.vocabulary - 3
+    artifact = sottovoce.compress(
+        toy("whisper"), recipe={"steps": [{"trim_vocabulary": {"size": size}}]}, output=tmp_path / "a"
+    )
+    before = sottovoce.load(artifact.folder).transcribe(audio)
+    now = find_target(artifact.folder).frontend.end_tokens()[0]
+    assert now < end
+    monkeypatch.setattr("sottovoce.models.prompt._MULTILINGUAL", {now: False, end: True})
+    opened = sottovoce.load(artifact.folder)
+    assert opened.transcribe(audio) == before
+    assert find_target(artifact.folder).frontend.generation["is_multilingual"]
+
+
 def test_rows_without_a_name_go_and_what_transformers_takes_for_granted_is_said(tmp_path):
     source = toys.whisper_sized(tmp_path / "source", width=32, layers=1, heads=1)
     config = json.loads((source / CONFIG).read_text())
@@ -294,6 +310,8 @@ def test_rows_without_a_name_go_and_what_transformers_takes_for_granted_is_said(
     named = 256 + 28 + 10 + 1501  # bytes, merges, special tokens, times: no more have names
     assert model.frontend.vocabulary == model.frontend.tokenizer.get_vocab_size() == named
     assert model.module.config.pad_token_id is None
+    told = select(read_recipe(recipe), target.layout()).structure
+    assert told == (f"{named:,} of 51,865 tokens",)  # fewer than were asked for
     assert json.loads((artifact.folder / CONFIG).read_text())["bos_token_id"] is None
 
 
@@ -374,7 +392,9 @@ def test_a_text_names_the_tokens_that_stay(suffix, toy, tmp_path):
 @pytest.mark.parametrize("later", ["gptq", "wanda"])
 def test_nothing_that_is_calibrated_follows(later, toy):
     recipe = read_recipe({"steps": [{"trim_vocabulary": {"size": 370}}, later]})
-    with pytest.raises(ValueError, match=rf"trim_vocabulary has numbered them anew; put trim_vocabulary behind {later}"):
+    with pytest.raises(
+        ValueError, match=f"numbered them anew; put trim_vocabulary behind {later}"
+    ):
         select(recipe, find_target(toy("whisper")).layout())
 
 

@@ -65,4 +65,5 @@ def test_a_rounded_base_is_scored_as_it_stands_and_stays():
 @pytest.mark.parametrize(("sparsity", "columns", "refused"), [("2:4", 30, True), ("2:4", 32, False), (0.5, 30, False)])
 def test_n_of_m_that_does_not_divide_is_refused_before_any_work(name, sparsity, columns, refused):
     why = find(name).refuse(LayerShape("fc1", "linear", 8, columns), {"sparsity": sparsity})
-    assert why == ("sparsity 2:4 needs a multiple of 4 inputs, and fc1 has 30" if refused else None)
+    told = "sparsity 2:4 needs a multiple of 4 inputs, and fc1 has 30; 2:3 and 2:5 would work, or exclude it with where"
+    assert why == (told if refused else None)

@@ -112,6 +112,16 @@ def test_a_multilingual_vocabulary_that_is_said_to_be_english_is_prompted_as_one
     assert "is_multilingual: false: its prompt names no language" in notes[-1]
 
 
+def test_a_cut_vocabulary_whose_end_has_the_number_of_an_english_one_is_what_its_file_says():
+    cut = {
+        key: {name: token - 1 for name, token in value.items()} if isinstance(value, dict) else value
+        for key, value in NEW.items()
+    } | {"decoder_start_token_id": 50257, "no_timestamps_token_id": 50362}
+    assert completed(cut, ENGLISH) == (cut, ())
+    assert completed({**cut, "is_multilingual": None}, ENGLISH) == (cut, ())
+    assert not completed({"is_multilingual": False}, ENGLISH)[0]["is_multilingual"]
+
+
 # --- refused ------------------------------------------------------------------------------------------
 
 

@@ -4,9 +4,13 @@ import pytest
 import torch
 
 import sottovoce
+from sottovoce.compressing.loop import compress_layers
 from sottovoce.models.window import shorten
 from sottovoce.numbers.grid import Grid, round_to_grid
+from sottovoce.recipes.read import read_recipe
+from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
+from sottovoce.training.data import Material
 from sottovoce.weights.weight import Weight
 
 
@@ -42,6 +46,23 @@ def test_the_integers_of_the_first_positions_stay(grid, toy):
     shorten(model, layers, 0.5)
     assert torch.equal(layer.weight.base.codes, before.base.codes[:25])
     assert torch.equal(layer.weight.dense(), before.dense()[:25])
+
+
+@pytest.mark.parametrize("steps", [["rtn", "low_rank"], ["rtn", "low_rank", "quantize_lora"], ["palettize"]], ids=str)
+def test_every_part_of_the_first_positions_stays(steps, toy):
+    """Tables of values and factors too: they were floats before, whole or not."""
+    target = find_target(toy("whisper"))
+    ranked = [{"low_rank": {"rank": 2, "metric": "plain"}} if step == "low_rank" else step for step in steps]
+    selection = select(read_recipe({"steps": ranked}), target.layout())
+    model, layers = target.open()
+    compress_layers(model, layers, selection, Material())
+    layer = layers["encoder.embed_positions"]
+    before = layer.weight
+    shorten(model, layers, 0.5)
+    assert torch.allclose(layer.weight.dense(), before.dense()[:25], atol=1e-7, rtol=0)
+    if "quantize_lora" not in steps:  # whose rounded factors know no rows apart
+        assert type(layer.weight.base) is type(before.base)
+        assert (layer.weight.low_rank is None) == (before.low_rank is None)
 
 
 def test_an_export_says_its_window_and_hears_what_the_shortened_model_hears(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sottovoce.methods import METHODS, find
-from sottovoce.recipes.catalogue import catalogue, describe
+from sottovoce.recipes.catalogue import catalogue, describe, family_of
 from sottovoce.recipes.manual import NEEDS, PARTS, SCOPES, methods_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
@@ -41,6 +41,7 @@ def test_every_scope_part_and_need_is_explained():
         method = find(name)
         assert method.scope in SCOPES
         assert method.owns in PARTS
+        assert family_of(method.owns)
         assert set(describe(name)["needs"]) <= set(NEEDS)
 
 

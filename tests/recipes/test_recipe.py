@@ -3,7 +3,7 @@ import warnings
 import pytest
 
 import sottovoce
-from sottovoce.methods import METHODS
+from sottovoce.methods import METHODS, find
 from sottovoce.models import open_layout
 from sottovoce.models.checkpoint import resolve
 from sottovoce.recipes.read import built_in_recipes, read_recipe
@@ -388,18 +388,15 @@ def test_a_rank_that_saves_nothing_is_refused_with_those_that_work(rank, layout)
         (["wanda", {"low_rank": {"replace": True}}], "low_rank would overwrite what wanda wrote"),
         ([{"low_rank": {"replace": True}}, "low_rank"], "low_rank would overwrite what low_rank wrote"),
         (["low_rank"], "neither comes before it in encoder.conv1; add one, or set replace: true"),
-        (["rtn", "low_rank", "wanda"], "wanda masks encoder.conv1 after low_rank was fitted; put it before"),
+        (["wanda", "low_rank", "magnitude"], "magnitude would overwrite what wanda wrote"),
         (["wanda", "smoothquant"], "smoothquant rescales or rotates weights that wanda has already fixed"),
         (["rtn", "smoothquant"], "that rtn has already fixed"),
         (["rtn", {"lora": {"rank": 2}}, "low_rank"], "low_rank would overwrite what lora wrote"),
-        (["rtn", {"lora": {"rank": 2}}, "wanda"], "wanda masks encoder.conv1 after lora was fitted; put it before"),
+        ([{"lora": {"rank": 2}}, "wanda"], "wanda masks encoder.conv1 after lora was fitted; put it before"),
         (["rtn", "finetune", "gptq"], "gptq would overwrite what rtn wrote"),
         (["rtn", "finetune", "smoothquant"], "that rtn has already fixed"),
         ([{"lora": {"rank": 2}}, "smoothquant"], "that lora has already fixed"),
-        (
-            ["rtn", "sparsegpt"],
-            r"sparsegpt updates the weights that it keeps, and rtn has .* put sparsegpt before it, or",
-        ),
+        ([{"low_rank": {"replace": True}}, "wanda"], "wanda would overwrite what low_rank wrote"),
         (["rtn", "sparsegpt_joint"], "sparsegpt_joint would overwrite what rtn wrote in encoder.conv1"),
         (["sparsegpt_joint", "rtn"], "rtn would overwrite what sparsegpt_joint wrote"),
         (["sparsegpt_joint", "wanda"], "wanda would overwrite what sparsegpt_joint wrote"),
@@ -407,6 +404,11 @@ def test_a_rank_that_saves_nothing_is_refused_with_those_that_work(rank, layout)
         (["sparsegpt", "smoothquant"], "weights that sparsegpt has already fixed"),
         ([{"lora": {"rank": 2}}, "sparsegpt_joint"], "sparsegpt_joint masks encoder.conv1 after lora was fitted"),
         ([{"hqq": {"symmetric": True}}], "set symmetric: false"),
+        (
+            [{"drop_layers": {"encoder": 2}}],
+            "^drop_layers: encoder: 2 leaves none of the 2 blocks; at most 1 would work",
+        ),
+        ([{"magnitude": {"sparsity": "3:5"}}], "^magnitude: sparsity 3:5 needs a multiple of 5 inputs"),
         ([{"gptq": {"act_order": True, "group_size": 1}}], "set static_groups: true"),
     ],
 )
@@ -415,11 +417,37 @@ def test_steps_in_an_order_that_undoes_one_are_refused(order, message, layout):
         select(read_recipe(steps(*order)), layout("whisper"))
 
 
+PRUNERS = [name for name in METHODS if "mask" in find(name).parts and "base" not in find(name).parts]
+ROUNDERS = [name for name in METHODS if find(name).owns == "base" and "mask" not in find(name).parts]
+
+
+@pytest.mark.parametrize(
+    ("rounder", "pruner"),
+    [
+        *((rounder, "magnitude") for rounder in ROUNDERS),
+        *(("rtn", pruner) for pruner in PRUNERS if pruner != "magnitude"),
+    ],
+)
+def test_a_mask_on_top_of_rounded_weights_is_refused_and_the_order_that_works_is_named(rounder, pruner, layout):
+    where = "encoder.layers.*.fc*"
+    own = {"hqq": {"symmetric": False}}.get(rounder, {})
+    recipe = read_recipe(steps({rounder: {"where": where, **own}}, {pruner: {"where": where}}))
+    with pytest.raises(ValueError, match=r"encoder\.layers\.0\.fc1 that .* has already rounded; prune first") as caught:
+        select(recipe, layout("whisper"))
+    assert f"({pruner} before {rounder}), or take sparsegpt_joint" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mask_is_not_laid_over_what_an_earlier_compression_has_rounded(toy, tmp_path):
+    sottovoce.compress(toy("whisper"), recipe=steps({"rtn": {"where": "encoder.*"}}), output=tmp_path / "a")
+    with pytest.raises(ValueError, match=r"magnitude would .* an earlier compression has already rounded; prune first"):
+        sottovoce.compress(tmp_path / "a", recipe=steps("magnitude"), output=tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     "order",
     [
         ["smoothquant", "smoothquant", "wanda", "rtn", "low_rank"],
-        ["rtn", "wanda"],
         [{"rtn": {"where": "encoder.*"}}, {"gptq": {"where": "decoder.*"}}],
         [{"low_rank": {"replace": True, "where": "*fc1"}}, {"rtn": {"where": "!*fc1"}}],
         ["finetune", "wanda", "distill", "gptq", "low_rank", "finetune", {"lora": {"rank": 2}}, "distill"],

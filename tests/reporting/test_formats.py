@@ -26,6 +26,15 @@ SWEEPS = {
     "one set": sweep(),
     "several sets": sweep(sets=("clean", "other")),
     "two models": sweep() + sweep("moonshine/base", megabytes=246, wer=3.3),
+    "structure": [
+        *sweep(),
+        replace(
+            sweep()[3],
+            key="cut",
+            structure="encoder 5 of 6 + decoder 3 of 6 blocks + 1,152 of 1,536 neurons (obs) + 8,000 of 51,864 tokens",
+            recovery="distill encoder+logits 8 ep lr auto",
+        ),
+    ],
     "nasty": nasty(),
     "all failed": [make_row(error="no")],
     "no baseline": [make_row("x", megabytes=3, scores=[make_score()])],
@@ -172,7 +181,7 @@ def test_terminal_takes_no_text_for_markup():
 
 
 @every_sweep
-@pytest.mark.parametrize("width", [80, 100, 250])
+@pytest.mark.parametrize("width", [80, 100, 120, 250])
 def test_terminal_stays_within_its_width(rows, width):
     assert max(map(len, printed(rows, width).export_text().splitlines())) <= width
 

@@ -52,6 +52,17 @@ def test_integer_activations_have_a_column_and_a_note_where_a_row_has_any():
     assert note not in make_table([plain]).notes
 
 
+def test_the_structure_has_a_column_where_a_row_changes_it():
+    plain = make_row("a", quantization="rtn", megabytes=2)
+    cut = replace(
+        plain, key="b", low_rank="liteasr 0.9 / 0.95", structure="encoder 5 of 6 blocks + 8,000 of 51,864 tokens"
+    )
+    table = make_table([plain, cut])
+    assert titles(table)[1:5] == ["Quantization", "Sparsity", "Low rank", "Structure"]
+    assert texts(table, "Structure") == ["-", "encoder 5 of 6 blocks + 8,000 of 51,864 tokens"]
+    assert "Structure" not in titles(make_table([plain]))
+
+
 def test_cells_say_what_was_measured():
     table = make_table(sweep())
     assert texts(table, "MB") == ["151.1", "37.8", "23.6", "21.6", "23.6", "-"]

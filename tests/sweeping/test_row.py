@@ -2,6 +2,7 @@
 
 import pytest
 
+from sottovoce.methods.words import COLUMNS
 from sottovoce.recipes.read import read_recipe
 from sottovoce.sweeping.row import recipe_words
 
@@ -41,8 +42,12 @@ WANDA = {"wanda": {"where": "*.layers.*", "sparsity": "2:4"}}
             [WANDA, {"lora": {"rank": 8}}],
             {"sparsity": "wanda 2:4", "recovery": "lora r=8 encoder+logits 1 ep lr 0.0001"},
         ),
+        (
+            [{"drop_layers": {"encoder": [0]}}, "shorten_context", WANDA],
+            {"structure": "drop_layers(encoder=[0]) + shorten_context", "sparsity": "wanda 2:4"},
+        ),
     ],
 )
 def test_a_recipe_is_told_by_the_part_that_each_step_owns(steps, words):
-    expected = dict.fromkeys(("quantization", "activations", "sparsity", "low_rank", "recovery"), "-") | words
+    expected = dict.fromkeys(COLUMNS, "-") | words
     assert recipe_words(read_recipe({"steps": steps})) == expected

@@ -62,6 +62,14 @@ def compressed(monkeypatch):
     return calls
 
 
+def test_a_row_tells_what_is_left_of_the_model_and_one_that_is_refused_what_was_asked(document, toy, tmp_path):
+    recipes = [{"steps": [{"drop_layers": {"encoder": [[1], [0, 1]]}}]}]
+    rows = sottovoce.sweep({**document, "models": [str(toy("whisper"))], "recipes": recipes}, output=tmp_path)
+    assert [row.structure for row in rows] == ["-", "encoder 1 of 2 blocks", "drop_layers(encoder=[0, 1])"]
+    assert [row.error is None for row in rows] == [True, True, False]
+    assert {row.sparsity for row in rows} == {"-"}
+
+
 def measured(row):
     """What a row says, without what depends on the clock and on the folder."""
     scores = tuple(replace(score, target="", rtfx=0) for score in row.scores)

@@ -17,6 +17,7 @@ from sottovoce.measure.compare import Comparison
 from sottovoce.measure.evaluate import Evaluation
 from sottovoce.measure.inspect import Inspection
 from sottovoce.measure.score import Score, left_out_words
+from sottovoce.recipes.catalogue import FAMILIES
 from sottovoce.speech.units import RATES, unit_of_all
 
 _WIDE = 96  # columns of a terminal in which the longest layer name of a Whisper fits whole
@@ -167,25 +168,20 @@ def inspection_view(seen: Inspection, width: int) -> Iterator[RenderableType]:
 
 
 def catalogue_view(listed: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """Methods, each with the part that it replaces, its paper and its options; then recipes."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title="methods", title_justify="left")
-    table.add_column("name", no_wrap=True)
-    table.add_column("replaces", overflow="fold", max_width=10)
-    table.add_column("what it does, and its options", overflow="fold")
-    table.add_column("paper", overflow="fold", max_width=22)
+    """A line for each method, under its family, then for each recipe; what is wider than the terminal ends in "…"."""
+    families: dict[str, list[Mapping[str, Any]]] = {family: [] for family in FAMILIES}
     for method in listed["methods"]:
-        options = Text(f"[{' '.join(method['options'])}]" if method["options"] else "", style="dim")
-        table.add_row(
-            method["name"], ", ".join(method["owns"]), Group(Text(method["summary"]), options), Text(method["paper"])
-        )
+        families[method["family"]].append(method)
+    parted = {f"methods: {family}": of for family, of in families.items()}
+    names = max(len(entry["name"]) for entry in (*listed["methods"], *listed["recipes"]))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for heading, entries in {**parted, "recipes": listed["recipes"]}.items():
+        table.add_row(Text(heading, style="bold"))
+        for entry in entries:
+            table.add_row(Text(f"  {entry['name']:{names}}  {' '.join(entry['summary'].split())}"))
     yield table
-    recipes = Table(box=None, pad_edge=False, header_style="bold", title="recipes", title_justify="left")
-    for title in ("name", "what it does"):
-        recipes.add_column(title, overflow="fold")
-    for recipe in listed["recipes"]:
-        recipes.add_row(recipe["name"], escape(recipe["summary"]))
-    yield recipes
-    yield Text("sottovoce methods NAME shows one with its options; grid stands for bits, group_size, ...", style="dim")
+    yield Text("sottovoce methods NAME shows one whole, with its source and its options", style="dim")
 
 
 def description_view(described: Mapping[str, Any]) -> Iterator[RenderableType]:

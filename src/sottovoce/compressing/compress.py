@@ -78,9 +78,7 @@ def compress(
     check_device(device)
     target = find_target(model, revision)
     target.check_open("compress")
-    layout = target.layout()
-    existing = _existing(target.artifact) if target.artifact else {}
-    selection = select(chosen, layout, existing)
+    layout, selection = target.layout(), select_on(chosen, target)
     if chosen.target is not None:
         find_runtime(chosen.target).check_search(selection.frontend or target.frontend)
         check_target(chosen.target, selection, target.entries(), layout.components)
@@ -96,6 +94,11 @@ def compress(
     return _Compression(chosen, selection, target, output, lessons, language, taught, device, kept, track).run(
         data if isinstance(data, Calibration) else None, corpus, tokens, seed
     )
+
+
+def select_on(recipe: Recipe, target: Target) -> Selection:
+    """A recipe against a model or an artifact, before its weights are read. Raises ValueError as `select` does."""
+    return select(recipe, target.layout(), _existing(target.artifact) if target.artifact else {})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from sottovoce.methods.options import OptionTable
-from sottovoce.methods.words import BY_PART, Words
+from sottovoce.methods.words import BY_PART, Words, nothing
 from sottovoce.nearest import unknown
 from sottovoce.weights.weight import LayerShape
 
@@ -71,6 +71,7 @@ _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 _REPOSITORY = re.compile(r"github\.com/[\w-]+/[\w-]+")
 RefuseModel = Callable[[Any, Sequence[str], Mapping[str, Any]], str | None]
 Reshape = Callable[[Any, Sequence[str], Mapping[str, Any]], Mapping[str, str]]
+Left = Callable[[Any, Sequence[str], Mapping[str, Any]], str]
 Needs = frozenset[str] | Callable[[Mapping[str, Any]], frozenset[str]]
 
 
@@ -98,10 +99,11 @@ class Method:
             residual stream ("turn"), a range that was calibrated ("range"), a threshold of an input ("zeros"), blocks
             that are narrower ("width")
     words   what a table says of it with these options
+    left    of a method that changes the structure or the vocabulary, and has no other words: what a table says that it
+            leaves of a model without weights, (layout before it, names of its layers, options): "encoder 5 of 6 blocks"
     reshape  of a method that owns the structure: does to a model without weights what the method will do to its layout,
              (layout, names of its layers, options), and returns the names as the method does
     imitates  those of the options under which it learns from the uncompressed model's residual stream
-    floats  whether it wants weights that no step before it has rounded
     """
 
     name: str
@@ -119,7 +121,7 @@ class Method:
     words: Words
     imitates: tuple[str, ...]
     reshape: Reshape | None
-    floats: bool
+    left: Left | None
 
     @property
     def owns(self) -> Part:
@@ -169,11 +171,12 @@ def method(
     words: Words | None = None,
     imitates: tuple[str, ...] = (),
     reshape: Reshape | None = None,
-    floats: bool = False,
+    left: Left | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function as a method; its keyword-only parameters are its options.
 
-    writes are its parts where it says nothing else, and words those of the first of them (words.py).
+    writes are its parts where it says nothing else, and words those of the first of them (words.py), or none beside
+    left.
     """
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,10 +190,10 @@ def method(
             where,
             moves_basis,
             marks,
-            words or BY_PART[parts[0]],
+            words or (nothing if left else BY_PART[parts[0]]),
             imitates,
             reshape,
-            floats,
+            left,
         )
         declared = Method(function.__name__, scope, parts, function, options, needs, *rules)
         function.declared = declared  # type: ignore[attr-defined]

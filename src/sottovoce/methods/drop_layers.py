@@ -18,7 +18,7 @@ from pydantic import Field
 from sottovoce.calibration.influence import OUTLIER, block_changes, least_first
 from sottovoce.measure.divergence import divergence_without
 from sottovoce.methods import method
-from sottovoce.methods.whole_model import refuse_where
+from sottovoce.methods.whole_model import blocks_left, refuse_where
 from sottovoce.models.base import SpeechModel
 from sottovoce.training.data import Material
 from sottovoce.weights.weight import Layer
@@ -76,14 +76,11 @@ def _reshape(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> 
     )
 
 
-def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    told = [
-        f"{len(blocks) if isinstance(blocks, list) else blocks} {stack}" for stack, blocks in _asked(options).items()
-    ]
-    return {"sparsity": f"{' + '.join(told)} blocks dropped"}
+def _left(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> str:
+    return blocks_left(layout, _asked(options))
 
 
-@method(scope="model", owns="structure", needs=_needs, refuse_model=_refuse, reshape=_reshape, words=_words)
+@method(scope="model", owns="structure", needs=_needs, refuse_model=_refuse, reshape=_reshape, left=_left)
 def drop_layers(
     model: SpeechModel,
     layers: Mapping[str, Layer],

@@ -34,7 +34,6 @@ from sottovoce.methods.prune_width import (
     MultipleOf,
     Neurons,
     Over,
-    amounts,
     chosen_inner,
     dividing,
     leave_out,
@@ -42,6 +41,7 @@ from sottovoce.methods.prune_width import (
     refuse_widths,
     reshape_widths,
     shared_counts,
+    widths_left,
 )
 from sottovoce.methods.words import learned
 from sottovoce.models.base import SpeechModel
@@ -77,10 +77,6 @@ def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str
     return refuse_widths(model, names, options)
 
 
-def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    return {"sparsity": f"{amounts(options)} trained to zero ({options['importance']})", **learned(name, options)}
-
-
 @method(
     scope="model",
     owns="structure",
@@ -90,7 +86,8 @@ def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
     where=("blocks",),
     writes=lambda options: ("width",),
     reshape=reshape_widths,
-    words=_words,
+    words=learned,
+    left=widths_left,
 )
 def group_lasso(
     model: SpeechModel,

@@ -26,7 +26,9 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     rank, most = resolved_rank(options["rank"], shape.rows, shape.columns), min(shape.rows, shape.columns)
     if not 0 < rank < most:
         size = f"{shape.name} ({shape.rows} x {shape.columns})"
-        return f"low_rank: rank={options['rank']} is {rank} for {size}; 1 to {most - 1} would work"
+        return f"low_rank: rank={options['rank']:g} is {rank} for {size}; 1 to {most - 1} would work"
+    if options["rank"] >= 1 and options["rank"] != rank:
+        return f"low_rank: rank={options['rank']:g} is neither a whole number nor a share below 1; {rank} would work"
     return None
 
 

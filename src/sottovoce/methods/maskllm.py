@@ -78,8 +78,9 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
 def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
     if options["learning_rate"] == "auto":
         return (
-            "maskllm: learning_rate: auto asks trials of a tenth of the steps, and masks want a lower rate the more "
-            "steps there are; 0.0003 would work"
+            "maskllm: learning_rate: auto tries rates on a tenth of the steps, and the rate that suits masks falls "
+            "with the root of the steps, so it would find one about 3 times too high; 0.002 / sqrt(steps), as 0.0003 "
+            "for 50, would work"
         )
     return refuse_training(model, names, options)
 
@@ -93,7 +94,6 @@ def _refuse_model(model: SpeechModel, names: Sequence[str], options: Mapping[str
     where=("blocks",),
     words=lambda name, options: {**dropped(name, options), **learned(name, options)},
     imitates=("encoder", "hidden"),
-    floats=True,
 )
 def maskllm(
     model: SpeechModel,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sottovoce.calibration.influence import block_influence
 from sottovoce.methods import method
-from sottovoce.methods.whole_model import refuse_where
+from sottovoce.methods.whole_model import blocks_left, refuse_where
 from sottovoce.models.base import SpeechModel
 from sottovoce.training.data import Material
 from sottovoce.weights.weight import Layer
@@ -70,12 +70,11 @@ def _reshape(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> 
     )
 
 
-def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    told = [f"{len(pairs) if isinstance(pairs, list) else pairs} {stack}" for stack, pairs in _asked(options).items()]
-    return {"sparsity": f"{' + '.join(told)} pairs of blocks merged"}
+def _left(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> str:
+    return f"{blocks_left(layout, _asked(options))} by merging"
 
 
-@method(scope="model", owns="structure", needs=_needs, refuse_model=_refuse, reshape=_reshape, words=_words)
+@method(scope="model", owns="structure", needs=_needs, refuse_model=_refuse, reshape=_reshape, left=_left)
 def merge_layers(
     model: SpeechModel,
     layers: Mapping[str, Layer],

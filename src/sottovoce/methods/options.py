@@ -185,10 +185,15 @@ class OptionTable:
         try:
             return self.schema(**given).model_dump()
         except ValidationError as error:
-            first = error.errors()[0]
-            option = str(first["loc"][0])
-            message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-            raise ValueError(f"{method}: {option}={given.get(option)!r}: {message}") from None
+            found = error.errors()
+            option = found[0]["loc"][0]
+            told = [
+                e["msg"].removeprefix("Value error, ") for e in found if e["loc"][0] == option
+            ]  # one a kind it may be
+            message = (
+                ", or ".join(dict.fromkeys(told)).replace("Input should", "should").replace(", or should be", ", or")
+            )
+            raise ValueError(f"{method}: {option}={given.get(str(option))!r}: {message}") from None
 
     def arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Filled options as the keyword arguments of the function, each group as one."""

@@ -41,13 +41,12 @@ def _reshape(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> 
     return {name: name for name in layout.shapes}
 
 
-def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    return {"sparsity": f"{options['factor']} frames to 1 after block {options['after']}"}
+def _left(layout: object, names: object, options: Mapping[str, Any]) -> str:
+    told = "mean" if options["by"] == "mean" else "first"
+    return f"1 of {options['factor']} frames after block {options['after']} ({told})"
 
 
-@method(
-    scope="model", owns="structure", refuse_model=_refuse, reshape=_reshape, words=_words, writes=lambda options: ()
-)
+@method(scope="model", owns="structure", refuse_model=_refuse, reshape=_reshape, left=_left, writes=lambda options: ())
 def pool_time(
     model: SpeechModel,
     layers: Mapping[str, Layer],

@@ -143,17 +143,21 @@ def _prime(number: int) -> bool:
     return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    return {"sparsity": f"{amounts(options)} pruned ({options['importance']})"}
-
-
-def amounts(options: Mapping[str, Any]) -> str:
-    """How much goes, in words: "1 heads + 25 % of neurons"."""
-    return " + ".join(
-        f"{options[kind]} {kind}" if isinstance(options[kind], int) else f"{100 * options[kind]:g} % of {kind}"
-        for kind in ("heads", "neurons")
-        if options[kind]
-    )
+def widths_left(layout: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str:
+    """What stays of each, as "5 of 6 heads + 1,152 of 1,536 neurons (obs)", or of all together where they differ."""
+    chosen = chosen_inner(layout, names, options)
+    told = []
+    for kind in dict.fromkeys(inner.kind for _, inner in chosen):
+        here = [
+            (stack, count_of(layout, inner), dividing(inner, options)) for stack, inner in chosen if inner.kind == kind
+        ]
+        widths = [(width - leaving(width, options[kind], multiple), width) for _, width, multiple in here]
+        stacks = {stack for stack, _, _ in here}
+        where = f"{stacks.pop()} " if len(stacks) == 1 and len(layout.depth) > 1 else ""
+        shared = options["over"] == "stack" or len(set(widths)) > 1
+        stay, before = map(sum, zip(*widths, strict=True)) if shared else widths[0]
+        told.append(f"{where}{stay:,} of {before:,} {kind}" + (" in all" if shared else ""))
+    return f"{' + '.join(told)} ({options['importance']})"
 
 
 @method(
@@ -164,7 +168,7 @@ def amounts(options: Mapping[str, Any]) -> str:
     where=("blocks",),
     writes=lambda options: ("width",),
     reshape=reshape_widths,
-    words=_words,
+    left=widths_left,
 )
 def prune_width(
     model: SpeechModel,

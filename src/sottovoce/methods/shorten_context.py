@@ -42,14 +42,12 @@ def _reshape(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> 
     return {name: name for name in layout.shapes}
 
 
-def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
+def _left(layout: object, names: object, options: Mapping[str, Any]) -> str:
     margin = options["margin_seconds"]
-    return {"sparsity": "short context" + (f" + {margin:g} s" if margin else "")}
+    return "context of the clip" + (f" + {margin:g} s" if margin else "")
 
 
-@method(
-    scope="model", owns="structure", refuse_model=_refuse, reshape=_reshape, words=_words, writes=lambda options: ()
-)
+@method(scope="model", owns="structure", refuse_model=_refuse, reshape=_reshape, left=_left, writes=lambda options: ())
 def shorten_context(
     model: SpeechModel,
     layers: Mapping[str, Layer],

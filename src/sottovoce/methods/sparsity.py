@@ -18,9 +18,17 @@ Over = Annotated[Literal["row", "layer"], Field(description="what is compared wh
 
 def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     """Why n:m cannot work on a layer: m does not divide its inputs."""
-    if (m := group_of(options["sparsity"])) and shape.columns % m:
-        return f"sparsity {options['sparsity']} needs a multiple of {m} inputs, and {shape.name} has {shape.columns}"
-    return None
+    m, columns = group_of(options["sparsity"]), shape.columns
+    if not m or columns % m == 0:
+        return None
+    n = int(options["sparsity"].partition(":")[0])
+    fits = [other for other in range(n + 1, columns + 1) if columns % other == 0]
+    near = [max((other for other in fits if other < m), default=None), min((o for o in fits if o > m), default=None)]
+    told = " and ".join(f"{n}:{other}" for other in near if other)
+    return (
+        f"sparsity {options['sparsity']} needs a multiple of {m} inputs, and {shape.name} has {columns}; "
+        f"{told or 'a share, as 0.5,'} would work, or exclude it with where"
+    )
 
 
 def group_of(sparsity: float | str) -> int | None:

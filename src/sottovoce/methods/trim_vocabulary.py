@@ -66,9 +66,13 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
     return None
 
 
-def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
-    told = "the tokens of its texts" if options["size"] is None else f"{options['size']} tokens"
-    return {"sparsity": f"vocabulary of {told}"}
+def _left(layout: SpeechModel, names: object, options: Mapping[str, Any]) -> str:
+    if options["size"] is not None:  # fewer stay where some that no text is written with make up the difference
+        vocabulary = Vocabulary(layout.frontend)
+        left_out = dropped(vocabulary, options["languages"], options["timestamps"])
+        return f"{len(chosen(vocabulary, {}, options['size'], left_out)):,} of {vocabulary.size:,} tokens"
+    told = [Path(options["text"]).name] if options["text"] is not None else []
+    return f"tokens of {' and '.join([*told, *(['calibration'] if options['calibration'] else [])])}"
 
 
 @method(
@@ -77,7 +81,7 @@ def _words(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
     needs=_needs,
     refuse_model=_refuse,
     where=("~embeddings", "~head"),
-    words=_words,
+    left=_left,
 )
 def trim_vocabulary(
     model: SpeechModel,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-COLUMNS = ("quantization", "activations", "sparsity", "low_rank", "recovery")
+COLUMNS = ("quantization", "activations", "sparsity", "low_rank", "structure", "recovery")
 Words = Callable[[str, Mapping[str, Any]], Mapping[str, str]]  # (name, options) -> what some of COLUMNS say
 
 
@@ -34,6 +34,11 @@ def learned(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
     rate = options["learning_rate"]
     pace = f"{options['epochs']:g} ep lr {rate if isinstance(rate, str) else f'{rate:g}'}"
     return {"recovery": " ".join(filter(None, (name, kept, losses, pace)))}
+
+
+def nothing(name: str, options: Mapping[str, Any]) -> Mapping[str, str]:
+    """Of a step that only a model's layout can tell of."""
+    return {}
 
 
 BY_PART: Mapping[str, Words] = {"base": quantized, "basis": named, "mask": dropped, "values": learned}

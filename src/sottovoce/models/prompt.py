@@ -1,7 +1,8 @@
 """What a Whisper's prompt is made of: generation_config.json, and where that is silent the tokenizer.
 
 A released English-only Whisper has GPT-2's vocabulary, whose <|endoftext|> is 50256; a multilingual one has its own,
-whose <|endoftext|> is 50257. The tokenizers of both list all language tokens, so these alone tell nothing.
+whose <|endoftext|> is 50257. The tokenizers of both list all language tokens, so these alone tell nothing. In a
+vocabulary that was cut (trim_vocabulary) the number is any: what generation_config.json says counts before it.
 """
 
 import re
@@ -102,10 +103,10 @@ def _multilingual(
         )
     if not isinstance(stated, bool) and ("lang_to_id" in said or None in forced or named & set(forced)):
         stated = True
-    if stated and by_vocabulary is False:
+    if stated and by_vocabulary is False and not said.get("lang_to_id"):
         raise ValueError(
             f"{sources.name} has the vocabulary of an English-only Whisper ({_END} is {sources.added[_END]}), and its "
-            f"{_FILE} names languages; the files of one model would work"
+            f"{_FILE} takes it for multilingual without lang_to_id; the files of one model, or lang_to_id, would work"
         )
     if isinstance(stated, bool):
         return stated, False

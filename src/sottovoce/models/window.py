@@ -7,15 +7,15 @@ window and may be less accurate in a shorter one: what comes out has to be measu
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import isfinite
 
+import torch
 from torch import Tensor, nn
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.pooling import Pooling
 from sottovoce.models.whisper_frontend import MARGIN, POOLING, WhisperFrontend, check_margin, window_of
-from sottovoce.numbers.grid import Quantized
+from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.weight import Layer, Weight
 
 POSITIONS = "encoder.embed_positions"
@@ -30,7 +30,7 @@ def shorten(model: SpeechModel, layers: Mapping[str, Layer], seconds: float) -> 
     table = model.find(POSITIONS)
     assert isinstance(table, nn.Embedding)
     layer = layers[POSITIONS]
-    layer.weight = _first_rows(layer.weight, frames)
+    layer.weight = _first_rows(layer.weight, torch.arange(frames, device=layer.target.device))
     layer.target = layer.weight.dense()
     table.weight = nn.Parameter(table.weight[:frames].clone(), requires_grad=False)
     table.num_embeddings = model.module.config.max_source_positions = frames
@@ -101,20 +101,6 @@ def frontend_of(model: SpeechModel) -> WhisperFrontend:
     return model.frontend
 
 
-def _first_rows(weight: Weight, rows: int) -> Weight:
-    """The weight of the first rows of a table; what is neither plain integers nor floats becomes floats."""
-    base = weight.base
-    if weight.low_rank is None and weight.outliers is None:
-        mask = None if weight.mask is None else weight.mask[:rows]
-        if isinstance(base, Tensor):
-            return Weight(base[:rows].clone(), mask)
-        if isinstance(base, Quantized) and isinstance(base.scale, Tensor):
-            return Weight(_first_codes(base, base.scale, rows), mask)
-    return Weight(weight.dense()[:rows].clone())
-
-
-def _first_codes(base: Quantized, scale: Tensor, rows: int) -> Quantized:
-    own, zero = len(scale) == len(base.codes), base.zero_point
-    if own:
-        scale, zero = scale[:rows], zero[:rows] if isinstance(zero, Tensor) else zero
-    return replace(base, codes=base.codes[:rows], scale=scale, zero_point=zero)
+def _first_rows(weight: Weight, rows: Tensor) -> Weight:
+    """The weight of those rows; one with rounded factors, which know no rows apart, becomes floats."""
+    return Weight(weight.dense()[rows]) if isinstance(weight.low_rank, CodedFactors) else weight.take_rows(rows)

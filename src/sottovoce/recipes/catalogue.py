@@ -1,10 +1,26 @@
 """What there is to choose from: methods with their options, and built-in recipes, as plain data."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sottovoce.methods import METHODS, find
 from sottovoce.nearest import unknown
 from sottovoce.recipes.read import built_in_recipes, read_recipe
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {  # what a list of methods is parted into, by the first part that each owns
+    "quantization": ("base",),
+    "before quantization": ("basis",),
+    "activations and cache": ("input", "output"),
+    "sparsity": ("mask", "sparsity"),
+    "low rank": ("low_rank", "factors"),
+    "structure": ("structure", "vocabulary"),
+    "training": ("values",),
+}
+
+
+def family_of(part: str) -> str:
+    """The family of a method that owns `part`."""
+    return next(family for family, parts in FAMILIES.items() if part in parts)
 
 
 def catalogue() -> dict[str, Any]:
@@ -13,6 +29,7 @@ def catalogue() -> dict[str, Any]:
         "methods": [
             {
                 "name": name,
+                "family": family_of(method.owns),
                 "scope": method.scope,
                 "owns": list(method.parts),
                 "summary": method.summary,

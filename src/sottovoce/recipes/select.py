@@ -19,7 +19,7 @@ class Selection:
     """A recipe against one model: the layers that each step works on, those that there are in the end, the frontend.
 
     Names are as they are when the step begins: a step that drops blocks leaves others their numbers. widths are those
-    that transformers' config cannot say in the end.
+    that transformers' config cannot say in the end. structure: what a table says that the steps leave of the model.
     """
 
     recipe: Recipe
@@ -27,6 +27,7 @@ class Selection:
     last: Mapping[str, LayerShape] | None = None
     widths: Mapping[str, int] = field(default_factory=dict)
     frontend: Frontend | None = None
+    structure: tuple[str, ...] = ()
 
     def segments(self) -> Iterator[tuple[bool, list[tuple[Step, tuple[str, ...]]]]]:
         """(is a model-scope step, steps with their layers): runs of layer and block steps share one sweep."""
@@ -46,6 +47,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
     pattern without a match, a size that does not divide, a step that would undo an earlier one.
     """
     chosen: list[tuple[str, ...]] = []
+    structure: list[str] = []
     layout = model  # as the steps before leave it
     written = {name: dict((existing or {}).get(name, {})) for name in model.shapes}
     for i, step in enumerate(recipe.steps):
@@ -54,7 +56,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
         _check_tokens(step, recipe.steps[:i])
         _check_frontend(step, layout, names)
         if reason := step.method.refuse_model(layout, names, step.options):
-            raise ValueError(reason)
+            raise ValueError(_of_step(step, reason))
         _check_allocation(step, written)
         for name in names:
             _check_layer(step.on(layout.components[name]), layout, name)
@@ -63,6 +65,8 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
                 del written[name]["sparsity"]
             for part in step.method.writes(step.options):
                 written[name][part] = step.method.name
+        if step.method.left:
+            structure.append(step.method.left(layout, names, step.options))
         if step.method.reshape:
             layout = layout.again() if layout is model else layout
             now = step.method.reshape(layout, names, step.options)
@@ -72,7 +76,7 @@ def select(recipe: Recipe, model: SpeechModel, existing: Mapping[str, Mapping[st
             f"{unused[1]} gives {unused[0]} a sparsity, and no step after it drops by it; add wanda: "
             f"{{sparsity: {ALLOCATED}}}, or another pruner, with the same where"
         )
-    return Selection(recipe, tuple(chosen), layout.shapes, told_widths(layout), layout.frontend)
+    return Selection(recipe, tuple(chosen), layout.shapes, told_widths(layout), layout.frontend, tuple(structure))
 
 
 def _check_frontend(step: Step, model: SpeechModel, names: Sequence[str]) -> None:
@@ -118,7 +122,12 @@ def _check_layer(step: Step, model: SpeechModel, name: str) -> None:
             "exclude it with where"
         )
     if reason := step.method.refuse(shape, step.options):
-        raise ValueError(reason)
+        raise ValueError(_of_step(step, reason))
+
+
+def _of_step(step: Step, reason: str) -> str:
+    """A method's refusal, with its name where it does not say it."""
+    return reason if step.method.name in reason else f"{step.method.name}: {reason}"
 
 
 _BEFORE_STRUCTURE = ("structure", "width", "values")  # what leaves plain floats, whose rows and columns can go
@@ -169,13 +178,6 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             f"{method} would drop of {name} the share that a step before gave it, and none does; put owl before it "
             "(for these layers), or write a share, as 0.5"
         )
-    if "values" in step.method.parts and (earlier := written.get("base")):
-        raise ValueError(
-            f"{method} updates the weights that it keeps, and {earlier} has already rounded those of {name}; put "
-            f"{method} before it, or take a pruner that only drops, as wanda"
-        )
-    if step.method.floats and (earlier := written.get("base")):
-        raise ValueError(f"{method} works on floats, and {earlier} has rounded {name}; put {method} first")
     if owns != "basis" and (earlier := next((written[part] for part in writes if part in written), None)):
         raise ValueError(
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "
@@ -190,6 +192,11 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         raise ValueError(
             f"{method} rounds the factors of a low-rank term, and no step before it gives {name} one; put low_rank, "
             "lora or liteasr before it, or name other layers with where"
+        )
+    if "mask" in step.method.parts and (earlier := written.get("base")) and earlier != written.get("low_rank"):
+        raise ValueError(
+            f"{method} would drop weights of {name} that {earlier} has already rounded; prune first, then quantize "
+            f"({method} before {earlier}), or take sparsegpt_joint, which does both at once"
         )
     if "mask" in step.method.parts and "low_rank" in written:
         raise ValueError(f"{method} masks {name} after {written['low_rank']} was fitted; put it before")

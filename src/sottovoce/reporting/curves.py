@@ -31,7 +31,8 @@ def curves(rows: Sequence[Row], names: Mapping[str, str]) -> str:
 def _panel(row: Row, lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
     steps = [(float(line["step"]), line["loss"]) for line in lines if _finite(line, "loss")]
     checks = [(float(line["step"]), line["held_out"]) for line in lines if _finite(line, "held_out")]
-    said = [words for words in (row.sparsity, row.quantization, row.low_rank, row.recovery) if words != NOTHING]
+    columns = (row.sparsity, row.quantization, row.low_rank, row.structure, row.recovery)
+    said = [words for words in columns if words != NOTHING]
     title = f"{names[row.model]}: {' + '.join(said)}"
     points = [*steps, *checks]
     if not points:

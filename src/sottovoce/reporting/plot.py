@@ -81,7 +81,8 @@ def colour_of(names: Mapping[str, str], model: str) -> str:
 
 
 def _title(row: Row, name: str, size: float, rate: str) -> str:
-    said = [words for words in (row.quantization, row.sparsity, row.low_rank, row.recovery) if words != NOTHING]
+    columns = (row.quantization, row.sparsity, row.low_rank, row.structure, row.recovery)
+    said = [words for words in columns if words != NOTHING]
     return f"{name}, {' + '.join(said) or row.recipe}: {size:,.2f} MB, {rate}"
 
 

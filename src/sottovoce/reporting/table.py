@@ -105,6 +105,7 @@ def _columns(rows: Sequence[Row], sets: Sequence[str], names: dict[str, str]) ->
         _words("Activations", [row.activations for row in rows]),
         _words("Sparsity", [row.sparsity for row in rows], always=True),
         _words("Low rank", [row.low_rank for row in rows]),
+        _words("Structure", [row.structure for row in rows]),
         _words("Recovery", [row.recovery for row in rows]),
         _words("Trained on", [row.trained_on for row in rows]),
         _words("Calibration", [row.calibration for row in rows]),

@@ -19,9 +19,9 @@ CURVE_POINTS = 200
 class Row:
     """A row as a sweep writes it and a report reads it.
 
-    quantization, activations, sparsity, low_rank, recovery, calibration, trained_on are the table's words, "-" where
-    there is nothing. Sizes are in bytes, costs are of one utterance of `workload`; scores has one item a data set;
-    curve has points of what was trained. An error leaves the measured fields empty.
+    quantization, activations, sparsity, low_rank, structure, recovery, calibration, trained_on are the table's words,
+    "-" where there is nothing. Sizes are in bytes, costs are of one utterance of `workload`; scores has one item a data
+    set; curve has points of what was trained. An error leaves the measured fields empty.
     """
 
     key: str
@@ -35,6 +35,7 @@ class Row:
     recovery: str = "-"
     trained_on: str = "-"
     activations: str = "-"
+    structure: str = "-"
     bytes: int | None = None
     bits_per_weight: float | None = None
     nonzeros: int | None = None
@@ -99,9 +100,19 @@ def thinned(curve: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
 
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
-    """The table's words for a recipe: what its methods say of their steps, column by column."""
+    """The table's words for a recipe: what its methods say of their steps, column by column.
+
+    Of the structure it has what is asked, as "drop_layers(encoder=1)"; what is left of a model, Selection.structure.
+    """
     said: dict[str, list[str]] = {column: [] for column in COLUMNS}
     for step in recipe.steps:
+        if step.method.left:
+            said["structure"].append(step.label)
         for column, word in step.method.words(step.method.name, step.options).items():
             said[column].append(word)
-    return {column: " + ".join(dict.fromkeys(words)) or "-" for column, words in said.items()}
+    return {column: joined_words(words) for column, words in said.items()}
+
+
+def joined_words(words: Sequence[str]) -> str:
+    """What several steps say in one column, each once."""
+    return " + ".join(dict.fromkeys(words)) or "-"

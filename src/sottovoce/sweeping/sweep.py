@@ -17,11 +17,12 @@ from typing import Any
 from sottovoce.artifact import folder as artifacts
 from sottovoce.artifact.base import is_artifact
 from sottovoce.calibration.clips import Calibration, calibrate
-from sottovoce.compressing.compress import compress, draw_calibration, read_calibration
+from sottovoce.compressing.compress import compress, draw_calibration, read_calibration, select_on
 from sottovoce.files.atomic import alone_in, write_text
 from sottovoce.measure.evaluate import evaluate
 from sottovoce.measure.inspect import inspect_target
 from sottovoce.measure.run import RunData, check_output
+from sottovoce.methods.words import COLUMNS
 from sottovoce.models.device import check_device
 from sottovoce.progress import Track, silent
 from sottovoce.recipes.recipe import Recipe
@@ -32,7 +33,7 @@ from sottovoce.speech.datasets import Corpus, read_corpus
 from sottovoce.speech.text import NormalizerChoice
 from sottovoce.speech.units import unit_of
 from sottovoce.sweeping.check import Causes, check_rows
-from sottovoce.sweeping.row import FORMAT, Row, read_row, recipe_words, thinned
+from sottovoce.sweeping.row import FORMAT, Row, joined_words, read_row, recipe_words, thinned
 from sottovoce.sweeping.sweep_file import CalibrationPlan, SweepPlan, read_sweep
 
 
@@ -217,7 +218,7 @@ class _Worker:
 
     def row(self, job: Job) -> tuple[Row, Exception | None]:
         """The row of a job, and its error if it failed."""
-        words: dict[str, Any] = dict.fromkeys(("quantization", "activations", "sparsity", "low_rank", "recovery"), "-")
+        words: dict[str, Any] = dict.fromkeys(COLUMNS, "-")
         if job.recipe:
             words |= recipe_words(job.recipe)
             if job.recipe.trains:
@@ -232,6 +233,8 @@ class _Worker:
             **words,
         )
         try:
+            if job.recipe and (left := select_on(job.recipe, job.target).structure):
+                row = replace(row, structure=joined_words(left))
             return self._measured(job, row), None
         except Exception as error:
             write_text(self.folder / "errors" / f"{job.key}.txt", traceback.format_exc())

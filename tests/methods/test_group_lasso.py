@@ -303,9 +303,13 @@ def test_importance_without_a_clip_is_refused(toy, material):
         compressed(toy("whisper"), {**QUICK, **HALF}, replace(material("whisper"), clips=()))
 
 
-def test_a_table_says_how_much_went_and_what_was_learned():
-    options = find("group_lasso").options.fill("group_lasso", {"heads": 1, "neurons": 0.25})
-    assert find("group_lasso").words("group_lasso", options) == {
-        "sparsity": "1 heads + 25 % of neurons trained to zero (wanda)",
+def test_a_table_says_what_is_left_and_what_was_learned(toy):
+    recipe = read_recipe({"steps": [{"group_lasso": {"heads": 1, "neurons": 0.5}}]})
+    layout = find_target(toy("whisper")).layout()
+    [told] = select(recipe, layout).structure
+    [at_once] = select(read_recipe({"steps": [{"prune_width": {"heads": 1, "neurons": 0.5}}]}), layout).structure
+    assert told == at_once.replace("obs", "wanda")
+    assert "heads" in told
+    assert find("group_lasso").words("group_lasso", recipe.steps[0].options) == {
         "recovery": "group_lasso encoder+logits 1 ep lr 0.0001",
     }

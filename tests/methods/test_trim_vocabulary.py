@@ -392,9 +392,7 @@ def test_a_text_names_the_tokens_that_stay(suffix, toy, tmp_path):
 @pytest.mark.parametrize("later", ["gptq", "wanda"])
 def test_nothing_that_is_calibrated_follows(later, toy):
     recipe = read_recipe({"steps": [{"trim_vocabulary": {"size": 370}}, later]})
-    with pytest.raises(
-        ValueError, match=f"numbered them anew; put trim_vocabulary behind {later}"
-    ):
+    with pytest.raises(ValueError, match=f"numbered them anew; put trim_vocabulary behind {later}"):
         select(recipe, find_target(toy("whisper")).layout())
 
 

@@ -16,7 +16,7 @@ PARTS = {
     "base": "the stored weight: integers on a grid, or floats",
     "mask": "which weights are kept",
     "low_rank": "two thin factors whose product is added to the masked base",
-    "factors": "how these two factors are stored",
+    "factors": "how these two factors are stored, and which of their numbers are kept",
     "basis": "the channels in which weights and activations are written; the float model computes the same as before",
     "input": "what happens to a layer's input at run time",
     "output": "the grid on which the decoder's cache holds what a layer puts out",

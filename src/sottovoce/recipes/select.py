@@ -167,9 +167,10 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     writes = step.method.writes(step.options)
     if owns == "values":
-        if "low_rank" in writes and (earlier := written.get("factors")):
+        if "low_rank" in writes and (earlier := written.get("factors") or written.get("factor_mask")):
+            did = "rounded" if "factors" in written else "pruned"
             raise ValueError(
-                f"{method} would add float columns to factors that {earlier} has rounded in {name}; put {method} first"
+                f"{method} would add float columns to factors that {earlier} has {did} in {name}; put {method} first"
             )
         return
     if step.options.get("sparsity") == ALLOCATED and "sparsity" not in written:
@@ -196,8 +197,10 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     if owns == "factors" and "low_rank" not in written:
         raise ValueError(
-            f"{method} rounds the factors of a low-rank term, and no step before it gives {name} one; put low_rank, "
+            f"{method} works on the factors of a low-rank term, and no step before it gives {name} one; put low_rank, "
             "lora or liteasr before it, or name other layers with where"
         )
+    if owns == "factors" and (earlier := written.get("factors")):
+        raise ValueError(f"{method} fits factors anew that {earlier} has rounded in {name}; put {method} first")
     if "mask" in step.method.parts and "low_rank" in written:
         raise ValueError(f"{method} masks {name} after {written['low_rank']} was fitted; put it before")

@@ -81,12 +81,13 @@ class PartsLatent:
         """The product rule; factors on a grid are multiplied as they are stored, and stop at its ends."""
         left, right, factors = self.parameters["left"], self.parameters["right"], self.start.low_rank
         if not isinstance(factors, CodedFactors):
-            _pull_factors(left, right, gradient)
+            add_gradient(left, gradient @ right.detach().T)
+            add_gradient(right, masked(left.detach().T @ gradient, self.start.factor_mask))
             return
         stored = factors.like(left.detach(), right.detach()).dense()
         passes = factors.inside(left.detach(), right.detach())
         add_gradient(left, passes[0] * (gradient @ stored[1].T))
-        add_gradient(right, passes[1] * (stored[0].T @ gradient))
+        add_gradient(right, masked(passes[1] * (stored[0].T @ gradient), self.start.factor_mask))
 
     def _rescaled(self) -> Weight:
         """The weight that training began with, on the scales of now."""

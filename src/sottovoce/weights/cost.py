@@ -70,7 +70,8 @@ class LayerCost:
     weights that a kernel must multiply (1/2 for 2:4); part_bytes what one pass reads; outliers are
     multiplied beside the base, whose own product runs over their places too. input_bits is the width of a
     rounded input, held_bits of an output in the cache; None where they are floats. turn has the order and the
-    bits of each factor that its input is multiplied by. zeros is the share of its input that is 0.
+    bits of each factor that its input is multiplied by. zeros is the share of its input that is 0. factor_kept is
+    to the right factor what kept is to the base.
     """
 
     rows: int
@@ -86,6 +87,7 @@ class LayerCost:
     held_bits: int | None = None
     turn: tuple[tuple[int, int], ...] = ()
     zeros: float = 0.0
+    factor_kept: float = 1.0
 
     @property
     def weights(self) -> int:
@@ -135,7 +137,7 @@ def _cost(product: Product, layers: Mapping[str, LayerCost], workload: Workload)
     if product.lookups:
         return Cost(0, 0, moved + -(-layer.part_bytes * product.lookups // layer.rows))
     base = round(product.vectors * layer.weights * layer.kept) if layer.bits else 0
-    factors = product.vectors * layer.rank * (layer.rows + layer.columns)
+    factors = round(product.vectors * layer.rank * (layer.rows + layer.columns * layer.factor_kept))
     outliers = product.vectors * layer.outliers
     turned = product.read * sum(order for order, _ in layer.turn)
     operations = b * (base * layer.bits + factors * layer.factor_bits + outliers * layer.outlier_bits)

@@ -40,6 +40,7 @@ class Weight:
     outliers  values that stand in the place of the base's own; whoever writes the base writes them too
     updated   whether the kept weights of a float base have left the target to make up for those that the mask drops:
               whoever rounds the base then rounds these. It ends with the rounding, and is not stored
+    factor_mask  (r, in) bool, True = kept: the right factor is 0 elsewhere; None = all kept
     """
 
     base: Tensor | Coded | None
@@ -47,6 +48,7 @@ class Weight:
     low_rank: tuple[Tensor, Tensor] | CodedFactors | None = None
     outliers: Sparse | None = None
     updated: bool = False
+    factor_mask: Tensor | None = None
 
     def whole_base(self) -> Tensor | None:
         """(out, in) float32: the base with the outliers in their places, before its mask."""
@@ -63,9 +65,9 @@ class Weight:
     def factors(self) -> tuple[Tensor, Tensor]:
         """(out, r) and (r, in) float32, of a weight that has a low-rank term."""
         assert self.low_rank is not None
-        if isinstance(self.low_rank, CodedFactors):
-            return self.low_rank.dense()
-        left, right = self.low_rank
+        left, right = self.low_rank.dense() if isinstance(self.low_rank, CodedFactors) else self.low_rank
+        if self.factor_mask is not None:
+            right = right.masked_fill(~self.factor_mask, 0.0)
         return left.float(), right.float()
 
     def low_rank_product(self) -> Tensor | None:
@@ -90,14 +92,15 @@ class Weight:
         assert not isinstance(self.low_rank, CodedFactors), "the recipe checker refuses rows of rounded factors"
         factors = None if self.low_rank is None else (self.low_rank[0][rows], self.low_rank[1])
         outliers = None if self.outliers is None else self.outliers.take_rows(rows)
-        return Weight(base, mask, factors, outliers)
+        return Weight(base, mask, factors, outliers, factor_mask=self.factor_mask)
 
     def to(self, device: str) -> "Weight":
         """The same weight with its tensors on a device."""
         base = None if self.base is None else self.base.to(device)
         mask = None if self.mask is None else self.mask.to(device)
         outliers = None if self.outliers is None else self.outliers.to(device)
-        return Weight(base, mask, _factors_to(self.low_rank, device), outliers, self.updated)
+        factor_mask = None if self.factor_mask is None else self.factor_mask.to(device)
+        return Weight(base, mask, _factors_to(self.low_rank, device), outliers, self.updated, factor_mask)
 
 
 def _factors_to(

@@ -81,9 +81,9 @@ class Table(nn.Module):
 class CodedLowRank(nn.Module):
     """left @ (right @ x) in float, of factors kept as integers; the runtime makes floats of them as it loads."""
 
-    def __init__(self, factors: CodedFactors) -> None:
+    def __init__(self, factors: CodedFactors, mask: Tensor | None) -> None:
         super().__init__()
-        self.left, self.right = (Table(to_blocks(factor)) for factor in (factors.left, factors.right))
+        self.left, self.right = Table(to_blocks(factors.left)), Table(to_blocks(factors.right, mask))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
@@ -106,7 +106,7 @@ def factors_of(layer: Layer) -> LowRank | CodedLowRank | None:
     """A layer's low-rank term, if it has one."""
     factors = layer.weight.low_rank
     if isinstance(factors, CodedFactors):
-        return CodedLowRank(factors)
+        return CodedLowRank(factors, layer.weight.factor_mask)
     return None if factors is None else LowRank(layer)
 
 
@@ -258,7 +258,7 @@ def _stored(layer: Layer) -> Iterator[Tensor]:
         yield from _tensors(to_blocks(base, layer.weight.mask))
     if isinstance(factors, CodedFactors) and _multiplied_apart(layer):
         yield from _tensors(to_blocks(factors.left))
-        yield from _tensors(to_blocks(factors.right))
+        yield from _tensors(to_blocks(factors.right, layer.weight.factor_mask))
 
 
 def _tensors(blocks: Blocks) -> Iterator[Tensor]:

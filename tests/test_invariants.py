@@ -68,6 +68,7 @@ OPTIONS = {
     "finetune": LESSONS,
     "liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4},
     "omniquant": LEARNING,
+    "prune_lora": {"where": BLOCKS},
     "prune_width": {"heads": 1, "neurons": 0.5},
     "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
@@ -137,14 +138,6 @@ RECIPES = {
     "rounded factors alone, trained": [
         {"liteasr": {"where": "blocks", "attention": 0.5, "mlp": 0.5, "multiple": 4}},
         {"quantize_lora": {"where": "blocks", "bits": 5, "scale_dtype": "bfloat16"}},
-        {"finetune": {**LESSONS, "where": BLOCKS}},
-    ],
-    "pruned factors beside masked integers, rounded, trained": [
-        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
-        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
-        {"low_rank": {"where": BLOCKS, "rank": 5, "metric": "diagonal"}},
-        {"prune_lora": {"where": BLOCKS, "metric": "diagonal"}},
-        {"quantize_lora": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
         {"finetune": {**LESSONS, "where": BLOCKS}},
     ],
     "smooth, rounded, masked": ["smoothquant", "gptq", {"global_magnitude": {"where": BLOCKS}}],
@@ -261,6 +254,14 @@ RECIPES = {
     "the encoder alone": [
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
+    ],
+    "pruned factors beside masked integers, rounded, trained": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 5, "metric": "diagonal"}},
+        {"prune_lora": {"where": BLOCKS, "metric": "diagonal"}},
+        {"quantize_lora": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+        {"finetune": {**LESSONS, "where": BLOCKS}},
     ],
 }
 every_toy = pytest.mark.parametrize("name", TOYS)

@@ -91,6 +91,7 @@ FACTORED = {  # two products in place of one, and integers with factors that are
         {"rtn": {"where": "decoder", "bits": 4, "group_size": 16}},
         {"low_rank": {"where": "decoder", "rank": 6}},
         {"liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4}},
+        {"prune_lora": {"where": "decoder"}},
         {"quantize_lora": {"where": ["decoder", "encoder.blocks"]}},
     ],
 }

@@ -17,7 +17,13 @@ def right_side(entry: Description, **told: Any) -> Description:
     assert entry.rank is not None
     shape = (entry.rank, entry.columns)
     return Description(
-        entry.name, f"{entry.tensor}.right", "linear", shape, mask=entry.factor_mask, kept=entry.factor_kept or 0, **told
+        entry.name,
+        f"{entry.tensor}.right",
+        "linear",
+        shape,
+        mask=entry.factor_mask,
+        kept=entry.factor_kept or 0,
+        **told,
     )
 
 

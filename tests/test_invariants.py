@@ -61,6 +61,7 @@ BEFORE = {
 }
 AFTER = {"owl": [{"wanda": {"where": "blocks", "sparsity": "allocated"}}]}  # what a method's work is for
 OPTIONS = {
+    "armor": {"block_size": 8, "iterations": 2},
     "autoround": LEARNING,
     "distill": LESSONS,
     "drop_layers": {"encoder": [0]},
@@ -263,6 +264,12 @@ RECIPES = {
         {"quantize_lora": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
         {"finetune": {**LESSONS, "where": BLOCKS}},
     ],
+    "a core between blocks, rounded, factors, trained": [
+        {"armor": {"sparsity": "4:8", "block_size": 16, "iterations": 2, "dtype": "bfloat16"}},
+        {"rtn": {"where": BLOCKS, "bits": 5, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+        {"finetune": {**LESSONS, "where": BLOCKS}},
+    ],
 }
 every_toy = pytest.mark.parametrize("name", TOYS)
 every_writing_toy = pytest.mark.parametrize("name", WRITING)
@@ -399,7 +406,7 @@ class Watched:
         (old, *paths), new = self._known[layer.name], layer.weight
         same = old.base is new.base or (isinstance(new.base, torch.Tensor) and torch.equal(old.base, new.base))
         same &= paths[0] is layer.input and paths[1] is layer.output
-        return same and old.mask is new.mask and old.low_rank is new.low_rank
+        return same and old.mask is new.mask and old.low_rank is new.low_rank and old.wrappers is new.wrappers
 
     def target_is_right(self, layer, step, changed):
         stays = torch.equal(layer.target, self._targets[layer.name])
@@ -475,7 +482,7 @@ def test_what_is_loaded_is_bitwise_what_was_saved(watched, monkeypatch):
         assert same_path(layer.input, layers[layer.name].input)
         assert layer.output == layers[layer.name].output
         assert layer.steps == layers[layer.name].steps
-        if layer.weight.mask is not None and layer.weight.low_rank is None:
+        if layer.weight.mask is not None and layer.weight.low_rank is None and layer.weight.wrappers is None:
             assert (weight_of(loaded, layer)[~layer.weight.mask] == 0).all()
         if layer.weight.mask is not None and layer.weight.base is not None:
             assert (layer.weight.masked_base()[~layer.weight.mask] == 0).all()
@@ -535,6 +542,11 @@ def by_hand(entry, parts):
                 dense[row, column] = value
         assert next(found, None) is None
     dense[~kept] = 0
+    if entry.wrapper_size:
+        size, inner = entry.wrapper_size, parts[".inner"].float()
+        dense = torch.bmm(dense.reshape(entry.rows, -1, size).transpose(0, 1), inner).transpose(0, 1)
+        dense = torch.bmm(parts[".outer"].float(), dense.reshape(-1, size, entry.columns))
+        dense = dense.reshape(entry.rows, entry.columns)
     if not entry.rank:
         return dense
     left, right = factors_by_hand(entry, parts)
@@ -647,6 +659,9 @@ def assert_same_weight(one, other):
     assert (one.factor_mask is None) == (other.factor_mask is None)
     if one.factor_mask is not None:
         pairs.append((one.factor_mask, other.factor_mask))
+    assert (one.wrappers is None) == (other.wrappers is None)
+    if one.wrappers is not None:
+        pairs += [(one.wrappers.outer, other.wrappers.outer), (one.wrappers.inner, other.wrappers.inner)]
     far = [None if weight.outliers is None else weight.outliers.under(weight.mask) for weight in (one, other)]
     assert (far[0] is None) == (far[1] is None)
     if far[0] is not None:

@@ -137,6 +137,12 @@ def parts(entry):
             3 * (3 + 2) + 36 + 6 + 21,
         ),
         (
+            {"dtype": "float32", "mask": "2:4", "kept": 256, "wrapper_size": 4, "wrapper_dtype": "float16"},
+            {".values": ("float32", (256,)), ".mask": ("uint8", (8, 6)), ".outer": ("float16", (2, 4, 4)),
+             ".inner": ("float16", (16, 4, 4))},
+            1024 + 48 + 64 + 512,
+        ),
+        (
             {"dtype": "float32", "rank": 3, "factor_dtype": "float16"},
             {".values": ("float32", (8, 64)), ".left": ("float16", (8, 3)), ".right": ("float16", (3, 64))},
             2048 + 432,

@@ -18,6 +18,7 @@ from sottovoce.weights.weight import LayerShape
 
 METHODS = {
     "activations": "sottovoce.methods.activations:activations",
+    "armor": "sottovoce.methods.armor:armor",
     "autoround": "sottovoce.methods.autoround:autoround",
     "awq": "sottovoce.methods.awq:awq",
     "distill": "sottovoce.methods.distill:distill",
@@ -63,7 +64,7 @@ METHODS = {
 
 Scope = Literal["layer", "block", "model"]
 OfModel = Literal["structure", "vocabulary", "sparsity"]
-Part = Literal["base", "mask", "low_rank", "factors", "basis", "values", "input", "output"] | OfModel
+Part = Literal["base", "mask", "low_rank", "factors", "wrappers", "basis", "values", "input", "output"] | OfModel
 Mark = (
     Part | Literal["turn", "range", "zeros", "width", "factor_mask"]
 )  # what a step leaves behind that a later one has to know of

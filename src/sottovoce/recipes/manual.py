@@ -17,6 +17,7 @@ PARTS = {
     "mask": "which weights are kept",
     "low_rank": "two thin factors whose product is added to the masked base",
     "factors": "how these two factors are stored, and which of their numbers are kept",
+    "wrappers": "two block-diagonal matrices by which the masked base is multiplied, before and behind",
     "basis": "the channels in which weights and activations are written; the float model computes the same as before",
     "input": "what happens to a layer's input at run time",
     "output": "the grid on which the decoder's cache holds what a layer puts out",

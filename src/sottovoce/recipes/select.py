@@ -139,6 +139,10 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             raise ValueError(
                 f"{method} cuts rows of {name}, whose factors {earlier} has rounded; leave {name} out of {earlier}"
             )
+        if earlier := written.get("wrappers"):
+            raise ValueError(
+                f"{method} cuts rows of {name}, which {earlier} multiplies in blocks; leave {name} out of {earlier}"
+            )
         return
     if owns == "structure":
         if earlier := next((by for part, by in written.items() if part not in _BEFORE_STRUCTURE), None):
@@ -189,6 +193,11 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         raise ValueError(
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "
             "where, or drop one of the two"
+        )
+    if "base" in writes and step.needs and (earlier := written.get("wrappers")):
+        raise ValueError(
+            f"{method} looks at what {name} reads, and the weights that {earlier} left read a product of that; take a "
+            "method that looks at weights alone, as rtn"
         )
     if owns == "low_rank" and "base" not in writes and not ({"base", "mask"} & set(written)):
         raise ValueError(

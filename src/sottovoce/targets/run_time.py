@@ -23,9 +23,12 @@ def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) ->
     return found
 
 
-def without_operator(entry: Entry) -> str | None:
-    """Why a runtime of plain grids, which rounds activations to 8 bits by its own rule, cannot hold a layer."""
-    if reason := not_taken(entry, INTEGERS | FACTORS):
+def without_operator(entry: Entry, also: Set[str] = frozenset()) -> str | None:
+    """Why a runtime of plain grids, which rounds activations to 8 bits by its own rule, cannot hold a layer.
+
+    also  parts that it takes beside grids, masks and factors
+    """
+    if reason := not_taken(entry, INTEGERS | FACTORS | also):
         return reason
     if entry.output is not None:
         return "the key-value cache stays float (kv_cache has no operator)"

@@ -17,7 +17,7 @@ from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.targets.levels import bytes_of, each_row, fractional, kept_codes
 from sottovoce.targets.onnx.blocks import Blocks, block_size, to_blocks
-from sottovoce.targets.placing import FactoredLinear, LowRank, bias_of, float_path, place
+from sottovoce.targets.placing import FactoredLinear, LowRank, WrappedLinear, bias_of, float_path, place
 from sottovoce.targets.rounded import InBlocks
 from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.weight import Layer
@@ -206,6 +206,9 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
     tied, _, _ = model.tied, model.shapes, model.stacks  # found while its modules are still transformers'
     for name, layer in layers.items():
         base, module, factors = layer.weight.base, model.find(name), factors_of(layer)
+        if layer.weight.wrappers is not None:
+            place(model, name, WrappedLinear(layer, factors, bias_of(module)))
+            continue
         if base is None and factors is not None and layer.kind != "conv":
             if layer.kind == "linear":
                 place(model, name, FactoredLinear(layer, factors, bias_of(module)))

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sottovoce.numbers.grid import Grid
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
+from sottovoce.targets.placing import LowRank, WrappedLinear
 from sottovoce.training.latent import MergedLatent, PartsLatent
 from sottovoce.weights.cost import Product, Workload, cost
 from sottovoce.weights.packed import entry_of, pack_layer, unpack_layer
@@ -65,7 +67,9 @@ def test_it_begins_as_nowags_pruner(n, m):
     core, wrappers = replace(fit).stored(torch.float32)
     assert np.array_equal(fit.mask.numpy(), expected != 0)
     assert fit.loss() == pytest.approx(loss(torch.from_numpy(expected)), rel=1e-4)
-    assert torch.allclose(fit.core * fit.problem.columns * fit.problem.rows[:, None], torch.from_numpy(expected).float())
+    assert torch.allclose(
+        fit.core * fit.problem.columns * fit.problem.rows[:, None], torch.from_numpy(expected).float()
+    )
     assert core.shape == W.shape
     assert wrappers.size == SIZE
 
@@ -77,7 +81,9 @@ def test_a_side_is_the_answer_of_its_least_squares_problem():
     right = of(fit.core) @ slow.product([np.eye(COLUMNS)], np.eye(COLUMNS), of(fit.inner))
     for block in range(ROWS // SIZE):
         rows = slice(block * SIZE, (block + 1) * SIZE)
-        expected = np.linalg.lstsq((right[rows] * np.sqrt(energy)).T, (target[rows] * np.sqrt(energy)).T, rcond=None)[0].T
+        expected = np.linalg.lstsq((right[rows] * np.sqrt(energy)).T, (target[rows] * np.sqrt(energy)).T, rcond=None)[
+            0
+        ].T
         reached = expected @ right[rows], of(fit.outer[block]) @ right[rows]
         costs = [float(((target[rows] - each) ** 2 * energy).sum()) for each in reached]
         assert costs[1] == pytest.approx(costs[0], rel=1e-3)
@@ -116,7 +122,7 @@ def test_no_step_raises_the_loss():
             step()
             losses.append(fit.loss())
             assert fit.loss() == pytest.approx(fit.problem.loss(fit.problem.target - fit.product()), rel=1e-3)
-    assert all(later <= earlier * (1 + 1e-6) for earlier, later in zip(losses, losses[1:], strict=False))
+    assert all(later <= earlier * (1 + 1e-6) for earlier, later in pairwise(losses))
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -255,6 +261,16 @@ def test_an_artifact_of_cores_is_rounded_later(toy, speech, tmp_path):
     assert all(entry.wrapper_size == 8 and entry.bits == 4 for entry in second.entries if entry.name.endswith("fc2"))
     with pytest.raises(ValueError, match="would overwrite what an earlier compression wrote"):
         sottovoce.compress(tmp_path / "a", recipe={"steps": steps}, data=speech, output=tmp_path / "c")
+
+
+@pytest.mark.parametrize("correction", [False, True])
+def test_a_runtime_multiplies_three_times_and_adds_what_stands_beside(correction):
+    layer, bias, x = compressed(iterations=1), noise(ROWS), noise(2, 5, COLUMNS)
+    if correction:
+        layer.weight = low_rank(layer, seen(X), rank=4)
+    module = WrappedLinear(layer, LowRank(layer) if correction else None, bias)
+    expected = torch.nn.functional.linear(x, layer.weight.dense(), bias)
+    torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-4)
 
 
 # --- beside others --------------------------------------------------------------------------------

@@ -449,13 +449,8 @@ def read_layer(layer, tensor):
         return tensor(f"{layer['tensor']}.{suffix}")
 
     kept = np.ones((rows, columns), bool)
-    if layer.get("mask") == "bitmap":
-        kept = np.array([unpacked(row, 1, columns) for row in part("mask")]).astype(bool)
-    elif "mask" in layer:
-        n, m = map(int, layer["mask"].split(":"))
-        bits = (comb(m, n) - 1).bit_length()
-        kept = np.array([[keeps(int(i), n, m) for i in unpacked(row, bits, columns // m)] for row in part("mask")])
-        kept = kept.reshape(rows, columns).astype(bool)
+    if "mask" in layer:
+        kept = read_mask(layer["mask"], part("mask"), columns)
     assert kept.sum() == layer["kept"]
 
     terms = []
@@ -482,9 +477,29 @@ def read_layer(layer, tensor):
         terms[0][places] = part("outlier_values")
     if terms:
         terms[0][~kept] = 0
+    if "wrapper_size" in layer:
+        terms[0] = on_diagonal(part("outer")) @ (terms[0] @ on_diagonal(part("inner")))
     if "rank" in layer:
         terms.append(factor(layer, "left", rows, part).T @ factor(layer, "right", columns, part))
     return sum(terms[1:], terms[0])
+
+
+def read_mask(words, packed, columns):
+    """(rows, columns) bool."""
+    if words == "bitmap":
+        return np.array([unpacked(row, 1, columns) for row in packed]).astype(bool)
+    n, m = map(int, words.split(":"))
+    bits = (comb(m, n) - 1).bit_length()
+    kept = np.array([[keeps(int(i), n, m) for i in unpacked(row, bits, columns // m)] for row in packed])
+    return kept.reshape(len(packed), columns).astype(bool)
+
+
+def on_diagonal(blocks):
+    size = blocks.shape[1]
+    found = np.zeros((len(blocks) * size, len(blocks) * size), np.float32)
+    for i, block in enumerate(blocks):
+        found[i * size : (i + 1) * size, i * size : (i + 1) * size] = block
+    return found
 
 
 def keeps(number, n, m):
@@ -502,12 +517,24 @@ def keeps(number, n, m):
 
 def factor(layer, side, length, part):
     """(rank, length): a row for each direction."""
+    kept, found = None, None
+    if side == "right" and "factor_mask" in layer:
+        kept = read_mask(layer["factor_mask"], part("right.mask"), length)
+        assert kept.sum() == layer["factor_kept"]
+        found = np.zeros(kept.shape, np.float32)
     if "factor_dtype" in layer:
-        return part("left").T if side == "left" else part("right")
+        if kept is None:
+            return part("left").T if side == "left" else part("right")
+        found[kept] = part("right")
+        return found
     grid = {name: layer[f"factor_{name}"] for name in ("bits", "group_size", "symmetric")}
-    codes = [unpacked(row, grid["bits"], length) for row in part(f"{side}.codes")]
+    if kept is None:
+        found = np.array([unpacked(row, grid["bits"], length) for row in part(f"{side}.codes")], np.float32)
+    else:
+        found[kept] = unpacked(part(f"{side}.codes"), grid["bits"], layer["factor_kept"])
     zero = {} if grid["symmetric"] else {"zero": "integer"}
-    return on_grid({**grid, **zero}, np.array(codes, np.float32), lambda suffix: part(f"{side}.{suffix}"))
+    found = on_grid({**grid, **zero}, found, lambda suffix: part(f"{side}.{suffix}"))
+    return found if kept is None else np.where(kept, found, np.float32(0))
 
 
 def on_grid(layer, codes, part):
@@ -559,6 +586,7 @@ MIXED = {
         {"spqr": {"where": ["decoder.layers.*.q_proj", "encoder.layers.1.*_proj"], "bits": 3, "scale_rows": 9}},
         {"palettize": {"where": "decoder.layers.*.out_proj", "bits": 3, "sigma": 1.5}},
         {"low_rank": {"where": "encoder.layers.*.fc1", "rank": 1, "metric": "diagonal"}},
+        {"prune_lora": {"where": "encoder.layers.1.fc1", "sparsity": "1:4"}},
         {"quantize_lora": {"where": "encoder.layers.0.fc1", "bits": 3, "group_size": 16, "symmetric": False}},
         {"quantize_lora": {"where": "encoder.layers.1.fc1", "bits": 5}},
     ],
@@ -569,6 +597,7 @@ MIXED = {
         {"rtn": {"where": "proj_out", "bits": 6, "group_size": 8, "scale_dtype": "bfloat16"}},
         {"hqq": {"where": "*.layers.*.mlp.*", "bits": 4, "symmetric": False, "scale_dtype": "float32"}},
         {"low_rank": {"where": "decoder.layers.0.self_attn.*", "replace": True, "rank": 1, "dtype": "bfloat16"}},
+        {"prune_lora": {"where": "decoder.layers.0.self_attn.*", "metric": "plain"}},
         {"palettize": {"where": "decoder.layers.1.self_attn.*", "bits": 1, "sigma": "none", "dtype": "float32"}},
         {"spqr": {"where": "encoder.layers.1.self_attn.*", "symmetric": True, "dtype": "float32", "zero_bits": "none"}},
     ],
@@ -608,5 +637,5 @@ def test_a_reader_agrees_to_rounding_where_the_rank_is_above_one(example):
     _, layers = find_target(example.folder).open()
     for layer in layers.values():
         dense = layer.weight.dense().numpy()
-        exact = layer.weight.low_rank is None
+        exact = layer.weight.low_rank is None and layer.weight.wrappers is None
         assert np.allclose(found[layer.name], dense, rtol=0, atol=0 if exact else 1e-6 * np.abs(dense).max())

@@ -55,11 +55,13 @@ BEFORE = {
     "distill": ["wanda"],
     "lora": ["wanda"],
     "low_rank": ["rtn"],
+    "prune_lora": ["rtn", {"low_rank": {"rank": 3}}],
     "quantize_lora": ["rtn", {"low_rank": {"rank": 3}}],
     "recover": ["wanda"],
 }
 AFTER = {"owl": [{"wanda": {"where": "blocks", "sparsity": "allocated"}}]}  # what a method's work is for
 OPTIONS = {
+    "armor": {"block_size": 8, "iterations": 2},
     "autoround": LEARNING,
     "distill": LESSONS,
     "drop_layers": {"encoder": [0]},
@@ -68,6 +70,7 @@ OPTIONS = {
     "liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4},
     "group_lasso": {**LESSONS, "heads": 1, "neurons": 0.5},
     "omniquant": LEARNING,
+    "prune_lora": {"where": BLOCKS},
     "prune_width": {"heads": 1, "neurons": 0.5},
     "tesseraq": LEARNING,
     "hqq": {"symmetric": False},
@@ -259,6 +262,20 @@ RECIPES = {
         {"wanda": {"where": "encoder.layers.*"}},
         {"distill": {**LESSONS, "encoder": 1, "logits": 0}},
     ],
+    "pruned factors beside masked integers, rounded, trained": [
+        {"wanda": {"where": BLOCKS, "sparsity": "2:4"}},
+        {"gptq": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 5, "metric": "diagonal"}},
+        {"prune_lora": {"where": BLOCKS, "metric": "diagonal"}},
+        {"quantize_lora": {"where": BLOCKS, "group_size": 16, "symmetric": False}},
+        {"finetune": {**LESSONS, "where": BLOCKS}},
+    ],
+    "a core between blocks, rounded, factors, trained": [
+        {"armor": {"sparsity": "4:8", "block_size": 16, "iterations": 2, "dtype": "bfloat16"}},
+        {"rtn": {"where": BLOCKS, "bits": 5, "symmetric": False}},
+        {"low_rank": {"where": BLOCKS, "rank": 2}},
+        {"finetune": {**LESSONS, "where": BLOCKS}},
+    ],
 }
 every_toy = pytest.mark.parametrize("name", TOYS)
 every_writing_toy = pytest.mark.parametrize("name", WRITING)
@@ -396,7 +413,7 @@ class Watched:
         (old, *paths), new = self._known[layer.name], layer.weight
         same = old.base is new.base or (isinstance(new.base, torch.Tensor) and torch.equal(old.base, new.base))
         same &= paths[0] is layer.input and paths[1] is layer.output
-        return same and old.mask is new.mask and old.low_rank is new.low_rank
+        return same and old.mask is new.mask and old.low_rank is new.low_rank and old.wrappers is new.wrappers
 
     def target_is_right(self, layer, step, changed):
         stays = torch.equal(layer.target, self._targets[layer.name])
@@ -472,7 +489,7 @@ def test_what_is_loaded_is_bitwise_what_was_saved(watched, monkeypatch):
         assert same_path(layer.input, layers[layer.name].input)
         assert layer.output == layers[layer.name].output
         assert layer.steps == layers[layer.name].steps
-        if layer.weight.mask is not None and layer.weight.low_rank is None:
+        if layer.weight.mask is not None and layer.weight.low_rank is None and layer.weight.wrappers is None:
             assert (weight_of(loaded, layer)[~layer.weight.mask] == 0).all()
         if layer.weight.mask is not None and layer.weight.base is not None:
             assert (layer.weight.masked_base()[~layer.weight.mask] == 0).all()
@@ -489,19 +506,24 @@ def test_a_dense_weight_can_be_computed_from_the_file_alone(watched):
         assert torch.equal(dense, weight_of(model, layers[entry.name])), entry.name
 
 
+def mask_by_hand(words, packed, columns):
+    """(rows, columns) bool of a stored mask that the table calls `words`."""
+    if words == "bitmap":
+        return torch.stack([torch.tensor(numbers(row, 1, columns)).bool() for row in packed])
+    n, m = map(int, words.split(":"))
+    ways = [[place in kept for place in range(m)] for kept in combinations(range(m), n)]
+    bits = ceil(log2(len(ways)))
+    groups = [[ways[i] for i in numbers(row, bits, columns // m)] for row in packed]
+    return torch.tensor(groups).reshape(len(packed), columns)
+
+
 def by_hand(entry, parts):
     """(out, in) float32 from an entry's stored tensors, one number after the other."""
     if "" in parts:
         return parts[""].reshape(entry.rows, entry.columns).float()
     kept = torch.ones(entry.rows, entry.columns, dtype=torch.bool)
-    if entry.mask == "bitmap":
-        kept = torch.stack([torch.tensor(numbers(row, 1, entry.columns)).bool() for row in parts[".mask"]])
-    elif entry.mask:
-        n, m = map(int, entry.mask.split(":"))
-        ways = [[place in kept for place in range(m)] for kept in combinations(range(m), n)]
-        bits = ceil(log2(len(ways)))
-        groups = [[ways[i] for i in numbers(row, bits, entry.columns // m)] for row in parts[".mask"]]
-        kept = torch.tensor(groups).reshape(entry.rows, entry.columns)
+    if entry.mask:
+        kept = mask_by_hand(entry.mask, parts[".mask"], entry.columns)
     dense = torch.zeros(entry.rows, entry.columns)
     if entry.bits:
         codes = parts[".codes"]
@@ -527,6 +549,11 @@ def by_hand(entry, parts):
                 dense[row, column] = value
         assert next(found, None) is None
     dense[~kept] = 0
+    if entry.wrapper_size:
+        size, inner = entry.wrapper_size, parts[".inner"].float()
+        dense = torch.bmm(dense.reshape(entry.rows, -1, size).transpose(0, 1), inner).transpose(0, 1)
+        dense = torch.bmm(parts[".outer"].float(), dense.reshape(-1, size, entry.columns))
+        dense = dense.reshape(entry.rows, entry.columns)
     if not entry.rank:
         return dense
     left, right = factors_by_hand(entry, parts)
@@ -536,14 +563,23 @@ def by_hand(entry, parts):
 
 def factors_by_hand(entry, parts):
     """The factors (out, rank) and (rank, in) float32 of a low-rank term."""
+    kept = torch.ones(entry.rank, entry.columns, dtype=torch.bool)
+    if entry.factor_mask:
+        kept = mask_by_hand(entry.factor_mask, parts[".right.mask"], entry.columns)
     if not entry.factor_bits:
-        return parts[".left"].float(), parts[".right"].float()
+        right = torch.zeros(entry.rank, entry.columns)
+        right[kept] = parts[".right"].float().flatten()
+        return parts[".left"].float(), right
     found = []
     for side in ("left", "right"):
         own = {key.removeprefix(f".{side}"): part for key, part in parts.items() if key.startswith(f".{side}.")}
         size, bits = entry.factor_group_size, entry.factor_bits
         length = entry.rows if side == "left" else entry.columns
-        levels = torch.tensor([numbers(row, bits, length) for row in own[".codes"]]).float()
+        if side == "right" and entry.factor_mask:
+            levels = torch.zeros(entry.rank, length)
+            levels[kept] = torch.tensor(numbers(own[".codes"], bits, entry.factor_kept)).float()
+        else:
+            levels = torch.tensor([numbers(row, bits, length) for row in own[".codes"]]).float()
         scale = own[".scale"].float()
         groups = 1 if size == "channel" else length // size
         zero = torch.full(scale.shape, 2.0 ** (bits - 1))
@@ -551,7 +587,7 @@ def factors_by_hand(entry, parts):
             zero = torch.tensor([numbers(row, bits, groups) for row in own[".zero_point"]]).float()
         each = [group * groups // length for group in range(length)]
         found.append((levels - zero[:, each]) * scale[:, each])
-    return found[0].T, found[1]
+    return found[0].T, found[1].masked_fill(~kept, 0)
 
 
 def scales_by_hand(entry, parts):
@@ -622,10 +658,17 @@ def assert_same_weight(one, other):
         pairs = [] if one.base is None else [(one.base[kept], other.base[kept])]
     assert type(one.low_rank) is type(other.low_rank)
     if isinstance(one.low_rank, CodedFactors):
-        for side in ("left", "right"):
-            assert_same_weight(Weight(getattr(one.low_rank, side)), Weight(getattr(other.low_rank, side)))
+        assert_same_weight(Weight(one.low_rank.left), Weight(other.low_rank.left))
+        rights = (Weight(weight.low_rank.right, weight.factor_mask) for weight in (one, other))
+        assert_same_weight(*rights)
     else:
         pairs += list(zip(one.low_rank or (), other.low_rank or (), strict=True))
+    assert (one.factor_mask is None) == (other.factor_mask is None)
+    if one.factor_mask is not None:
+        pairs.append((one.factor_mask, other.factor_mask))
+    assert (one.wrappers is None) == (other.wrappers is None)
+    if one.wrappers is not None:
+        pairs += [(one.wrappers.outer, other.wrappers.outer), (one.wrappers.inner, other.wrappers.inner)]
     far = [None if weight.outliers is None else weight.outliers.under(weight.mask) for weight in (one, other)]
     assert (far[0] is None) == (far[1] is None)
     if far[0] is not None:

@@ -68,7 +68,7 @@ def test_grid_options_stand_only_where_the_function_takes_a_grid(name):
 @pytest.mark.parametrize("name", [name for name in METHODS if find(name).scope == "layer"])
 def test_every_layer_method_runs_with_its_defaults(name):
     method = find(name)
-    given = {"hqq": {"symmetric": False}, "spqr": {"group_size": 8}}.get(name, {})
+    given = {"armor": {"block_size": 8}, "hqq": {"symmetric": False}, "spqr": {"group_size": 8}}.get(name, {})
     options = method.options.arguments(method.options.fill(name, given))
     layer = layer_of(some_weights(16, 24))
     made = method.function(layer, seen(some_inputs(60, 24)), **options)
@@ -88,7 +88,7 @@ def test_every_layer_method_runs_with_its_defaults(name):
 def test_an_unknown_method_is_refused_with_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match=r"unknown method 'gtpq'; did you mean gptq( or \w+)?\? there are: activations, autoround, awq, ",
+        match=r"unknown method 'gtpq'; did you mean gptq( or \w+)?\? there are: activations, armor, autoround, awq, ",
     ):
         find("gtpq")
 

@@ -123,6 +123,7 @@ def test_a_program_that_is_damaged_is_not_opened(programs, tmp_path):
             [{"liteasr": {"mlp": 0.5, "multiple": 4}}, {"quantize_lora": {"where": "encoder.blocks"}}],
             "quantized low-rank factors (quantize_lora) have no operator",
         ),
+        ([{"armor": {"block_size": 8, "iterations": 1}}], "block-diagonal products before and behind a weight (armor)"),
     ],
 )
 def test_what_xnnpack_cannot_hold_is_told_layer_by_layer(steps, reason, toy, clips):

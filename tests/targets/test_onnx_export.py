@@ -91,6 +91,7 @@ FACTORED = {  # two products in place of one, and integers with factors that are
         {"rtn": {"where": "decoder", "bits": 4, "group_size": 16}},
         {"low_rank": {"where": "decoder", "rank": 6}},
         {"liteasr": {"attention": 0.5, "mlp": 0.5, "multiple": 4}},
+        {"prune_lora": {"where": "decoder"}},
         {"quantize_lora": {"where": ["decoder", "encoder.blocks"]}},
     ],
 }
@@ -115,6 +116,32 @@ def test_factors_are_in_the_file_and_compute_what_the_artifact_does(name, toy, c
         dense = layer.weight.dense()
         assert not any(form.contiguous().numpy().tobytes() in encoder for form in (dense, dense.T)), layer.name
         assert all(any(form in encoder for form in forms) for forms in parts_of(layer)), layer.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["moonshine", "whisper untied"])
+def test_a_core_between_blocks_is_three_products_in_the_file(name, toy, clips, tmp_path):
+    steps = [{"armor": {"block_size": 8, "iterations": 1}}, {"low_rank": {"where": "*.fc1", "rank": 4}}]
+    model, layers = compressed(toy, clips, name, steps)
+    assert not refusals(entries(model, layers))
+    clip = clips(name)[0]
+    wanted = logits(TorchEngine(model), clip.features, clip.tokens)
+    kept = dict(layers)
+    write(model, layers, tmp_path)
+    found = logits(OnnxEngine(tmp_path, threads=1), clip.features, clip.tokens)
+    assert np.linalg.norm(found - wanted) < 1e-4 * np.linalg.norm(wanted)
+    encoder = (tmp_path / "encoder.onnx").read_bytes()
+    wrapped = [layer for at, layer in kept.items() if at.startswith("encoder") and layer.weight.wrappers]
+    assert wrapped
+    for layer in wrapped:
+        dense, wrappers = layer.weight.dense(), layer.weight.wrappers
+        assert not any(in_file(form, encoder) for form in (dense, dense.T)), layer.name
+        for part in (layer.weight.masked_base(), wrappers.outer, wrappers.inner):
+            assert in_file(part, encoder) or in_file(part.mT, encoder), layer.name
+
+
+def in_file(tensor, content):
+    return tensor.contiguous().numpy().tobytes() in content
 
 
 @pytest.fixture
@@ -179,6 +206,10 @@ def test_turned_streams_go_along(toy, clips, tmp_path):
                 {"quantize_lora": {"where": "blocks", "group_size": 8}},
             ],
             "factors in groups of 8: a multiple of 16",
+        ),
+        (
+            [{"armor": {"block_size": 8, "iterations": 1}}, {"rtn": {"where": "blocks"}}],
+            "integers between block-diagonal products (armor): without the rounding it would work",
         ),
     ],
 )

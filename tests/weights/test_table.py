@@ -125,6 +125,24 @@ def parts(entry):
             3 * (3 + 2 + 24 + 2),
         ),
         (
+            {"rank": 3, "factor_dtype": "float16", "factor_mask": "2:4", "factor_kept": 96},
+            {".left": ("float16", (8, 3)), ".right": ("float16", (96,)), ".right.mask": ("uint8", (3, 6))},
+            48 + 192 + 18,
+        ),
+        (
+            {"rank": 3, "factor_bits": 3, "factor_group_size": "channel", "factor_symmetric": True,
+             "factor_scale_dtype": "float16", "factor_mask": "4:8", "factor_kept": 96},
+            {".left.codes": ("uint8", (3, 3)), ".left.scale": ("float16", (3, 1)), ".right.codes": ("uint8", (36,)),
+             ".right.scale": ("float16", (3, 1)), ".right.mask": ("uint8", (3, 7))},
+            3 * (3 + 2) + 36 + 6 + 21,
+        ),
+        (
+            {"dtype": "float32", "mask": "2:4", "kept": 256, "wrapper_size": 4, "wrapper_dtype": "float16"},
+            {".values": ("float32", (256,)), ".mask": ("uint8", (8, 6)), ".outer": ("float16", (2, 4, 4)),
+             ".inner": ("float16", (16, 4, 4))},
+            1024 + 48 + 64 + 512,
+        ),
+        (
             {"dtype": "float32", "rank": 3, "factor_dtype": "float16"},
             {".values": ("float32", (8, 64)), ".left": ("float16", (8, 3)), ".right": ("float16", (3, 64))},
             2048 + 432,

@@ -18,6 +18,7 @@ from sottovoce.weights.weight import LayerShape
 
 METHODS = {
     "activations": "sottovoce.methods.activations:activations",
+    "armor": "sottovoce.methods.armor:armor",
     "autoround": "sottovoce.methods.autoround:autoround",
     "awq": "sottovoce.methods.awq:awq",
     "distill": "sottovoce.methods.distill:distill",
@@ -41,6 +42,7 @@ METHODS = {
     "owl": "sottovoce.methods.owl:owl",
     "palettize": "sottovoce.methods.palettize:palettize",
     "pool_time": "sottovoce.methods.pool_time:pool_time",
+    "prune_lora": "sottovoce.methods.prune_lora:prune_lora",
     "prune_width": "sottovoce.methods.prune_width:prune_width",
     "quantize_lora": "sottovoce.methods.quantize_lora:quantize_lora",
     "quarot": "sottovoce.methods.quarot:quarot",
@@ -63,8 +65,10 @@ METHODS = {
 
 Scope = Literal["layer", "block", "model"]
 OfModel = Literal["structure", "vocabulary", "sparsity"]
-Part = Literal["base", "mask", "low_rank", "factors", "basis", "values", "input", "output"] | OfModel
-Mark = Part | Literal["turn", "range", "zeros", "width"]  # what a step leaves behind that a later one has to know of
+Part = Literal["base", "mask", "low_rank", "factors", "wrappers", "basis", "values", "input", "output"] | OfModel
+Mark = (
+    Part | Literal["turn", "range", "zeros", "width", "factor_mask"]
+)  # what a step leaves behind that a later one has to know of
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
@@ -97,7 +101,7 @@ class Method:
     moves_basis  whether, with these options, it changes the basis too, before it writes the part that it owns
     writes  what it leaves behind with these options, which no later step may overwrite: its parts, a rotation of the
             residual stream ("turn"), a range that was calibrated ("range"), a threshold of an input ("zeros"), blocks
-            that are narrower ("width")
+            that are narrower ("width"), zeros in a low-rank term's right factor ("factor_mask")
     words   what a table says of it with these options
     left    of a method that changes the structure or the vocabulary, and has no other words: what a table says that it
             leaves of a model without weights, (layout before it, names of its layers, options): "encoder 5 of 6 blocks"

@@ -12,6 +12,7 @@ from dataclasses import replace as with_parts
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import Mark, method
@@ -20,6 +21,17 @@ from sottovoce.numbers.linalg import truncated_svd
 from sottovoce.weights.weight import Layer, LayerShape, Weight
 
 _NEEDS = {"gram": frozenset({"gram"}), "diagonal": frozenset({"square"}), "plain": frozenset[str]()}
+
+
+def needs_of_metric(options: Mapping[str, Any]) -> frozenset[str]:
+    """What its `metric` looks at."""
+    return _NEEDS[options["metric"]]
+
+
+def weighing_of(stats: InputStats, metric: str) -> Tensor | None:
+    """The mean Gram matrix (in, in), its diagonal (in,), or None for "plain"."""
+    sums = {"gram": stats.gram, "diagonal": stats.square, "plain": None}[metric]
+    return None if sums is None else sums / stats.count
 
 
 def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
@@ -44,7 +56,7 @@ def _writes(options: Mapping[str, Any]) -> tuple[Mark, ...]:
 @method(
     scope="layer",
     owns="low_rank",
-    needs=lambda options: _NEEDS[options["metric"]],
+    needs=needs_of_metric,
     refuse=_refuse,
     writes=_writes,
     words=lambda name, options: {"low_rank": f"{options['metric']} r={options['rank']:g}"},
@@ -64,8 +76,6 @@ def low_rank(
 ) -> Weight:
     """Fit the factors to what the rest leaves over, or to the whole target."""
     target = layer.target if replace else layer.left_for_low_rank()
-    sums = {"gram": stats.gram, "diagonal": stats.square, "plain": None}[metric]
-    weighing = None if sums is None else sums / stats.count
-    left, right = truncated_svd(target, resolved_rank(rank, *target.shape), weighing)
+    left, right = truncated_svd(target, resolved_rank(rank, *target.shape), weighing_of(stats, metric))
     factors = (left.to(dtype_of(dtype)), right.to(dtype_of(dtype)))
     return Weight(None, None, factors) if replace else with_parts(layer.weight, low_rank=factors)

@@ -140,6 +140,10 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             raise ValueError(
                 f"{method} cuts rows of {name}, whose factors {earlier} has rounded; leave {name} out of {earlier}"
             )
+        if earlier := written.get("wrappers"):
+            raise ValueError(
+                f"{method} cuts rows of {name}, which {earlier} multiplies in blocks; leave {name} out of {earlier}"
+            )
         return
     if step.needs & TRAINING_NEEDS and step.options.get("hidden") and (earlier := written.get("structure")):
         raise ValueError(
@@ -168,9 +172,10 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     writes = step.method.writes(step.options)
     if owns == "values":
-        if "low_rank" in writes and (earlier := written.get("factors")):
+        if "low_rank" in writes and (earlier := written.get("factors") or written.get("factor_mask")):
+            did = "rounded" if "factors" in written else "pruned"
             raise ValueError(
-                f"{method} would add float columns to factors that {earlier} has rounded in {name}; put {method} first"
+                f"{method} would add float columns to factors that {earlier} has {did} in {name}; put {method} first"
             )
         return
     if step.options.get("sparsity") == ALLOCATED and "sparsity" not in written:
@@ -183,6 +188,11 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             f"{method} would overwrite what {earlier} wrote in {name}; name different layers with "
             "where, or drop one of the two"
         )
+    if "base" in writes and step.needs and (earlier := written.get("wrappers")):
+        raise ValueError(
+            f"{method} looks at what {name} reads, and the weights that {earlier} left read a product of that; take a "
+            "method that looks at weights alone, as rtn"
+        )
     if owns == "low_rank" and "base" not in writes and not ({"base", "mask"} & set(written)):
         raise ValueError(
             f"{method} corrects the error of pruning or quantization, and neither comes before it in "
@@ -190,7 +200,7 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
         )
     if owns == "factors" and "low_rank" not in written:
         raise ValueError(
-            f"{method} rounds the factors of a low-rank term, and no step before it gives {name} one; put low_rank, "
+            f"{method} works on the factors of a low-rank term, and no step before it gives {name} one; put low_rank, "
             "lora or liteasr before it, or name other layers with where"
         )
     if "mask" in step.method.parts and (earlier := written.get("base")) and earlier != written.get("low_rank"):
@@ -198,5 +208,7 @@ def _check_order(step: Step, name: str, written: Mapping[str, str]) -> None:
             f"{method} would drop weights of {name} that {earlier} has already rounded; prune first, then quantize "
             f"({method} before {earlier}), or take sparsegpt_joint, which does both at once"
         )
+    if owns == "factors" and (earlier := written.get("factors")):
+        raise ValueError(f"{method} fits factors anew that {earlier} has rounded in {name}; put {method} first")
     if "mask" in step.method.parts and "low_rank" in written:
         raise ValueError(f"{method} masks {name} after {written['low_rank']} was fitted; put it before")

@@ -35,6 +35,8 @@ def _shaped(entry: Entry, shape: LayerShape) -> Entry:
 def _behind(step: Step, entry: Entry) -> Entry:
     if "mask" in step.method.parts:
         entry = replace(entry, mask="bitmap")
+    if "wrappers" in step.method.parts:
+        entry = replace(entry, wrapper_size=step.options["block_size"], wrapper_dtype=step.options["dtype"])
     if step.method.owns != "base" or not step.method.options.takes_grid:
         return entry
     grid = grid_of(step.options)

@@ -52,6 +52,39 @@ class LowRank(nn.Module):
         return self.left[places] @ self.right
 
 
+class WrappedLinear(nn.Module):
+    """A linear whose weight is float and stands between block-diagonal matrices: three products, and the bias."""
+
+    inner: Tensor
+    core: Tensor
+    outer: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: Layer, factors: nn.Module | None, bias: Tensor | None) -> None:
+        super().__init__()
+        core, wrappers = layer.weight.masked_base(), layer.weight.wrappers
+        assert core is not None
+        assert wrappers is not None
+        self.path, self.low_rank, self.size = float_path(layer), factors, wrappers.size
+        self.register_buffer("inner", wrappers.inner.float().mT.contiguous())
+        self.register_buffer("core", core)
+        self.register_buffer("outer", wrappers.outer.float().mT.contiguous())
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        x = self.path(x)
+        y = self._blocks(linear(self._blocks(x, self.inner), self.core), self.outer)
+        if self.bias is not None:
+            y = y + self.bias
+        return y if self.low_rank is None else y + self.low_rank(x)
+
+    def _blocks(self, x: Tensor, blocks: Tensor) -> Tensor:
+        """Each `size` neighbours of (..., width) by their own block."""
+        parted = x.unflatten(-1, (len(blocks), self.size)).unsqueeze(-2)  # (..., blocks, 1, size)
+        return (parted @ blocks).flatten(-3)
+
+
 class FactoredLinear(nn.Module):
     """A linear whose factors are its weight: two products, and the bias."""
 

@@ -7,6 +7,7 @@ from sottovoce.weights.path_table import TurnEntry
 from sottovoce.weights.table import Entry
 
 INTEGERS = frozenset({"floats", "grid", "mask"})  # parts of a format that has integers and nothing beside them
+FACTORS = frozenset({"low_rank", "factor_mask"})
 
 
 def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) -> dict[str, str]:
@@ -22,9 +23,12 @@ def changed_at_run_time(entries: Iterable[Entry], turns: Iterable[TurnEntry]) ->
     return found
 
 
-def without_operator(entry: Entry) -> str | None:
-    """Why a runtime of plain grids, which rounds activations to 8 bits by its own rule, cannot hold a layer."""
-    if reason := not_taken(entry, {*INTEGERS, "low_rank"}):
+def without_operator(entry: Entry, also: Set[str] = frozenset()) -> str | None:
+    """Why a runtime of plain grids, which rounds activations to 8 bits by its own rule, cannot hold a layer.
+
+    also  parts that it takes beside grids, masks and factors
+    """
+    if reason := not_taken(entry, INTEGERS | FACTORS | also):
         return reason
     if entry.output is not None:
         return "the key-value cache stays float (kv_cache has no operator)"
@@ -41,7 +45,7 @@ def without_operator(entry: Entry) -> str | None:
 
 def beside_integers(entry: Entry) -> str | None:
     """Why a format that has integers and nothing beside them cannot hold a layer."""
-    return not_taken(entry, INTEGERS if entry.bits is not None else {*INTEGERS, "low_rank"})
+    return not_taken(entry, INTEGERS if entry.bits is not None else INTEGERS | FACTORS)
 
 
 def not_taken(entry: Entry, parts: Set[str]) -> str | None:
@@ -52,7 +56,7 @@ def not_taken(entry: Entry, parts: Set[str]) -> str | None:
 def kept_otherwise(entries: Iterable[Entry], coded: Iterable[Entry], widths: Sequence[int]) -> list[str]:
     """Notes on masks, and on codes of `coded` that a format keeps in the next of its `widths`."""
     told = []
-    if any(entry.mask for entry in entries):
+    if any(entry.mask or entry.factor_mask for entry in entries):
         told.append("a sparsity mask is written as zeros: it saves neither bytes nor time")
     if odd := sorted({entry.bits for entry in coded if entry.bits not in widths}, key=lambda bits: bits or 0):
         named = [str(width) for width in widths]

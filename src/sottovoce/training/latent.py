@@ -51,6 +51,8 @@ class PartsLatent:
         if self.start.low_rank is not None:
             left, right = self.start.factors()
             self.parameters |= {"left": Parameter(left.clone()), "right": Parameter(right.clone())}
+        if (wrappers := self.start.wrappers) is not None:
+            self.parameters |= {side: Parameter(getattr(wrappers, side).float().clone()) for side in ("outer", "inner")}
 
     def weight(self) -> Weight:
         """The parts, each rounded as it is stored."""
@@ -60,12 +62,17 @@ class PartsLatent:
         if factors is not None:
             left, right = (self.parameters[side].detach() for side in ("left", "right"))
             weight = replace(weight, low_rank=_factors_like(factors, left, right))
+        if weight.wrappers is not None:
+            outer, inner = (self.parameters[side].detach() for side in ("outer", "inner"))
+            weight = replace(weight, wrappers=weight.wrappers.like(outer, inner))
         return weight
 
     def pull(self, gradient: Tensor) -> None:
-        """Straight through the rounding; the product rule for factors."""
+        """Straight through the rounding; the product rule for factors and for what stands around the base."""
         if "left" in self.parameters:
             self._pull_factors(gradient)
+        if "outer" in self.parameters:
+            gradient = self._pull_wrappers(gradient)
         if "base" not in self.parameters:
             return
         weight, latent = self._rescaled(), self.parameters["base"]
@@ -81,12 +88,23 @@ class PartsLatent:
         """The product rule; factors on a grid are multiplied as they are stored, and stop at its ends."""
         left, right, factors = self.parameters["left"], self.parameters["right"], self.start.low_rank
         if not isinstance(factors, CodedFactors):
-            _pull_factors(left, right, gradient)
+            add_gradient(left, gradient @ right.detach().T)
+            add_gradient(right, masked(left.detach().T @ gradient, self.start.factor_mask))
             return
         stored = factors.like(left.detach(), right.detach()).dense()
         passes = factors.inside(left.detach(), right.detach())
         add_gradient(left, passes[0] * (gradient @ stored[1].T))
-        add_gradient(right, passes[1] * (stored[0].T @ gradient))
+        add_gradient(right, masked(passes[1] * (stored[0].T @ gradient), self.start.factor_mask))
+
+    def _pull_wrappers(self, gradient: Tensor) -> Tensor:
+        """The product rule; returns the gradient of the masked base."""
+        now = self.weight()
+        core = now.masked_base()
+        assert now.wrappers is not None
+        assert core is not None
+        for side, found in zip(("outer", "inner"), now.wrappers.to_blocks(gradient, core), strict=True):
+            add_gradient(self.parameters[side], found)
+        return now.wrappers.to_core(gradient)
 
     def _rescaled(self) -> Weight:
         """The weight that training began with, on the scales of now."""
@@ -142,6 +160,8 @@ class MergedLatent:
 
     def pull(self, gradient: Tensor) -> None:
         """Straight through the rounding, then the product rule."""
+        if self.start.wrappers is not None:
+            gradient = self.start.wrappers.to_core(gradient)
         moving = straight(self.start, self._sum(), gradient)
         _pull_factors(self.parameters["left"], self.parameters["right"], moving)
 

@@ -70,7 +70,9 @@ class LayerCost:
     weights that a kernel must multiply (1/2 for 2:4); part_bytes what one pass reads; outliers are
     multiplied beside the base, whose own product runs over their places too. input_bits is the width of a
     rounded input, held_bits of an output in the cache; None where they are floats. turn has the order and the
-    bits of each factor that its input is multiplied by. zeros is the share of its input that is 0.
+    bits of each factor that its input is multiplied by. zeros is the share of its input that is 0. factor_kept is
+    to the right factor what kept is to the base. The base's input and output are multiplied by blocks of wrapper_size
+    rows and columns.
     """
 
     rows: int
@@ -86,6 +88,9 @@ class LayerCost:
     held_bits: int | None = None
     turn: tuple[tuple[int, int], ...] = ()
     zeros: float = 0.0
+    factor_kept: float = 1.0
+    wrapper_size: int = 0
+    wrapper_bits: int = 0
 
     @property
     def weights(self) -> int:
@@ -94,7 +99,13 @@ class LayerCost:
 
     @property
     def column_bytes(self) -> int:
-        """What one pass reads column by column of its input: all but a low-rank term's left factor."""
+        """What one pass reads column by column of its input: all but a low-rank term's left factor.
+
+        Behind wrappers no input of the base is 0, and only what multiplies the input itself is read by its columns.
+        """
+        if self.wrapper_size:
+            right = round(self.rank * self.columns * self.factor_kept * self.factor_bits)
+            return (self.columns * self.wrapper_size * self.wrapper_bits + right) // 8
         return self.part_bytes - self.rank * self.rows * self.factor_bits // 8
 
 
@@ -135,13 +146,19 @@ def _cost(product: Product, layers: Mapping[str, LayerCost], workload: Workload)
     if product.lookups:
         return Cost(0, 0, moved + -(-layer.part_bytes * product.lookups // layer.rows))
     base = round(product.vectors * layer.weights * layer.kept) if layer.bits else 0
-    factors = product.vectors * layer.rank * (layer.rows + layer.columns)
+    factors = round(product.vectors * layer.rank * (layer.rows + layer.columns * layer.factor_kept))
+    wrappers = product.vectors * layer.wrapper_size * (layer.rows + layer.columns)
     outliers = product.vectors * layer.outliers
     turned = product.read * sum(order for order, _ in layer.turn)
-    operations = b * (base * layer.bits + factors * layer.factor_bits + outliers * layer.outlier_bits)
+    within = a if layer.wrapper_size else b  # what the base reads
+    operations = within * base * layer.bits + b * (factors * layer.factor_bits + outliers * layer.outlier_bits)
+    inner = product.vectors * layer.wrapper_size * layer.columns
+    operations += (b * inner + a * (wrappers - inner)) * layer.wrapper_bits
     operations += a * product.read * sum(order * bits for order, bits in layer.turn)
     skippable = round(layer.zeros * layer.column_bytes * product.single)
-    return Cost(base + factors + outliers + turned, operations, moved + layer.part_bytes * product.passes, skippable)
+    return Cost(
+        base + factors + wrappers + outliers + turned, operations, moved + layer.part_bytes * product.passes, skippable
+    )
 
 
 def bits_per_weight(layers: Iterable[LayerCost]) -> float:

@@ -25,6 +25,8 @@ class Description:
     rank       of the low-rank term, None without one; its factors are in factor_dtype, or else on a grid:
     factor_bits, factor_group_size, factor_symmetric, factor_scale_dtype
                of both factors, whose rows of codes are the directions; zeros are levels where it is not symmetric
+    factor_mask  of the right factor, as mask is of the base; factor_kept counts what it keeps
+    wrapper_size  rows and columns of a block of the block-diagonal matrices around the base, in wrapper_dtype
     input      what happens at run time to what it reads; None where nothing does
     output     the grid on which the cache holds what it puts out
     steps      what was done, in order
@@ -54,6 +56,10 @@ class Description:
     factor_group_size: int | Literal["channel"] | None = None
     factor_symmetric: bool | None = None
     factor_scale_dtype: str | None = None
+    factor_mask: str | None = None
+    factor_kept: int | None = None
+    wrapper_size: int | None = None
+    wrapper_dtype: str | None = None
     input: InputEntry | None = None
     output: RoundingEntry | None = None
     steps: tuple[str, ...] = ()
@@ -81,7 +87,9 @@ class Description:
     @property
     def plain(self) -> bool:
         """Whether the layer is one ordinary float tensor."""
-        return self.dtype is not None and all(part is None for part in (self.mask, self.rank, self.outliers))
+        return self.dtype is not None and all(
+            part is None for part in (self.mask, self.rank, self.outliers, self.wrapper_size)
+        )
 
     def scale_shape(self) -> tuple[int, int]:
         """(rows, groups) of the scales."""

@@ -34,8 +34,8 @@ class WeightPart:
     """
 
     name: str
-    field: Literal["base", "mask", "outliers", "low_rank"]
-    settles: Literal["base", "mask", "low_rank"] | None
+    field: Literal["base", "mask", "outliers", "low_rank", "factor_mask", "wrappers"]
+    settles: Literal["base", "mask", "low_rank", "factor_mask", "wrappers"] | None
     describe: Callable[[Weight], Mapping[str, Any]]
     held: Callable[[Description], bool]
     specs: Callable[[Description], list[Part]]

@@ -2,14 +2,25 @@
 
 from sottovoce.weights.description import Description
 from sottovoce.weights.part import WeightPart
+from sottovoce.weights.part_factor_mask import FACTOR_MASK
 from sottovoce.weights.part_floats import FLOATS
 from sottovoce.weights.part_grid import GRID
 from sottovoce.weights.part_low_rank import LOW_RANK
 from sottovoce.weights.part_mask import MASK
 from sottovoce.weights.part_outliers import OUTLIERS
 from sottovoce.weights.part_palette import PALETTE
+from sottovoce.weights.part_wrappers import WRAPPERS
 
-PARTS = (FLOATS, GRID, PALETTE, OUTLIERS, MASK, LOW_RANK)  # in the order in which a person is told of them
+PARTS = (
+    FLOATS,
+    GRID,
+    PALETTE,
+    OUTLIERS,
+    MASK,
+    WRAPPERS,
+    LOW_RANK,
+    FACTOR_MASK,
+)  # in the order in which a person is told of them
 
 
 def held(entry: Description) -> list[WeightPart]:

@@ -57,7 +57,8 @@ class Entry(Description):
     def newer(self) -> bool:
         """Whether it tells what readers of format 3 do not know."""
         zeroed = self.input is not None and self.input.zeroing is not None
-        return self.mask not in (None, "2:4", "bitmap") or self.factor_bits is not None or zeroed
+        factors = self.factor_bits is not None or self.factor_mask is not None
+        return self.mask not in (None, "2:4", "bitmap") or factors or zeroed or self.wrapper_size is not None
 
     @property
     def words(self) -> str:
@@ -90,6 +91,9 @@ class Entry(Description):
             self.output.bits if self.output else None,
             turn_cost(self.input.turn) if self.input else (),
             self.input.zeroing.share if self.input and self.input.zeroing else 0.0,
+            0.5 if self.factor_mask == "2:4" else 1.0,
+            self.wrapper_size or 0,
+            _bits_of(self.wrapper_dtype),
         )
 
     def as_document(self) -> dict[str, Any]:

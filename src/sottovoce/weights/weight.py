@@ -1,4 +1,7 @@
-"""What a layer will be when deployed: a mask on a base, with outliers in their places, plus a low-rank term."""
+"""What a layer will be when deployed: a mask on a base, with outliers in their places, plus a low-rank term.
+
+The masked base may stand between two block-diagonal matrices.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -10,6 +13,7 @@ from sottovoce.numbers.rounding import Rounding
 from sottovoce.numbers.sparse import Sparse
 from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.input_path import InputPath
+from sottovoce.weights.wrappers import Wrappers
 
 Kind = Literal["linear", "embedding", "conv"]
 
@@ -40,6 +44,8 @@ class Weight:
     outliers  values that stand in the place of the base's own; whoever writes the base writes them too
     updated   whether the kept weights of a float base have left the target to make up for those that the mask drops:
               whoever rounds the base then rounds these. It ends with the rounding, and is not stored
+    factor_mask  (r, in) bool, True = kept: the right factor is 0 elsewhere; None = all kept
+    wrappers  what the masked base is multiplied by on both sides; the base alone then imitates nothing
     """
 
     base: Tensor | Coded | None
@@ -47,6 +53,8 @@ class Weight:
     low_rank: tuple[Tensor, Tensor] | CodedFactors | None = None
     outliers: Sparse | None = None
     updated: bool = False
+    factor_mask: Tensor | None = None
+    wrappers: Wrappers | None = None
 
     def whole_base(self) -> Tensor | None:
         """(out, in) float32: the base with the outliers in their places, before its mask."""
@@ -56,16 +64,21 @@ class Weight:
         return base if self.outliers is None else self.outliers.over(base)
 
     def masked_base(self) -> Tensor | None:
-        """(out, in) float32: the first term alone; a masked weight is exactly 0, an outlier or not."""
+        """(out, in) float32: mask * base; a masked weight is exactly 0, an outlier or not."""
         base = self.whole_base()
         return base if base is None or self.mask is None else base.masked_fill(~self.mask, 0.0)
+
+    def base_term(self) -> Tensor | None:
+        """(out, in) float32: the first term alone, wrappers included."""
+        base = self.masked_base()
+        return base if base is None or self.wrappers is None else self.wrappers.around(base)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """(out, r) and (r, in) float32, of a weight that has a low-rank term."""
         assert self.low_rank is not None
-        if isinstance(self.low_rank, CodedFactors):
-            return self.low_rank.dense()
-        left, right = self.low_rank
+        left, right = self.low_rank.dense() if isinstance(self.low_rank, CodedFactors) else self.low_rank
+        if self.factor_mask is not None:
+            right = right.masked_fill(~self.factor_mask, 0.0)
         return left.float(), right.float()
 
     def low_rank_product(self) -> Tensor | None:
@@ -76,8 +89,11 @@ class Weight:
         return left @ right
 
     def dense(self) -> Tensor:
-        """(out, in) float32: mask * (base, outliers in place) + left @ right, from stored tensors only."""
-        terms = [term for term in (self.masked_base(), self.low_rank_product()) if term is not None]
+        """(out, in) float32: mask * (base, outliers in place) + left @ right, from stored tensors only.
+
+        With wrappers outer @ (mask * base) @ inner + left @ right.
+        """
+        terms = [term for term in (self.base_term(), self.low_rank_product()) if term is not None]
         assert terms, "a weight has a base or a low-rank term"
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
@@ -88,16 +104,19 @@ class Weight:
             base = self.base[rows] if isinstance(self.base, Tensor) else self.base.take_rows(rows)
         mask = None if self.mask is None else self.mask[rows]
         assert not isinstance(self.low_rank, CodedFactors), "the recipe checker refuses rows of rounded factors"
+        assert self.wrappers is None, "the recipe checker refuses rows of what is in blocks"
         factors = None if self.low_rank is None else (self.low_rank[0][rows], self.low_rank[1])
         outliers = None if self.outliers is None else self.outliers.take_rows(rows)
-        return Weight(base, mask, factors, outliers)
+        return Weight(base, mask, factors, outliers, factor_mask=self.factor_mask)
 
     def to(self, device: str) -> "Weight":
         """The same weight with its tensors on a device."""
         base = None if self.base is None else self.base.to(device)
         mask = None if self.mask is None else self.mask.to(device)
         outliers = None if self.outliers is None else self.outliers.to(device)
-        return Weight(base, mask, _factors_to(self.low_rank, device), outliers, self.updated)
+        factor_mask = None if self.factor_mask is None else self.factor_mask.to(device)
+        wrappers = None if self.wrappers is None else self.wrappers.to(device)
+        return Weight(base, mask, _factors_to(self.low_rank, device), outliers, self.updated, factor_mask, wrappers)
 
 
 def _factors_to(
@@ -146,9 +165,10 @@ class Layer:
     def left_for_base(self) -> Tensor:
         """(out, in) float32: what the base should imitate where kept.
 
-        The target less the low-rank term; or the base as it stands, where its kept weights make up for the others.
+        The target less the low-rank term; or the base as it stands, where its kept weights make up for the others, or
+        wrappers around it do the rest.
         """
-        if self.weight.updated:
+        if self.weight.updated or self.weight.wrappers is not None:
             return self.float_base()
         product = self.weight.low_rank_product()
         return self.target if product is None else self.target - product
@@ -166,8 +186,8 @@ class Layer:
         return base
 
     def left_for_low_rank(self) -> Tensor:
-        """(out, in) float32: the target less the masked base, which the low-rank term should imitate."""
-        base = self.weight.masked_base()
+        """(out, in) float32: the target less the first term, which the low-rank term should imitate."""
+        base = self.weight.base_term()
         return self.target if base is None else self.target - base
 
     def with_base(self, base: Tensor | Coded, outliers: Sparse | None = None) -> Weight:

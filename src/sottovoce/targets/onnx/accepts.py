@@ -31,8 +31,10 @@ def notes(entries: Iterable[Entry]) -> list[str]:
 
 
 def _reason(entry: Entry) -> str | None:
-    if reason := without_operator(entry):
+    if reason := without_operator(entry, {"wrappers"}):
         return reason
+    if entry.wrapper_size is not None and entry.bits is not None:
+        return "integers between block-diagonal products (armor): without the rounding it would work"
     if entry.factor_bits is not None:
         assert entry.factor_group_size is not None
         factors = Grid(entry.factor_bits, entry.factor_group_size)

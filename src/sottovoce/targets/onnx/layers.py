@@ -17,7 +17,7 @@ from sottovoce.numbers.grid import Quantized
 from sottovoce.numbers.rounding import Rounding
 from sottovoce.targets.levels import bytes_of, each_row, fractional, kept_codes
 from sottovoce.targets.onnx.blocks import Blocks, block_size, to_blocks
-from sottovoce.targets.placing import FactoredLinear, LowRank, bias_of, float_path, place
+from sottovoce.targets.placing import FactoredLinear, LowRank, WrappedLinear, bias_of, float_path, place
 from sottovoce.targets.rounded import InBlocks
 from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.weight import Layer
@@ -81,9 +81,9 @@ class Table(nn.Module):
 class CodedLowRank(nn.Module):
     """left @ (right @ x) in float, of factors kept as integers; the runtime makes floats of them as it loads."""
 
-    def __init__(self, factors: CodedFactors) -> None:
+    def __init__(self, factors: CodedFactors, mask: Tensor | None) -> None:
         super().__init__()
-        self.left, self.right = (Table(to_blocks(factor)) for factor in (factors.left, factors.right))
+        self.left, self.right = Table(to_blocks(factors.left)), Table(to_blocks(factors.right, mask))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
@@ -106,7 +106,7 @@ def factors_of(layer: Layer) -> LowRank | CodedLowRank | None:
     """A layer's low-rank term, if it has one."""
     factors = layer.weight.low_rank
     if isinstance(factors, CodedFactors):
-        return CodedLowRank(factors)
+        return CodedLowRank(factors, layer.weight.factor_mask)
     return None if factors is None else LowRank(layer)
 
 
@@ -206,6 +206,9 @@ def put_in_place(model: SpeechModel, layers: Mapping[str, Layer]) -> None:
     tied, _, _ = model.tied, model.shapes, model.stacks  # found while its modules are still transformers'
     for name, layer in layers.items():
         base, module, factors = layer.weight.base, model.find(name), factors_of(layer)
+        if layer.weight.wrappers is not None:
+            place(model, name, WrappedLinear(layer, factors, bias_of(module)))
+            continue
         if base is None and factors is not None and layer.kind != "conv":
             if layer.kind == "linear":
                 place(model, name, FactoredLinear(layer, factors, bias_of(module)))
@@ -258,7 +261,7 @@ def _stored(layer: Layer) -> Iterator[Tensor]:
         yield from _tensors(to_blocks(base, layer.weight.mask))
     if isinstance(factors, CodedFactors) and _multiplied_apart(layer):
         yield from _tensors(to_blocks(factors.left))
-        yield from _tensors(to_blocks(factors.right))
+        yield from _tensors(to_blocks(factors.right, layer.weight.factor_mask))
 
 
 def _tensors(blocks: Blocks) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ draws a group of m neighbours in each block of the core, by the size of its grad
 to keep n, with the values that are best for it.
 
 Every piece is quadratic in itself, so what the authors' scripts reach by 20,000 small steps (Adam, or gradients under a
-bound of the curvature) is solved here exactly: both sides by least squares, the core's values by gradients with the best
+bound of the curvature) is solved here exactly: both sides by least squares, the core's values by gradients of the best
 length for each block. A step of the mask visits every row of a block in turn, not one row. So no step raises the loss,
 and 20 iterations do: moonshine-tiny's blocks take a minute and a half of one core. A dead input counts a millionth of
 the mean.

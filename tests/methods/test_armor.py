@@ -320,7 +320,10 @@ BLOCKS = "*.layers.*"
         ([ARMOR, {"autoround": {"where": BLOCKS}}], "autoround looks at what"),
         ([ARMOR, {"wanda": {"where": BLOCKS}}], "wanda would overwrite what armor wrote"),
         ([ARMOR, "smoothquant"], "that armor has already fixed"),
-        ([{"rtn": {"where": BLOCKS}}, ARMOR], "armor updates the weights that it keeps, and rtn has already rounded"),
+        (
+            [{"rtn": {"where": BLOCKS}}, ARMOR],
+            r"armor would drop weights of .* that rtn has already rounded; prune first",
+        ),
         ([{"wanda": {"where": BLOCKS}}, ARMOR], "armor would overwrite what wanda wrote"),
         ([ARMOR, {"low_rank": {"replace": True, "where": BLOCKS, "rank": 2}}], "would overwrite what armor wrote"),
         (

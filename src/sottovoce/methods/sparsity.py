@@ -16,13 +16,16 @@ from sottovoce.weights.weight import Layer, LayerShape
 Over = Annotated[Literal["row", "layer"], Field(description="what is compared when sparsity is a share")]
 
 
+LARGEST_GROUP = 64  # that is worth a try where another does not divide
+
+
 def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     """Why n:m cannot work on a layer: m does not divide its inputs."""
     m, columns = group_of(options["sparsity"]), shape.columns
     if not m or columns % m == 0:
         return None
     n = int(options["sparsity"].partition(":")[0])
-    fits = [other for other in range(n + 1, columns + 1) if columns % other == 0]
+    fits = [other for other in range(n + 1, min(columns, LARGEST_GROUP) + 1) if columns % other == 0]
     near = [max((other for other in fits if other < m), default=None), min((o for o in fits if o > m), default=None)]
     told = " and ".join(f"{n}:{other}" for other in near if other)
     return (

@@ -199,6 +199,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(words):
     assert (ended.returncode, told) == (141, b"")
 
 
+@pytest.mark.slow
 def test_head_takes_its_lines_and_nothing_is_said():
     with started("methods", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ended:
         assert ended.stdout.readline().strip() == b"methods: quantization"
@@ -207,6 +208,7 @@ def test_head_takes_its_lines_and_nothing_is_said():
     assert ended.returncode in (0, 141)
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_even_if_nobody_reads():
     reading, writing = os.pipe()
     os.close(reading)

@@ -99,6 +99,7 @@ def test_where_nothing_helps_nothing_is_scaled():
     ("name", "grid"), one_fast(["whisper", "moonshine"], [{"bits": 3}, {"bits": 2, "group_size": 32}])
 )
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.slow
 def test_planted_outliers_cost_less_at_three_bits_and_two_than_without_it(name, grid, seed):
     planted = Planted(name, calibration=8, test=8)  # a Gram matrix of four clips misleads the search at 2 bits
     options = {**grid, "symmetric": False, "where": BLOCKS}

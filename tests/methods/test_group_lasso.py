@@ -216,6 +216,7 @@ RECIPE = {"steps": [{"group_lasso": {**QUICK, **HALF, "batch": 2, "held_out": 0.
 
 
 @whisper_first
+@pytest.mark.slow
 def test_a_compression_that_died_in_any_step_is_the_same_artifact(name, toy, speech, lessons, tmp_path):
     def compress(output, **changes):
         asked = {"recipe": RECIPE, "data": speech, "limit": 3, "train": lessons(name), **changes}

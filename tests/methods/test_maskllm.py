@@ -212,6 +212,7 @@ def compress(toy, speech, lessons, tmp_path):
 
 
 @whisper_first
+@pytest.mark.slow
 def test_a_compression_that_died_in_any_step_is_the_same_artifact(name, compress, tmp_path):
     compress("whole", name)
     for step in (0, 2, 4, 1):  # the third comes to a state, after 3 of 6 steps

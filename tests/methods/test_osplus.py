@@ -171,6 +171,7 @@ def test_a_shift_everywhere_is_refused_before_the_model_opens_where_a_bias_is_mi
 
 @pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.slow
 def test_planted_outliers_cost_scaled_activations_a_fraction(name, seed):
     planted = Planted(name)
     settings = {"seed": seed, "activation_bits": 8, "after_norms": True}

@@ -133,6 +133,7 @@ def test_a_recipe_that_cannot_work_is_refused_before_the_model_opens(steps, mess
 
 @pytest.mark.parametrize("name", [pytest.param("whisper", marks=pytest.mark.slow), "moonshine"])
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.slow
 def test_planted_outliers_cost_a_turned_model_a_fraction_at_four_bits(name, seed):
     planted = Planted(name)
     plain = planted.divergence([rtn(4)], seed=seed, activation_bits=4)

@@ -18,11 +18,12 @@ COLUMNS = (
     "Recovery",
     "Calibration",
     "MB",
+    "ms",
     "WER",
     "delta [95 %]",
     "empty, looping, cut off",
 )
-NUMBERS = ("MB", "WER")
+NUMBERS = ("MB", "ms", "WER")
 ALWAYS = ("Quantization", "Sparsity", "MB", "WER")  # the others are left out of a table in which they say nothing
 HEAD = "<!-- Written by `python -m bench.real` from sweeps/real.yaml's rows and docs/results-notes.md; do not edit. -->"
 PLACE = "<!-- tables -->"
@@ -57,6 +58,7 @@ def _cells(row: Row) -> dict[str, str]:
     [score] = row.scores
     measured = {
         "MB": f"{(row.bytes or 0) / 1e6:.1f}",
+        "ms": _time(row),
         "WER": f"{score.wer:.2f}",
         "delta [95 %]": _delta(score),
         "empty, looping, cut off": f"{score.empties}, {score.loops}, {score.capped}",
@@ -74,6 +76,13 @@ def _quantization(row: Row) -> str:
 
 def _joined(*words: str) -> str:
     return "; ".join(word for word in words if word != "-") or "-"
+
+
+def _time(row: Row) -> str:
+    """Milliseconds of the workload, and how many times the uncompressed model's in the same rounds."""
+    if not row.timing or "milliseconds" not in row.timing:
+        return "-"
+    return f"{row.timing['milliseconds']:.0f}" + (f" (× {row.timing['ratio'][0]:.2f})" if row.compressed else "")
 
 
 def _delta(score: Score) -> str:

@@ -44,7 +44,22 @@ def notes(rows: Sequence[Row], sets: Sequence[str]) -> tuple[str, ...]:
         found.append(f"GBOPs (10^9 bit operations) and memory I/O: one utterance{workloads and f' of {workloads}'}.")
         if any(row.activations != "-" for row in rows):
             found.append("Activations that a row rounds count at the bits that it gives them.")
+    found += _times(rows)
     return tuple(found)
+
+
+def _times(rows: Sequence[Row]) -> list[str]:
+    """What a time is of, and why rows that were to be timed have none."""
+    timings = [row.timing for row in rows if row.timing]
+    known = [timing for timing in timings if "milliseconds" in timing]
+    if not timings:
+        return []
+    where = _listed(f"{timing['engine']}, {timing['threads']} thread" for timing in timings)
+    spent = (row.workload for row in rows if row.timing and row.workload)
+    workloads = _listed(workload_words({name: of[name] for name in ("seconds", "tokens")}) for of in spent)
+    found = [f"ms: one utterance of {workloads} ({where}), timed in turn with the uncompressed model."] if known else []
+    reasons = dict.fromkeys(timing["reason"] for timing in timings if "reason" in timing)
+    return [*found, *(f"Not timed: {' '.join(reason.split())}" for reason in reasons)]
 
 
 def _frontends(rows: Sequence[Row]) -> int | None:

@@ -21,7 +21,8 @@ class Row:
 
     quantization, activations, sparsity, low_rank, structure, recovery, calibration, trained_on are the table's words,
     "-" where there is nothing. Sizes are in bytes, costs are of one utterance of `workload`; scores has one item a data
-    set; curve has points of what was trained. An error leaves the measured fields empty.
+    set; curve has points of what was trained;
+    timing is what `timed` says, where the sweep file asks for time. An error leaves the measured fields empty.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Row:
     bit_operations: int | None = None
     memory_bytes: int | None = None
     workload: Mapping[str, Any] | None = None
+    timing: Mapping[str, Any] | None = None
     scores: tuple[Score, ...] = ()
     curve: Sequence[Mapping[str, Any]] = ()
     compress_seconds: float | None = None

@@ -35,6 +35,8 @@ from sottovoce.speech.units import unit_of
 from sottovoce.sweeping.check import Causes, check_rows
 from sottovoce.sweeping.row import FORMAT, Row, joined_words, read_row, recipe_words, thinned
 from sottovoce.sweeping.sweep_file import CalibrationPlan, SweepPlan, read_sweep
+from sottovoce.sweeping.timed import timed
+from sottovoce.weights.cost import Workload
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ def _jobs(plan: SweepPlan, tests: str, corpora: Sequence[Corpus]) -> Iterator[Jo
     measured: dict[str, Any] = {"format": FORMAT, "tests": tests} | _scoring(plan, corpora)
     if plan.workload:
         measured["workload"] = asdict(plan.workload)
+    if plan.time:
+        measured["time"] = plan.time
     seen: set[str] = set()
     fitted: tuple[dict[str, str], dict[CalibrationPlan, str]] | None = None
     for target in map(find_target, plan.models):
@@ -272,6 +276,7 @@ class _Worker:
             skip_unusable=self.plan.skip_unusable,
         )
         seen = inspect_target(find_target(names[-1]), self.plan.workload)
+        timing = self._timing(job, path, seen.workload)
         if job.recipe is not None and not self.plan.keep_artifacts:
             artifacts.remove(path)
         return replace(
@@ -283,11 +288,17 @@ class _Worker:
             bit_operations=seen.cost.bit_operations,
             memory_bytes=seen.cost.memory_bytes,
             workload=asdict(seen.workload),
+            timing=timing,
             scores=tuple(score for score in evaluation.scores if score.target == names[-1]),
             compress_seconds=seconds,
             curve=curve,
             artifact=str(path) if job.recipe is not None and self.plan.keep_artifacts else None,
         )
+
+    def _timing(self, job: Job, path: Path, workload: Workload) -> dict[str, Any] | None:
+        if self.plan.time is None:
+            return None
+        return timed(self.plan.time, job.target, path if job.recipe else None, workload, self.folder / "timed")
 
     def _calibration(self, job: Job) -> Calibration | None:
         if job.calibration is None:

@@ -6,6 +6,7 @@
     train: train.jsonl                                   # for recipes that train
     normalizer: auto                                     # or whisper-english, whisper-basic, basic-marks, none
     workload: {seconds: 10, tokens: 32}
+    time: onnx                                           # time each row there, beside the uncompressed model
     skip_unusable: true                                  # leave out clips that one of the models cannot use
     recipes:
       - gptq-w4                                          # built in, or a file
@@ -30,6 +31,7 @@ from sottovoce.nearest import unknown
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.recipe import Recipe
 from sottovoce.speech.text import NormalizerChoice
+from sottovoce.sweeping.timed import ENGINES
 from sottovoce.weights.cost import Workload
 
 _PARTS = (
@@ -40,6 +42,7 @@ _PARTS = (
     "normalizer",
     "language",
     "workload",
+    "time",
     "keep_artifacts",
     "skip_unusable",
     "recipes",
@@ -72,6 +75,7 @@ class SweepPlan:
     normalizer: str
     language: str | None
     workload: Workload | None
+    time: str | None
     keep_artifacts: bool
     skip_unusable: bool
 
@@ -119,6 +123,7 @@ def read_sweep(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
         normalizer,
         document.get("language"),
         _workload(document.get("workload"), name),
+        _engine(document.get("time"), name),
         **switches,
     )
 
@@ -148,6 +153,12 @@ def _workload(document: Any, name: str) -> Workload | None:
         raise ValueError(
             f"{name}: workload {document!r} does not fit; seconds, tokens, beam and activation_bits would work"
         ) from None
+
+
+def _engine(time: Any, name: str) -> str | None:
+    if time is not None and time not in ENGINES:
+        raise unknown(f"engine in time of {name}", str(time), ENGINES)
+    return None if time is None else str(time)
 
 
 def _calibrations(document: Any, name: str) -> Iterator[CalibrationPlan]:

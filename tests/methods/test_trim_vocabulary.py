@@ -389,10 +389,18 @@ def test_a_text_names_the_tokens_that_stay(suffix, toy, tmp_path):
 # --- order ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("later", ["gptq", "wanda"])
-def test_nothing_that_is_calibrated_follows(later, toy):
-    recipe = read_recipe({"steps": [{"trim_vocabulary": {"size": 370}}, later]})
-    with pytest.raises(ValueError, match=f"numbered them anew; put trim_vocabulary behind {later}"):
+@pytest.mark.parametrize("other", ["gptq", "wanda"])
+@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+def test_what_is_calibrated_behind_it_is_what_it_would_be_before_it(name, other, toy, clips):
+    _, layers = made(toy(name), [CALIBRATED, other], clips(name))
+    _, others = made(toy(name), [other, CALIBRATED], clips(name))
+    for name, layer in layers.items():
+        assert torch.equal(layer.weight.dense(), others[name].weight.dense())
+
+
+def test_it_stands_in_a_recipe_once(toy):
+    recipe = read_recipe({"steps": [CALIBRATED, {"trim_vocabulary": {"size": 370}}]})
+    with pytest.raises(ValueError, match="stands twice in the recipe; one cut, to the smaller size, would work"):
         select(recipe, find_target(toy("whisper")).layout())
 
 

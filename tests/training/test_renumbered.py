@@ -8,6 +8,7 @@ import torch
 
 import sottovoce
 from sottovoce.compressing.loop import compress_layers
+from sottovoce.models.renumbered import in_own_tokens, numbers_before, written_anew
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.select import select
 from sottovoce.recognition.recognizer import Recognizer
@@ -17,7 +18,6 @@ from sottovoce.training.augment import Augmentation
 from sottovoce.training.batch import IGNORED
 from sottovoce.training.data import Material
 from sottovoce.training.losses import Losses, Objective
-from sottovoce.training.renumbered import in_own_tokens, teachers_numbers
 from sottovoce.training.settings import Training
 from sottovoce.training.utterances import UtteranceBatches, transcript_tokens
 from tests.training.conftest import PLAIN
@@ -44,13 +44,13 @@ def students(toy):
 @both
 def test_every_token_is_the_teachers_of_the_same_name_and_has_its_row(name, students, teacher):
     student, whole = students[name], teacher(name)
-    numbers = teachers_numbers(student.frontend, whole.frontend)
+    numbers = numbers_before(student.frontend, whole.frontend)
     assert len(numbers) == FEWER[name] < whole.frontend.vocabulary
     for token, number in student.frontend.tokenizer.get_vocab().items():
         assert number >= len(numbers) or numbers[number] == whole.frontend.tokenizer.token_to_id(token)
     table = "decoder.embed_tokens"
     assert torch.equal(student.find(table).weight, whole.find(table).weight[numbers])
-    assert teachers_numbers(whole.frontend, whole.frontend) is None
+    assert numbers_before(whole.frontend, whole.frontend) is None
 
 
 @both
@@ -62,7 +62,15 @@ def test_a_transcript_keeps_its_text_and_its_end(name, students, teacher):
         assert own == [*student.text_tokens(text), student.end_tokens()[0]]
         assert student.text(own) == whole.text(tokens) == text
         assert in_own_tokens(tokens, student, whole, 40) == own[:-1]
-        assert in_own_tokens(tokens, student, whole, 2) == own[:-1][:2]
+
+
+def test_a_text_that_takes_more_tokens_than_the_model_writes_has_no_end(students, teacher):
+    student, whole = students["whisper"].frontend, teacher("whisper").frontend
+    tokens = whole.text_tokens("the men and the end")
+    own = student.text_tokens("the men and the end")
+    assert len(own) > len(tokens)
+    assert in_own_tokens([*tokens, whole.end_tokens()[0]], student, whole, len(own)) == own
+    assert in_own_tokens(tokens, student, whole, 2) == own[:2]
 
 
 @both
@@ -71,7 +79,7 @@ def test_the_teacher_reads_what_the_student_reads_and_rows_that_were_kept_have_n
 ):
     student, whole = students[name], teacher(name)
     recognizer, corpus = Recognizer.of(student), read_corpus(lessons(name))
-    numbers = teachers_numbers(student.frontend, whole.frontend)
+    numbers = numbers_before(student.frontend, whole.frontend)
     texts = transcript_tokens(recognizer, corpus)
     settings, plain = Training(**PLAIN), Augmentation(augment=False)
     batch = UtteranceBatches(student, recognizer, corpus, texts, settings, plain, numbers).at(0)
@@ -102,6 +110,24 @@ def test_what_was_cut_is_trained_and_cut_in_an_earlier_compression_too(toy, less
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
+@both
+def test_calibration_clips_keep_their_prompt_and_their_text(name, students, teacher, clips):
+    student, whole = students[name].frontend, teacher(name).frontend
+    texts = ["the men and the end", "One, two!"]
+    prompt = list(whole.rules().prompt)
+    said = [
+        replace(clip, tokens=torch.tensor([[*prompt, *whole.text_tokens(text)]]))
+        for clip, text in zip(clips(name)[: len(texts)], texts, strict=True)
+    ]
+    for clip, old, text in zip(written_anew(said, student, whole), said, texts, strict=True):
+        tokens = clip.tokens[0].tolist()
+        assert tokens[: len(prompt)] == list(student.rules().prompt)
+        assert student.text(tokens) == text
+        assert torch.equal(clip.features, old.features)
+        assert clip.tokens.dtype == torch.int64
+    assert written_anew(said, whole, whole) == tuple(said)
+
+
 def test_a_model_with_other_tokens_than_its_teachers_is_refused(teacher, toy, students):
     with pytest.raises(ValueError, match=r"token \d+ of .* is not among those of .*, from which it would learn"):
-        teachers_numbers(students["moonshine"].frontend, teacher("whisper").frontend)
+        numbers_before(students["moonshine"].frontend, teacher("whisper").frontend)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -122,7 +123,7 @@ class _Compression:
         model, layers = self._opened(*self.target.open())
         if corpus is not None:
             calibration = calibrate(model, corpus, tokens=tokens, seed=seed, language=self.language, track=self.track)
-        unfinished, first = Unfinished(self.output), 0
+        calibrated, unfinished, first = copy(model.frontend), Unfinished(self.output), 0
         if record is not None:
             unfinished.claim(self._plan(calibration, record))
             if (latest := unfinished.latest()) is not None:
@@ -142,7 +143,7 @@ class _Compression:
                 curve,
             )
 
-        material = Material(calibration.clips if calibration else ())
+        material = Material(calibration.clips if calibration else (), written_by=calibrated)
         if self.lessons is not None and record is not None:
             heard = (self.heard or unfinished.folder) / f"heard-{self._teacher(record)}.jsonl"
             data = TrainingData(

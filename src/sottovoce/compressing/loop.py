@@ -55,6 +55,7 @@ def compress_layers(
         if number:
             for layer in layers.values():
                 layer.settle()
+        material = material.as_written_by(model.frontend)  # a step before may have numbered the tokens anew
         if whole_model:
             [(step, names)] = work
             chosen = {name: layers[name] for name in names}

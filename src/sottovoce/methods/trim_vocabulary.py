@@ -9,8 +9,9 @@ settings and numbers of tokens follow. A logit of a token that stays is the one 
 that went can be written with smaller ones, but a model that was not trained to often writes another word. So what
 matters is that the texts are many and of the kind that will be heard.
 
-Rows know nothing of each other in any format, so it works on what is rounded, masked or factored, and comes behind all
-that is calibrated. A training may follow: it teaches the model to write the words whose tokens went with smaller ones.
+Rows know nothing of each other in any format, so it works on what is rounded, masked or factored, and may stand
+anywhere: what follows is calibrated and trained with the tokens that stayed. A training behind it teaches the model to
+write the words whose tokens went with smaller ones.
 """
 
 import json

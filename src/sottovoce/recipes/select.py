@@ -103,13 +103,9 @@ def _check_allocation(step: Step, written: Mapping[str, Mapping[str, str]]) -> N
 
 
 def _check_tokens(step: Step, before: Sequence[Step]) -> None:
-    """Refuse what would look at calibration tokens, made once before the first step, after they were numbered anew."""
-    earlier = next((other.method.name for other in before if other.method.owns == "vocabulary"), None)
-    if earlier and (step.needs - TRAINING_NEEDS or step.method.owns == "vocabulary"):
-        raise ValueError(
-            f"{step.method.name} works with the tokens of the calibration clips, and {earlier} has numbered them anew; "
-            f"put {earlier} behind {step.method.name}"
-        )
+    """Refuse a second cut of the vocabulary."""
+    if step.method.owns == "vocabulary" and any(other.method.owns == "vocabulary" for other in before):
+        raise ValueError(f"{step.method.name} stands twice in the recipe; one cut, to the smaller size, would work")
 
 
 def _check_layer(step: Step, model: SpeechModel, name: str) -> None:

@@ -1,10 +1,13 @@
 """What a training step learns from, beside the model: audio, the uncompressed model, a folder for its state."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sottovoce.models.base import SpeechModel
+from sottovoce.models.frontend import Frontend
+from sottovoce.models.renumbered import written_anew
 from sottovoce.models.structure import Clip
 from sottovoce.progress import Track, silent
 from sottovoce.speech.datasets import Corpus
@@ -34,10 +37,20 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Material:
-    """What a step on the whole model may look at: calibration clips, training data where the recipe trains."""
+    """What a step on the whole model may look at: calibration clips, training data where the recipe trains.
+
+    written_by  the frontend whose tokens the clips have; None for the model's own as a recipe begins
+    """
 
     clips: Sequence[Clip] = ()
     training: TrainingData | None = None
+    written_by: Frontend | None = None
+
+    def as_written_by(self, frontend: Frontend) -> "Material":
+        """The same with the clips' tokens as `frontend` has them now; it may lose some later."""
+        now = copy(frontend)
+        clips = self.clips if self.written_by is None else written_anew(self.clips, now, self.written_by)
+        return replace(self, clips=clips, written_by=now)
 
     @property
     def lessons(self) -> TrainingData:

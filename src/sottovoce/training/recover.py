@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from sottovoce.models.renumbered import in_own_tokens, numbers_before
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.training.attention import training_attention
 from sottovoce.training.augment import Augmentation
@@ -12,7 +13,6 @@ from sottovoce.training.batch import Batch
 from sottovoce.training.data import TrainingData
 from sottovoce.training.latent import Latent
 from sottovoce.training.losses import Losses, Objective
-from sottovoce.training.renumbered import in_own_tokens, teachers_numbers
 from sottovoce.training.settings import Training
 from sottovoce.training.student import ModelStudent
 from sottovoce.training.trainer import Schedule, train
@@ -72,7 +72,7 @@ def recover(
         raise ValueError(f"{model.checkpoint.name} is multilingual; name the language of the training audio")
     teacher: SpeechModel | None = _teacher(model, data)
     assert teacher is not None
-    numbers = teachers_numbers(model.frontend, teacher.frontend)
+    numbers = numbers_before(model.frontend, teacher.frontend)
     texts: Mapping[str, Sequence[int]] | None = None
     if of_decoder and tokens != "transcript":
         hearing = Recognizer.of(teacher, data.language)

@@ -18,7 +18,7 @@ def csv(rows: Sequence[Row]) -> str:
 
     A field of a score has a column for each data set, as "wer test-clean"; `wer` alone is the average over
     all of them. A wer is a CER where `unit` is "character". The interval is two columns, delta_wer_low and
-    delta_wer_high. `languages`, `notes`, `workload` and `recipe_document` are JSON; `pareto` is 1 or 0. The
+    delta_wer_high. `languages`, `notes`, `workload`, `timing` and `recipe_document` are JSON; `pareto` is 1 or 0. The
     training curves are in table.json.
     """
     sets = data_sets(rows)

@@ -57,7 +57,10 @@ def _times(rows: Sequence[Row]) -> list[str]:
     where = _listed(f"{timing['engine']}, {timing['threads']} thread" for timing in timings)
     spent = (row.workload for row in rows if row.timing and row.workload)
     workloads = _listed(workload_words({name: of[name] for name in ("seconds", "tokens")}) for of in spent)
-    found = [f"ms: one utterance of {workloads} ({where}), timed in turn with the uncompressed model."] if known else []
+    what = (
+        f"ms: one utterance of {workloads} ({where}), timed in turn with the uncompressed model; ×: share of its time."
+    )
+    found = [what] if known else []
     reasons = dict.fromkeys(timing["reason"] for timing in timings if "reason" in timing)
     return [*found, *(f"Not timed: {' '.join(reason.split())}" for reason in reasons)]
 

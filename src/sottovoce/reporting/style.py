@@ -16,7 +16,7 @@ STYLE = """
 }
 * { box-sizing: border-box; }
 body {
-  margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 80rem;
+  margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 110rem;
   background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif;
 }
 h1 { font-size: 1.5rem; margin: 0 0 1rem; }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Literal
 
 from sottovoce.measure.score import Score
 from sottovoce.reporting.notes import failure_notes, notes
@@ -113,8 +113,7 @@ def _columns(rows: Sequence[Row], sets: Sequence[str], names: dict[str, str]) ->
         _sizes("bits/weight", "bits", [row.bits_per_weight for row in rows]),
         _sizes("GBOPs", "10^9 bit operations", _scaled([row.bit_operations for row in rows], GIGA)),
         _sizes("memory I/O MB", "10^6 bytes", _scaled([row.memory_bytes for row in rows], MEGA)),
-        _sizes("ms", "milliseconds", [_timed(row, "milliseconds") for row in rows]),
-        _words("× uncompressed", [_ratio(row) for row in rows]),
+        _times(rows),
         *_wers(rows, sets),
         *([_average(f"{rate_on(rows, sets)} avg", averages)] if averages else []),
         *_deltas(rows, sets),
@@ -138,14 +137,16 @@ def _scaled(values: Values, unit: int) -> Values:
     return [None if value is None else value / unit for value in values]
 
 
-def _timed(row: Row, what: str) -> Any:
-    """What a row's timing says; None where it says nothing."""
-    return row.timing.get(what) if row.timing else None
-
-
-def _ratio(row: Row) -> str:
-    ratio = _timed(row, "ratio")
-    return NOTHING if ratio is None or not row.compressed else f"{ratio[0]:.2f}"
+def _times(rows: Sequence[Row]) -> _Filled:
+    """The milliseconds of a row and, of a compressed model, how many times the uncompressed one's: "42.2 (× 0.64)"."""
+    known = [row.timing if row.timing and "milliseconds" in row.timing else None for row in rows]
+    numbers = _sizes("ms", "milliseconds", [timing and timing["milliseconds"] for timing in known])
+    ratios = [
+        f" (× {timing['ratio'][0]:.2f})" if timing and row.compressed else ""
+        for row, timing in zip(rows, known, strict=True)
+    ]
+    cells = (Cell(cell.text + ratio) for cell, ratio in zip(numbers.cells, ratios, strict=True))
+    return replace(numbers, cells=tuple(cells))
 
 
 def _average(title: str, values: Values) -> _Filled:

@@ -34,7 +34,7 @@ def timed(engine: str, model: Target, artifact: Path | None, workload: Workload,
             tokens = None if model.frontend.rules().by_frames else workload.tokens
             found = bench(pair, threads=[THREADS], seconds=workload.seconds, tokens=tokens, rounds=ROUNDS)
     except (ValueError, SelfTestError) as error:
-        return {**said, "reason": str(error)}
+        return {**said, "reason": str(error).replace(str(artifact), "the artifact")}
     speed = found.speeds[-1]
     whole = speed.encoder + speed.first + speed.token * (found.tokens - 1)
     return {**said, "milliseconds": round(whole, 3), "ratio": [round(each, 4) for each in speed.ratio]}

@@ -83,5 +83,6 @@ def _points(frame: Frame, capacity: Capacity, losses: Sequence[float], said: str
         kind = f"point {'front ' if at_knee else ''}c{column}"
         drawn.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{title}</title></circle>')
         if at_knee:
-            drawn.append(f'<text x="{x:.1f}" y="{y - 12:.1f}" text-anchor="middle">knee</text>')
+            aside, anchor = (8, "start") if i == 0 else (0, "middle")  # clear of the axis
+            drawn.append(f'<text x="{x + aside:.1f}" y="{y - 12:.1f}" text-anchor="{anchor}">knee</text>')
     return drawn

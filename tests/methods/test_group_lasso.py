@@ -176,7 +176,7 @@ def test_what_is_zero_behind_the_training_is_what_goes_and_is_not_missed(pair, t
 def test_a_training_that_only_does_harm_ends_where_prune_width_does(name, importance, toy, clips, material):
     # one MLP, for prune_width judges each behind those that it has narrowed
     alone = {"neurons": 0.25, "multiple_of": 16, "importance": importance, "where": "encoder.layers.0.*"}
-    model, _ = compressed(toy(name), {**QUICK, **alone, "held_out": 0.25, "learning_rate": 30.0}, material(name))
+    model, _ = compressed(toy(name), {**QUICK, **alone, "held_out": 0.25, "learning_rate": 300.0}, material(name))
     pruned = {"prune_width": {**alone, "compensate": False}}
     expected, layers = find_target(toy(name)).open()
     selection = select(read_recipe({"steps": [pruned]}), find_target(toy(name)).layout())
@@ -186,7 +186,7 @@ def test_a_training_that_only_does_harm_ends_where_prune_width_does(name, import
 
 @moonshine_first
 def test_without_calibration_it_begins_at_the_smallest_norms(name, toy, material):
-    step = {**QUICK, **HALF, "held_out": 0.25, "learning_rate": 30.0, "importance": "norm"}
+    step = {**QUICK, **HALF, "held_out": 0.25, "learning_rate": 300.0, "importance": "norm"}
     model, _ = compressed(toy(name), step, replace(material(name), clips=()))
     expected, layers = find_target(toy(name)).open()
     for inner in expected.inner:

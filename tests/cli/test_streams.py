@@ -15,6 +15,7 @@ from sottovoce.cli import app as app_module
 from sottovoce.cli.app import app
 from sottovoce.cli.streams import escaped_json, writable
 from tests.measure.manifests import rows_at_home, write_rows
+from tests.tiers import slow_ones
 
 COMMANDS = [command.name for command in app.registered_commands]
 HEAVY = ("torch", "transformers", "numpy", "pandas", "scipy", "onnx", "onnxruntime", "executorch", "soundfile",
@@ -188,7 +189,9 @@ def test_the_c_locale_is_no_obstacle(run):
 
 
 @pytest.mark.parametrize(
-    "words", [["methods"], ["methods", "--json"], ["--help"], ["compress", "--help"], ["--version"]], ids=" ".join
+    "words",
+    [["methods"], *slow_ones(["methods", "--json"], ["--help"], ["compress", "--help"], ["--version"])],
+    ids=" ".join,
 )
 def test_a_reader_that_has_gone_ends_a_command_quietly(words):
     reading, writing = os.pipe()

@@ -113,6 +113,7 @@ def test_a_compression_that_died_and_is_asked_for_again_is_the_same_artifact(dea
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.slow
 def test_a_compression_that_dies_again_and_again_is_the_same_artifact(compress, whole, tmp_path):
     for training, step in ((0, 3), (0, 2), (1, 1), (0, 4)):
         with pytest.raises(Killed):

@@ -33,6 +33,7 @@ def copied(tmp_path):
     return Exported(folder, "onnx", target.base, source, (), versions, {}, SelfTest((), 3, 40, 40, 0)).write().folder
 
 
+@pytest.mark.slow
 def test_an_export_is_small_says_what_it_came_from_and_hears_as_its_artifact(exported, artifact):
     source = find_target(artifact)
     assert exported == read_exported(exported.folder)

@@ -106,6 +106,7 @@ def transformed(toy, name, clips, bits=None, **options):
 
 
 @pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_with_integer_activations_and_outliers_the_transformation_helps(name, toy, clips):
     reference, _ = find_target(toy(name)).open()
     few = {"iterations": 20, "batch": 2, "checks": 4}

@@ -28,7 +28,7 @@ from tests.conftest import FRAMES, TOYS, WRITING
 from tests.methods.samples import noise, seen, some_inputs
 from tests.reference import prune_width as slow
 from tests.reference.cost import count, count_frames
-from tests.tiers import slow_ones
+from tests.tiers import in_turn, slow_ones
 
 every_toy = pytest.mark.parametrize("name", TOYS)
 UNEVEN = [
@@ -108,8 +108,9 @@ def test_with_all_kept_nothing_changes(name, toy, clips):
     assert not model.settings
 
 
-@pytest.mark.parametrize("name", ["whisper", "moonshine"])
-@pytest.mark.parametrize("importance", ["activation", "wanda", "taylor", "obs"])
+@pytest.mark.parametrize(
+    ("importance", "name"), in_turn(["activation", "wanda", "taylor", "obs"], ["whisper", "moonshine"])
+)
 def test_what_takes_over_brings_the_blocks_output_nearer(name, importance, toy, clips):
     def error(compensate):
         asked = importance if compensate or importance != "obs" else "activation"

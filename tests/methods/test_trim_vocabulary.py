@@ -24,7 +24,7 @@ from sottovoce.speech.datasets import read_corpus
 from sottovoce.training.data import Material
 from tests import toys
 from tests.conftest import FRAMES, WRITING
-from tests.tiers import in_turn
+from tests.tiers import in_turn, one_fast, slow_ones
 
 CALIBRATED = {"trim_vocabulary": {"calibration": True}}
 TABLE = {"where": ["decoder.embed_tokens", "~proj_out"]}
@@ -97,7 +97,7 @@ def scores(model, clip):
         return model.head(hidden[0])
 
 
-@pytest.mark.parametrize("name", WRITING)
+@pytest.mark.parametrize("name", [WRITING[0], *slow_ones(*WRITING[1:])])
 def test_what_is_saved_is_opened_with_the_same_tokens_and_bytes(name, toy, speech, tmp_path, kept_of):
     recipe = {"steps": [{"gptq": {"group_size": 16}}, CALIBRATED]}
     artifact = sottovoce.compress(toy(name), recipe=recipe, output=tmp_path / "a", data=speech, limit=3)
@@ -389,8 +389,7 @@ def test_a_text_names_the_tokens_that_stay(suffix, toy, tmp_path):
 # --- order ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", ["gptq", "wanda"])
-@pytest.mark.parametrize("name", ["whisper", "moonshine"])
+@pytest.mark.parametrize(("other", "name"), one_fast(["gptq", "wanda"], ["whisper", "moonshine"]))
 def test_what_is_calibrated_behind_it_is_what_it_would_be_before_it(name, other, toy, clips):
     _, layers = made(toy(name), [CALIBRATED, other], clips(name))
     _, others = made(toy(name), [other, CALIBRATED], clips(name))

@@ -259,6 +259,7 @@ def test_an_error_that_every_row_would_have_stops_the_sweep_and_is_kept_in_no_ro
     assert [row.error for row in sottovoce.sweep(document, output=tmp_path)] == [None] * 8
 
 
+@pytest.mark.slow
 def test_the_same_error_three_times_stops_the_sweep_and_is_kept_in_no_row(document, monkeypatch, tmp_path):
     calls = []
 

@@ -8,7 +8,7 @@ import torch
 
 import sottovoce
 from sottovoce.compressing.loop import compress_layers
-from sottovoce.models.renumbered import in_own_tokens, numbers_before, written_anew
+from sottovoce.models.renumbered import InOwnTokens, numbers_before, written_anew
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.select import select
 from sottovoce.recognition.recognizer import Recognizer
@@ -58,10 +58,10 @@ def test_a_transcript_keeps_its_text_and_its_end(name, students, teacher):
     student, whole = students[name].frontend, teacher(name).frontend
     for text in ("the men and the end", "One, two!", ""):
         tokens = whole.text_tokens(text)
-        own = in_own_tokens([*tokens, whole.end_tokens()[0]], student, whole, 40)
+        own = InOwnTokens(student, whole, 40)([*tokens, whole.end_tokens()[0]])
         assert own == [*student.text_tokens(text), student.end_tokens()[0]]
         assert student.text(own) == whole.text(tokens) == text
-        assert in_own_tokens(tokens, student, whole, 40) == own[:-1]
+        assert InOwnTokens(student, whole, 40)(tokens) == own[:-1]
 
 
 def test_a_text_that_takes_more_tokens_than_the_model_writes_has_no_end(students, teacher):
@@ -69,8 +69,8 @@ def test_a_text_that_takes_more_tokens_than_the_model_writes_has_no_end(students
     tokens = whole.text_tokens("the men and the end")
     own = student.text_tokens("the men and the end")
     assert len(own) > len(tokens)
-    assert in_own_tokens([*tokens, whole.end_tokens()[0]], student, whole, len(own)) == own
-    assert in_own_tokens(tokens, student, whole, 2) == own[:2]
+    assert InOwnTokens(student, whole, len(own))([*tokens, whole.end_tokens()[0]]) == own
+    assert InOwnTokens(student, whole, 2)(tokens) == own[:2]
 
 
 @both

@@ -34,35 +34,37 @@ def numbers_before(now: Frontend, before: Frontend) -> Tensor | None:
     return torch.tensor([found[number] for number in range(now.vocabulary)])
 
 
-def in_own_tokens(tokens: Sequence[int], now: Frontend, before: Frontend, most: int) -> list[int]:
-    """A transcript in the tokens of `before`, with or without its end, as `now` writes the same text.
+class InOwnTokens:
+    """Transcripts in the tokens of `before`, with or without their end, as `now` writes the same text.
 
     most  tokens that the model writes; a text that takes more has no end, as one that was not finished
+    own   the number that each token of `before` has now, if it stayed
     """
-    own = _places(now, before)
-    if all(token in own for token in tokens):
-        return [own[token] for token in tokens]
-    ended = tokens[-1] in before.end_tokens()
-    text = now.text_tokens(before.text(tokens))
-    return [*text, now.end_tokens()[0]] if ended and len(text) < most else text[:most]
+
+    def __init__(self, now: Frontend, before: Frontend, most: int) -> None:
+        self.now, self.before, self.most = now, before, most
+        numbers = numbers_before(now, before)
+        kept = range(now.vocabulary) if numbers is None else numbers.tolist()
+        self.own = {number: place for place, number in enumerate(kept)}
+
+    def __call__(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens of one transcript."""
+        if all(token in self.own for token in tokens):
+            return [self.own[token] for token in tokens]
+        ended = tokens[-1] in self.before.end_tokens()
+        text = self.now.text_tokens(self.before.text(tokens))
+        return [*text, self.now.end_tokens()[0]] if ended and len(text) < self.most else text[: self.most]
 
 
 def written_anew(clips: Sequence[Clip], now: Frontend, before: Frontend) -> tuple[Clip, ...]:
     """Clips whose tokens are those of `before`, prompt first, with the tokens of `now`."""
-    if numbers_before(now, before) is None:
+    if now.vocabulary == before.vocabulary:
         return tuple(clips)
-    own, most = _places(now, before), now.rules().most_tokens
+    anew = InOwnTokens(now, before, now.rules().most_tokens)
     beside = {*before.tokenizer.get_added_tokens_decoder(), *before.time_tokens}
 
-    def anew(tokens: Sequence[int]) -> list[int]:
+    def written(tokens: Sequence[int]) -> list[int]:
         prompt = next((place for place, token in enumerate(tokens) if token not in beside), len(tokens))
-        return [*(own[token] for token in tokens[:prompt]), *in_own_tokens(tokens[prompt:], now, before, most)]
+        return [*(anew.own[token] for token in tokens[:prompt]), *anew(tokens[prompt:])]
 
-    return tuple(replace(clip, tokens=torch.tensor([anew(clip.tokens[0].tolist())])) for clip in clips)
-
-
-def _places(now: Frontend, before: Frontend) -> dict[int, int]:
-    """The number that each token of `before` has now, if it stayed."""
-    numbers = numbers_before(now, before)
-    kept = range(now.vocabulary) if numbers is None else numbers.tolist()
-    return {number: place for place, number in enumerate(kept)}
+    return tuple(replace(clip, tokens=torch.tensor([written(clip.tokens[0].tolist())])) for clip in clips)

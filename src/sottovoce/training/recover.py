@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sottovoce.models.renumbered import in_own_tokens, numbers_before
+from sottovoce.models.renumbered import InOwnTokens, numbers_before
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.training.attention import training_attention
 from sottovoce.training.augment import Augmentation
@@ -73,15 +73,7 @@ def recover(
     teacher: SpeechModel | None = _teacher(model, data)
     assert teacher is not None
     numbers = numbers_before(model.frontend, teacher.frontend)
-    texts: Mapping[str, Sequence[int]] | None = None
-    if of_decoder and tokens != "transcript":
-        hearing = Recognizer.of(teacher, data.language)
-        texts = own_tokens(hearing, data.corpus, data.heard, settings.batch, data.track)
-        if numbers is not None:
-            both = model.frontend, teacher.frontend, recognizer.rules.most_tokens
-            texts = {name: in_own_tokens(theirs, *both) for name, theirs in texts.items()}
-    if of_decoder and tokens != "own":
-        texts = transcript_tokens(recognizer, data.corpus, texts)
+    texts = _texts(model, teacher, recognizer, data, settings, tokens) if of_decoder else None
     batches = UtteranceBatches(model, recognizer, data.corpus, texts, settings, augmentation, numbers)
     if of_decoder and tokens != "own":
         check_transcripts(teacher, _sample(batches), data.corpus)
@@ -111,6 +103,25 @@ def recover(
             )
     finally:
         student.finish()
+
+
+def _texts(
+    model: "SpeechModel",
+    teacher: "SpeechModel",
+    recognizer: Recognizer,
+    data: TrainingData,
+    settings: Training,
+    tokens: Tokens,
+) -> Mapping[str, Sequence[int]]:
+    """What the decoder reads and should say of each utterance by its id, in the model's own tokens."""
+    if tokens == "transcript":
+        return transcript_tokens(recognizer, data.corpus)
+    hearing = Recognizer.of(teacher, data.language)
+    told = own_tokens(hearing, data.corpus, data.heard, settings.batch, data.track)
+    if model.frontend.vocabulary != teacher.frontend.vocabulary:
+        anew = InOwnTokens(model.frontend, teacher.frontend, recognizer.rules.most_tokens)
+        told = {name: anew(theirs) for name, theirs in told.items()}
+    return told if tokens == "own" else transcript_tokens(recognizer, data.corpus, told)
 
 
 def _settled(

@@ -58,7 +58,7 @@ def _cells(row: Row) -> dict[str, str]:
     [score] = row.scores
     measured = {
         "MB": f"{(row.bytes or 0) / 1e6:.1f}",
-        "ms": _time(row),
+        "ms": "-" if row.milliseconds is None else f"{row.milliseconds:.0f}{row.of_uncompressed}",
         "WER": f"{score.wer:.2f}",
         "delta [95 %]": _delta(score),
         "empty, looping, cut off": f"{score.empties}, {score.loops}, {score.capped}",
@@ -76,13 +76,6 @@ def _quantization(row: Row) -> str:
 
 def _joined(*words: str) -> str:
     return "; ".join(word for word in words if word != "-") or "-"
-
-
-def _time(row: Row) -> str:
-    """Milliseconds of the workload, and how many times the uncompressed model's in the same rounds."""
-    if not row.timing or "milliseconds" not in row.timing:
-        return "-"
-    return f"{row.timing['milliseconds']:.0f}" + (f" (× {row.timing['ratio'][0]:.2f})" if row.compressed else "")
 
 
 def _delta(score: Score) -> str:

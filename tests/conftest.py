@@ -11,6 +11,7 @@ from sottovoce.calibration.clips import calibrate
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.datasets import read_corpus
 from sottovoce.targets.exported import read_exported
+from sottovoce.training.data import Material, TrainingData
 from tests import toys
 
 torch.set_num_threads(1)
@@ -98,6 +99,19 @@ def lessons(toy, tmp_path_factory):
         return manifest
 
     return written
+
+
+@pytest.fixture
+def material(toy, clips, lessons, tmp_path):
+    """What a toy is compressed with, by its name, its state in a folder of that name."""
+    return lambda name, state="state": material_of(name, toy, clips, lessons, tmp_path, state)
+
+
+def material_of(name, toy, clips, lessons, folder, state="state"):
+    """Three clips, eight lessons, a folder for what trains."""
+    teacher = find_target(toy(name)).uncompressed
+    data = TrainingData(read_corpus(lessons(name)), None, teacher, folder / state, folder / "heard.jsonl")
+    return Material(clips(name), data)
 
 
 @pytest.fixture(scope="session")

@@ -38,11 +38,11 @@ from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.target import find_target
 from sottovoce.speech.audio import read as read_audio
 from sottovoce.speech.datasets import read_corpus
-from sottovoce.training.data import Material, TrainingData
+from sottovoce.training.data import Material
 from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.input_path import InputPath
 from sottovoce.weights.weight import Weight
-from tests.conftest import FRAMES, TOYS, WRITING
+from tests.conftest import FRAMES, TOYS, WRITING, material_of
 from tests.tiers import in_turn, one_fast, slow_ones
 from tests.units import through_units
 from tests.weights.test_input_path import same as same_path
@@ -279,21 +279,6 @@ RECIPES = {
 }
 every_toy = pytest.mark.parametrize("name", TOYS)
 every_writing_toy = pytest.mark.parametrize("name", WRITING)
-
-
-@pytest.fixture
-def material(toy, clips, lessons, tmp_path):
-    """What a toy is compressed with, by its name."""
-    return lambda name: material_of(name, toy, clips, lessons, tmp_path)
-
-
-def material_of(name, toy, clips, lessons, folder):
-    """Three clips, eight lessons, a folder for what trains."""
-    teacher = find_target(toy(name)).uncompressed
-    return Material(
-        clips(name),
-        TrainingData(read_corpus(lessons(name)), None, teacher, folder / "state", folder / "heard.jsonl"),
-    )
 
 
 def compressed(folder, steps, material, after=lambda model, layers, step, changed: None):

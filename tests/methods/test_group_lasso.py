@@ -19,8 +19,7 @@ from sottovoce.numbers.trimmed_lasso import even_threshold, shortened, steps_lef
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
-from sottovoce.speech.datasets import read_corpus
-from sottovoce.training.data import Material, TrainingData
+from sottovoce.training.data import Material
 from sottovoce.training.group_lasso import Groups, ReaderLatent
 from sottovoce.training.latent import PartsLatent
 from sottovoce.training.state import TrainingFolder
@@ -34,18 +33,6 @@ QUICK = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_
 HALF = {"heads": 1, "neurons": 0.25, "multiple_of": 16}
 whisper_first = pytest.mark.parametrize("name", ["whisper", *slow_ones("moonshine")])
 moonshine_first = pytest.mark.parametrize("name", ["moonshine", *slow_ones("whisper")])
-
-
-@pytest.fixture
-def material(toy, clips, lessons, tmp_path):
-    """What a toy learns with, its state in a folder of that name."""
-
-    def of(name, folder="state"):
-        teacher = find_target(toy(name)).uncompressed
-        data = TrainingData(read_corpus(lessons(name)), None, teacher, tmp_path / folder, tmp_path / "heard.jsonl")
-        return Material(clips(name), data)
-
-    return of
 
 
 def compressed(folder, step, material):

@@ -17,8 +17,7 @@ from sottovoce.methods.maskllm import prior_masks
 from sottovoce.recipes.read import read_recipe
 from sottovoce.recipes.select import select
 from sottovoce.recognition.target import find_target
-from sottovoce.speech.datasets import read_corpus
-from sottovoce.training.data import Material, TrainingData
+from sottovoce.training.data import Material
 from sottovoce.training.state import TrainingFolder
 from sottovoce.weights.weight import LayerShape
 from tests.compressing.test_unfinished import Killed, dying, left
@@ -31,18 +30,6 @@ every_family = pytest.mark.parametrize("name", FAMILIES)
 whisper_first = pytest.mark.parametrize("name", ["whisper", pytest.param("moonshine", marks=pytest.mark.slow)])
 moonshine_first = pytest.mark.parametrize("name", ["moonshine", pytest.param("whisper", marks=pytest.mark.slow)])
 QUICK = {"batch": 4, "precision": "fp32", "held_out": 0, "checks": 1, "learning_rate": 0.001, "epochs": 2}
-
-
-@pytest.fixture
-def material(toy, clips, lessons, tmp_path):
-    """What a toy learns with, its state in a folder of that name."""
-
-    def of(name, folder="state"):
-        teacher = find_target(toy(name)).uncompressed
-        data = TrainingData(read_corpus(lessons(name)), None, teacher, tmp_path / folder, tmp_path / "heard.jsonl")
-        return Material(clips(name), data)
-
-    return of
 
 
 def compressed(folder, steps, material):

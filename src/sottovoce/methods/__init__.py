@@ -66,9 +66,8 @@ METHODS = {
 Scope = Literal["layer", "block", "model"]
 OfModel = Literal["structure", "vocabulary", "sparsity"]
 Part = Literal["base", "mask", "low_rank", "factors", "wrappers", "basis", "values", "input", "output"] | OfModel
-Mark = (
-    Part | Literal["turn", "range", "zeros", "width", "factor_mask"]
-)  # what a step leaves behind that a later one has to know of
+# what a step leaves behind that a later one has to know of
+Mark = Part | Literal["turn", "range", "zeros", "width", "factor_mask"]
 Marks = Callable[[Mapping[str, Any]], tuple[Mark, ...]]
 TRAINING_NEEDS = frozenset({"audio", "transcripts"})
 _PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")

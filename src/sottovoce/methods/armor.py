@@ -30,7 +30,7 @@ from torch import Tensor
 from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import method
 from sottovoce.methods.options import FactorDtype, NofM, dtype_of
-from sottovoce.methods.sparsity import refuse_n_of_m
+from sottovoce.methods.sparsity import n_and_m, refuse_n_of_m
 from sottovoce.numbers.block_diagonal import block_columns, block_rows, times_left, times_right
 from sottovoce.numbers.mask_choice import count_masks
 from sottovoce.numbers.sparsity import keep_n_of_m
@@ -43,15 +43,10 @@ _NOTHING = 1e-12
 _DESCENTS = 4
 
 
-def _parted(sparsity: str) -> tuple[int, int]:
-    n, _, m = sparsity.partition(":")
-    return int(n), int(m)
-
-
 def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     if shape.kind != "linear":
         return f"armor stands around linear layers, and {shape.name} is of kind {shape.kind}; exclude it with where"
-    n, m = _parted(options["sparsity"])
+    n, m = n_and_m(options["sparsity"])
     if (ways := count_masks(n, m)) > MOST_WAYS:
         return (
             f"armor tries all ways to keep {n} of {m} weights, and there are {ways:,}; {MOST_WAYS} at most, as of 2:4 "
@@ -102,7 +97,7 @@ def armor(
     assert isinstance(layer.weight.base, Tensor)  # the recipe checker has it come before any rounding
     assert stats.square is not None
     problem = Problem.of(layer.left_for_base(), stats.square)
-    fit = Fit.start(problem, *_parted(sparsity), block_size)
+    fit = Fit.start(problem, *n_and_m(sparsity), block_size)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(iterations):
         fit.fit_outer()

@@ -22,9 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from sottovoce.calibration.gates import gate_gradients
 from sottovoce.methods import method
 from sottovoce.methods.distill import DecoderTokens, needs_of, refuse_no_loss
 from sottovoce.methods.prune_width import (
@@ -35,9 +33,8 @@ from sottovoce.methods.prune_width import (
     Neurons,
     Over,
     chosen_inner,
-    dividing,
     leave_out,
-    leaving,
+    leaving_of,
     refuse_widths,
     reshape_widths,
     shared_counts,
@@ -45,7 +42,6 @@ from sottovoce.methods.prune_width import (
 )
 from sottovoce.methods.words import learned
 from sottovoce.models.base import SpeechModel
-from sottovoce.models.widths import count_of
 from sottovoce.training.augment import Augmentation
 from sottovoce.training.data import Material
 from sottovoce.training.group_lasso import GroupLasso, Groups, Norms, ReaderLatent
@@ -114,16 +110,12 @@ def group_lasso(
     if importance != "norm" and not material.clips:
         raise ValueError(f"importance: {importance} needs at least one calibration clip; importance: norm needs none")
     options = {"heads": heads, "neurons": neurons, "multiple_of": multiple_of}
-    chosen = [(stack, inner, dividing(inner, options)) for stack, inner in chosen_inner(model, tuple(layers), options)]
-    scores: dict[str, Tensor] = {}
-    if importance == "taylor":
-        scores = gate_gradients(model, material.clips, [inner for _, inner, _ in chosen])
-    elif importance != "norm":
-        scores = Judge(model, layers, importance, DAMP).shares(material, chosen)
+    chosen = chosen_inner(model, tuple(layers), options)
+    scores = {} if importance == "norm" else Judge(model, layers, importance, DAMP).before_any(material, chosen)
     latents: dict[str, Latent] = {name: PartsLatent(layer) for name, layer in layers.items()}
     latents |= {inner.reader: ReaderLatent(layers[inner.reader], inner) for _, inner, _ in chosen}
     groups = [Groups(model, inner, latents, scores.get(inner.name)) for _, inner, _ in chosen]
-    goes = {inner.name: leaving(count_of(model, inner), options[inner.kind], multiple) for _, inner, multiple in chosen}
+    goes = leaving_of(model, chosen, options)
 
     def stay(norms: Norms) -> dict[str, int]:
         now = shared_counts(chosen, norms, goes) if over == "stack" else goes

@@ -32,7 +32,7 @@ from sottovoce.calibration.statistics import InputStats
 from sottovoce.methods import find, method
 from sottovoce.methods.distill import DecoderTokens, needs_of, refuse_no_loss
 from sottovoce.methods.options import NofM
-from sottovoce.methods.sparsity import refuse_n_of_m
+from sottovoce.methods.sparsity import n_and_m, refuse_n_of_m
 from sottovoce.methods.words import dropped, learned
 from sottovoce.models.base import SpeechModel
 from sottovoce.numbers.mask_choice import count_masks
@@ -48,11 +48,6 @@ from sottovoce.weights.weight import Layer, LayerShape
 MOST_MASKS = 100  # a logit each: 4:8 has 70 for 8 weights
 
 
-def _parted(sparsity: str) -> tuple[int, int]:
-    n, _, m = sparsity.partition(":")
-    return int(n), int(m)
-
-
 def _needs(options: Mapping[str, Any]) -> frozenset[str]:
     """What it trains on, and calibration audio where the prior looks at activations."""
     prior = find(options["prior"])
@@ -66,7 +61,7 @@ def _refuse(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
             f"maskllm learns by what a layer puts out, and {shape.name} is an embedding that is only looked up; "
             "exclude it with where"
         )
-    masks = count_masks(*_parted(options["sparsity"]))
+    masks = count_masks(*n_and_m(options["sparsity"]))
     if masks > MOST_MASKS:
         return (
             f"sparsity {options['sparsity']} has {masks:,} masks for a group, a logit each; {MOST_MASKS} at most, as "
@@ -127,7 +122,7 @@ def maskllm(
     """Learn the masks of all layers together."""
     priors = prior_masks(model, layers, material, prior, sparsity)
     kappa, tau = (kappa_start, kappa_end), (tau_start, tau_end)
-    annealing = Annealing(*_parted(sparsity), kappa, tau, regularizer, training.seed)
+    annealing = Annealing(*n_and_m(sparsity), kappa, tau, regularizer, training.seed)
     squares = sum(float(layer.float_base().square().sum()) for layer in layers.values())
     latents = {
         name: MaskLatent(

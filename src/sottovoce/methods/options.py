@@ -187,12 +187,9 @@ class OptionTable:
         except ValidationError as error:
             found = error.errors()
             option = found[0]["loc"][0]
-            told = [
-                e["msg"].removeprefix("Value error, ") for e in found if e["loc"][0] == option
-            ]  # one a kind it may be
-            message = (
-                ", or ".join(dict.fromkeys(told)).replace("Input should", "should").replace(", or should be", ", or")
-            )
+            # one for each kind that it may be of
+            told = dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in found if e["loc"][0] == option)
+            message = ", or ".join(told).replace("Input should", "should").replace(", or should be", ", or")
             raise ValueError(f"{method}: {option}={given.get(str(option))!r}: {message}") from None
 
     def arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:

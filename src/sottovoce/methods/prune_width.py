@@ -71,13 +71,22 @@ def leaving(width: int, amount: int | float, multiple: int) -> int:
     return max(0, width - stay)
 
 
-def chosen_inner(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, Inner]]:
-    """(the stack's name, Inner) of all of which some go."""
+def chosen_inner(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> list[Chosen]:
+    """All of which some go."""
     there = set(names)
-    return [(stack, inner) for stack, inner in inner_widths(model) if options[inner.kind] and there & set(inner.layers)]
+    return [
+        (stack, inner, _dividing(inner, options))
+        for stack, inner in inner_widths(model)
+        if options[inner.kind] and there & set(inner.layers)
+    ]
 
 
-def dividing(inner: Inner, options: Mapping[str, Any]) -> int:
+def leaving_of(model: SpeechModel, chosen: Sequence[Chosen], options: Mapping[str, Any]) -> dict[str, int]:
+    """How many leave each by its name, where each is asked alone."""
+    return {inner.name: leaving(count_of(model, inner), options[inner.kind], multiple) for _, inner, multiple in chosen}
+
+
+def _dividing(inner: Inner, options: Mapping[str, Any]) -> int:
     """What has to divide the number of those that stay."""
     return int(options["multiple_of"]) if inner.kind == "neurons" else 1
 
@@ -95,7 +104,7 @@ def _refuse(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]
 
 def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
     """Why so many `heads` and `neurons` cannot go by `multiple_of`, or not of these layers."""
-    chosen = [inner for _, inner in chosen_inner(model, names, options)]
+    chosen = [inner for _, inner, _ in chosen_inner(model, names, options)]
     for kind in ("heads", "neurons"):
         if options[kind] and not any(inner.kind == kind for inner in chosen):
             return f"{kind}: {options[kind]}, and where selects no layer that has {kind}; leave {kind} out"
@@ -108,7 +117,7 @@ def refuse_widths(model: SpeechModel, names: Sequence[str], options: Mapping[str
 def _refuse_one(model: SpeechModel, inner: Inner, names: Sequence[str], options: Mapping[str, Any]) -> str | None:
     if outside := [name for name in inner.layers if name not in names]:
         return f"{inner.kind} of {inner.name} are in {', '.join(inner.layers)}, and where leaves out {outside[0]}"
-    width, amount, multiple = count_of(model, inner), options[inner.kind], dividing(inner, options)
+    width, amount, multiple = count_of(model, inner), options[inner.kind], _dividing(inner, options)
     goes = leaving(width, amount, multiple)
     asked = f"{inner.kind}: {amount}"
     if goes >= width:
@@ -130,8 +139,8 @@ def _refuse_one(model: SpeechModel, inner: Inner, names: Sequence[str], options:
 
 def reshape_widths(layout: SpeechModel, names: Sequence[str], options: Mapping[str, Any]) -> Mapping[str, str]:
     """As many as will go, not which. Where blocks compete, a width whose divisors are those of all that may come."""
-    for _, inner in chosen_inner(layout, names, options):
-        width, multiple = count_of(layout, inner), dividing(inner, options)
+    for _, inner, multiple in chosen_inner(layout, names, options):
+        width = count_of(layout, inner)
         stay = width - leaving(width, options[inner.kind], multiple)
         if options["over"] == "stack":
             stay = multiple * max((n for n in range(2, stay // multiple + 1) if _prime(n)), default=1)
@@ -147,12 +156,11 @@ def widths_left(layout: SpeechModel, names: Sequence[str], options: Mapping[str,
     """What stays of each, as "5 of 6 heads + 1,152 of 1,536 neurons (obs)", or of all together where they differ."""
     chosen = chosen_inner(layout, names, options)
     told = []
-    for kind in dict.fromkeys(inner.kind for _, inner in chosen):
-        here = [
-            (stack, count_of(layout, inner), dividing(inner, options)) for stack, inner in chosen if inner.kind == kind
-        ]
-        widths = [(width - leaving(width, options[kind], multiple), width) for _, width, multiple in here]
-        stacks = {stack for stack, _, _ in here}
+    goes = leaving_of(layout, chosen, options)
+    for kind in dict.fromkeys(inner.kind for _, inner, _ in chosen):
+        here = [(stack, inner) for stack, inner, _ in chosen if inner.kind == kind]
+        widths = [(count_of(layout, inner) - goes[inner.name], count_of(layout, inner)) for _, inner in here]
+        stacks = {stack for stack, _ in here}
         where = f"{stacks.pop()} " if len(stacks) == 1 and len(layout.depth) > 1 else ""
         shared = options["over"] == "stack" or len(set(widths)) > 1
         stay, before = map(sum, zip(*widths, strict=True)) if shared else widths[0]
@@ -191,14 +199,10 @@ def prune_width(
     if not material.clips:
         raise ValueError("prune_width needs at least one clip")
     options = {"heads": heads, "neurons": neurons, "multiple_of": multiple_of}
-    chosen = [(stack, inner, dividing(inner, options)) for stack, inner in chosen_inner(model, tuple(layers), options)]
-    goes = {inner.name: leaving(count_of(model, inner), options[inner.kind], multiple) for _, inner, multiple in chosen}
+    chosen = chosen_inner(model, tuple(layers), options)
+    goes = leaving_of(model, chosen, options)
     judge = Judge(model, layers, importance, damp)
-    scores: dict[str, Tensor] = {}
-    if importance == "taylor":
-        scores = gate_gradients(model, material.clips, [inner for _, inner, _ in chosen])
-    elif over == "stack":
-        scores = judge.shares(material, chosen)
+    scores = judge.before_any(material, chosen) if importance == "taylor" or over == "stack" else {}
     if over == "stack":
         goes = shared_counts(chosen, scores, goes)
     for unit, look in _passed(model, material, goes):
@@ -256,8 +260,10 @@ class Judge:
             return removal_errors(w, moments, inner.channels, most, self.damp)
         return written_energy(w, moments, inner.channels)
 
-    def shares(self, material: Material, chosen: Sequence[Chosen]) -> dict[str, Tensor]:
-        """The scores of each Inner by its name before any has changed, as shares of what its layer puts out."""
+    def before_any(self, material: Material, chosen: Sequence[Chosen]) -> dict[str, Tensor]:
+        """The scores of each Inner by its name before any has changed; but for taylor, as shares of all it puts out."""
+        if self.importance == "taylor":
+            return gate_gradients(self.model, material.clips, [inner for _, inner, _ in chosen])
         scores: dict[str, Tensor] = {}
         for unit, look in _passed(self.model, material, [inner.name for _, inner, _ in chosen]):
             here = [(inner, multiple) for _, inner, multiple in chosen if inner in unit.inner]

@@ -13,10 +13,8 @@ from sottovoce.methods.options import ALLOCATED
 from sottovoce.numbers.sparsity import keep_fraction, keep_n_of_m
 from sottovoce.weights.weight import Layer, LayerShape
 
-Over = Annotated[Literal["row", "layer"], Field(description="what is compared when sparsity is a share")]
-
-
 LARGEST_GROUP = 64  # that is worth a try where another does not divide
+Over = Annotated[Literal["row", "layer"], Field(description="what is compared when sparsity is a share")]
 
 
 def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
@@ -24,7 +22,7 @@ def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
     m, columns = group_of(options["sparsity"]), shape.columns
     if not m or columns % m == 0:
         return None
-    n = int(options["sparsity"].partition(":")[0])
+    n, _ = n_and_m(options["sparsity"])
     fits = [other for other in range(n + 1, min(columns, LARGEST_GROUP) + 1) if columns % other == 0]
     near = [max((other for other in fits if other < m), default=None), min((o for o in fits if o > m), default=None)]
     told = " and ".join(f"{n}:{other}" for other in near if other)
@@ -36,7 +34,13 @@ def refuse_n_of_m(shape: LayerShape, options: Mapping[str, Any]) -> str | None:
 
 def group_of(sparsity: float | str) -> int | None:
     """The m of n:m; None for a share."""
-    return int(sparsity.partition(":")[2]) if isinstance(sparsity, str) and ":" in sparsity else None
+    return n_and_m(sparsity)[1] if isinstance(sparsity, str) and ":" in sparsity else None
+
+
+def n_and_m(sparsity: str) -> tuple[int, int]:
+    """How many of how many neighbouring inputs n:m keeps."""
+    n, _, m = sparsity.partition(":")
+    return int(n), int(m)
 
 
 def sparsity_of(layer: Layer, sparsity: float | str) -> float | str:
@@ -54,8 +58,7 @@ def sparsity_of(layer: Layer, sparsity: float | str) -> float | str:
 def keep(score: Tensor, sparsity: float | str, over: str = "row") -> Tensor:
     """The mask that a `sparsity` asks for: a share of each row or of the whole of `score` (rows, columns), or n:m."""
     if isinstance(sparsity, str):
-        n, _, m = sparsity.partition(":")
-        return keep_n_of_m(score, int(n), int(m))
+        return keep_n_of_m(score, *n_and_m(sparsity))
     if over == "layer":
         return keep_fraction(score.reshape(1, -1), sparsity).reshape(score.shape)
     return keep_fraction(score, sparsity)

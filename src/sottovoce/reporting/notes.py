@@ -51,18 +51,15 @@ def notes(rows: Sequence[Row], sets: Sequence[str]) -> tuple[str, ...]:
 def _times(rows: Sequence[Row]) -> list[str]:
     """What a time is of, and why rows that were to be timed have none."""
     timings = [row.timing for row in rows if row.timing]
-    known = [timing for timing in timings if "milliseconds" in timing]
-    if not timings:
-        return []
+    reasons = dict.fromkeys(timing["reason"] for timing in timings if "reason" in timing)
+    found = [f"Not timed: {' '.join(reason.split())}" for reason in reasons]
+    if all(row.milliseconds is None for row in rows):
+        return found
     where = _listed(f"{timing['engine']}, {timing['threads']} thread" for timing in timings)
     spent = (row.workload for row in rows if row.timing and row.workload)
-    workloads = _listed(workload_words({name: of[name] for name in ("seconds", "tokens")}) for of in spent)
-    what = (
-        f"ms: one utterance of {workloads} ({where}), timed in turn with the uncompressed model; ×: share of its time."
-    )
-    found = [what] if known else []
-    reasons = dict.fromkeys(timing["reason"] for timing in timings if "reason" in timing)
-    return [*found, *(f"Not timed: {' '.join(reason.split())}" for reason in reasons)]
+    of = _listed(workload_words({name: each[name] for name in ("seconds", "tokens")}) for each in spent)
+    beside = "timed in turn with the uncompressed model; ×: share of its time"
+    return [f"ms: one utterance of {of} ({where}), {beside}.", *found]
 
 
 def _frontends(rows: Sequence[Row]) -> int | None:

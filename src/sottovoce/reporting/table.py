@@ -139,13 +139,8 @@ def _scaled(values: Values, unit: int) -> Values:
 
 def _times(rows: Sequence[Row]) -> _Filled:
     """The milliseconds of a row and, of a compressed model, how many times the uncompressed one's: "42.2 (× 0.64)"."""
-    known = [row.timing if row.timing and "milliseconds" in row.timing else None for row in rows]
-    numbers = _sizes("ms", "milliseconds", [timing["milliseconds"] if timing else None for timing in known])
-    ratios = [
-        f" (× {timing['ratio'][0]:.2f})" if timing and row.compressed else ""
-        for row, timing in zip(rows, known, strict=True)
-    ]
-    cells = (Cell(cell.text + ratio) for cell, ratio in zip(numbers.cells, ratios, strict=True))
+    numbers = _sizes("ms", "milliseconds", [row.milliseconds for row in rows])
+    cells = (Cell(cell.text + row.of_uncompressed) for cell, row in zip(numbers.cells, rows, strict=True))
     return replace(numbers, cells=tuple(cells))
 
 

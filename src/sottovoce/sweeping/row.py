@@ -20,9 +20,9 @@ class Row:
     """A row as a sweep writes it and a report reads it.
 
     quantization, activations, sparsity, low_rank, structure, recovery, calibration, trained_on are the table's words,
-    "-" where there is nothing. Sizes are in bytes, costs are of one utterance of `workload`; scores has one item a data
-    set; curve has points of what was trained;
-    timing is what `timed` says, where the sweep file asks for time. An error leaves the measured fields empty.
+    "-" where there is nothing. Sizes are in bytes, costs are of one utterance of `workload`; timing is what `timed`
+    says, where the sweep file asks for time; scores has one item a data set; curve has points of what was trained. An
+    error leaves the measured fields empty.
     """
 
     key: str
@@ -56,6 +56,18 @@ class Row:
     def wer(self) -> float | None:
         """The macro average of the WER over data sets, in percent."""
         return sum(score.wer for score in self.scores) / len(self.scores) if self.scores else None
+
+    @property
+    def milliseconds(self) -> float | None:
+        """What one utterance of `workload` takes; None where no time was asked for, or there is none."""
+        return (self.timing or {}).get("milliseconds")
+
+    @property
+    def of_uncompressed(self) -> str:
+        """Of a compressed model with a time, its share of the uncompressed one's: " (× 0.64)"; else nothing."""
+        if not self.compressed or not self.timing or "ratio" not in self.timing:
+            return ""
+        return f" (× {self.timing['ratio'][0]:.2f})"
 
     @staticmethod
     def of_document(document: Mapping[str, Any]) -> "Row":

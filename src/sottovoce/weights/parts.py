@@ -11,16 +11,8 @@ from sottovoce.weights.part_outliers import OUTLIERS
 from sottovoce.weights.part_palette import PALETTE
 from sottovoce.weights.part_wrappers import WRAPPERS
 
-PARTS = (
-    FLOATS,
-    GRID,
-    PALETTE,
-    OUTLIERS,
-    MASK,
-    WRAPPERS,
-    LOW_RANK,
-    FACTOR_MASK,
-)  # in the order in which a person is told of them
+# in the order in which a person is told of them
+PARTS = (FLOATS, GRID, PALETTE, OUTLIERS, MASK, WRAPPERS, LOW_RANK, FACTOR_MASK)
 
 
 def held(entry: Description) -> list[WeightPart]:

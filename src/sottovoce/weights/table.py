@@ -81,7 +81,7 @@ class Entry(Description):
             self.rows,
             self.columns,
             self.base_bits,
-            0.5 if self.mask == "2:4" else 1.0,
+            _multiplied(self.mask),
             self.rank or 0,
             self.factor_bits or _bits_of(self.factor_dtype),
             self.bytes,
@@ -91,7 +91,7 @@ class Entry(Description):
             self.output.bits if self.output else None,
             turn_cost(self.input.turn) if self.input else (),
             self.input.zeroing.share if self.input and self.input.zeroing else 0.0,
-            0.5 if self.factor_mask == "2:4" else 1.0,
+            _multiplied(self.factor_mask),
             self.wrapper_size or 0,
             _bits_of(self.wrapper_dtype),
         )
@@ -118,6 +118,11 @@ class Entry(Description):
 
 def _bits_of(dtype: str | None) -> int:
     return 8 * _SAFETENSORS[dtype][1] if dtype else 0
+
+
+def _multiplied(mask: str | None) -> float:
+    """The share of masked weights that a kernel multiplies."""
+    return 0.5 if mask == "2:4" else 1.0
 
 
 def turn_cost(factors: Iterable[FactorEntry]) -> tuple[tuple[int, int], ...]:

@@ -1,14 +1,18 @@
 """Rows with their time: on an engine, beside the uncompressed model, or with the reason for none."""
 
 import json
+import shutil
 
 import pytest
 
 import sottovoce
+from sottovoce.exporting.verb import SelfTestError
 from sottovoce.recognition.target import find_target
 from sottovoce.reporting.table import make_table
 from sottovoce.sweeping.sweep_file import read_sweep
 from sottovoce.sweeping.timed import timed
+from sottovoce.targets.agreement import SelfTest
+from sottovoce.targets.exported import Exported, Source
 from sottovoce.timing.bench import Bench, Speed
 from sottovoce.weights.cost import Workload
 
@@ -58,6 +62,25 @@ def test_a_time_is_the_encoder_the_first_token_and_those_that_follow_on_one_thre
     assert found == {"engine": "torch", "threads": 1, "milliseconds": 79.0, "ratio": [0.5, 0.4, 0.6]}
     assert timed("torch", model, None, Workload(1, 4), tmp_path / "timed")["milliseconds"] == 79.0
     assert asked == [([model.name, str(tmp_path / "artifact")], [1], 1, 4), ([model.name], [1], 1, 4)]
+
+
+def test_an_export_that_failed_in_one_row_is_not_timed_in_the_next(toy, monkeypatch, tmp_path):
+    model, asked = find_target(toy("whisper")), []
+
+    def failing(target, *, to, output):
+        asked.append(output)
+        shutil.copytree(model.checkpoint.folder, output, ignore=shutil.ignore_patterns("*.safetensors"))
+        failed = SelfTest((), 3, 40, 40, 5)
+        made = Exported(output, to, model.base, Source(target, model.digest, (), ()), (), {}, {}, failed).write()
+        raise SelfTestError("the export failed its self-test", made)
+
+    monkeypatch.setattr("sottovoce.sweeping.timed.export", failing)
+    monkeypatch.setattr("sottovoce.sweeping.timed.bench", lambda *_, **__: pytest.fail("it was timed"))
+    for _ in range(2):
+        found = timed("onnx", model, None, Workload(1, 4), tmp_path / "timed")
+        assert "failed its self-test" in found["reason"]
+        assert "milliseconds" not in found
+    assert len(asked) == 1
 
 
 def test_time_is_asked_of_an_engine_that_there_is():

@@ -10,6 +10,7 @@ from typing import Any
 
 from sottovoce.exporting.verb import SelfTestError, export
 from sottovoce.recognition.target import Target
+from sottovoce.targets.exported import read_exported
 from sottovoce.timing.bench import bench
 from sottovoce.weights.cost import Workload
 
@@ -41,10 +42,17 @@ def timed(engine: str, model: Target, artifact: Path | None, workload: Workload,
 
 
 def _ready(engine: str, target: str, place: Path) -> str:
-    """A target as its engine runs it: itself, or its export at `place`, which is made where there is none."""
+    """A target as its engine runs it: itself, or its export at `place`, which is made where there is none.
+
+    Raises ValueError for one that failed its self-test when an earlier row made it, and as `export` does.
+    """
     if engine == "torch":
         return target
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         export(target, to=engine, output=place)
+    elif (tested := read_exported(place).tested) is not None and not tested.passed:
+        raise ValueError(
+            f"the {engine} export of {target} failed its self-test (sottovoce selftest {place} says where)"
+        )
     return str(place)

@@ -29,10 +29,10 @@ def teacher(toy):
 def lessons_of(teacher, lessons):
     """The lessons of a toy as batches, with the transcripts as its tokens."""
 
-    def made(name, augmented=False, texts=True, **settings):
+    def made(name, augmented=False, texts=True, noise=0, join=0, **settings):
         recognizer, corpus = Recognizer.of(teacher(name)), read_corpus(lessons(name))
         tokens = transcript_tokens(recognizer, corpus) if texts else None
-        how = Augmentation(augment=augmented, speed=0.1 if augmented else 0)
+        how = Augmentation(augment=augmented, speed=0.1 if augmented else 0, noise=noise, join=join)
         return UtteranceBatches(teacher(name), recognizer, corpus, tokens, Training(**{**PLAIN, **settings}), how)
 
     return made

@@ -1,10 +1,20 @@
-"""SpecAugment: what goes, and what stays. Speed: how long, how high, how loud."""
+"""SpecAugment: what goes, and what stays. Speed: how long, how high, how loud. Noise: how loud, what colour."""
 
 import numpy as np
 import pytest
 import torch
 
-from sottovoce.training.augment import BAND_SHARE, BANDS, TIME_SHARE, TIMES, at_another_speed, spec_augment
+from sottovoce.training.augment import (
+    BAND_SHARE,
+    BANDS,
+    TIME_SHARE,
+    TIMES,
+    at_another_speed,
+    chance,
+    coloured_noise,
+    in_noise,
+    spec_augment,
+)
 from tests.methods.samples import noise
 
 MEL, RAW = noise(1, 80, 200), noise(1, 16_000)
@@ -85,3 +95,42 @@ def test_speeds_are_spread_over_the_whole_share():
 def test_a_clip_never_grows_beyond_what_the_model_takes_nor_below():
     for seed in range(20):
         assert len(at_another_speed(tone(440), 0.5, seeded(seed), least=15_990, most=16_010)) in range(15_990, 16_011)
+
+
+# --- noise ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decibels", [0.0, 5.0, 25.0])
+@pytest.mark.parametrize("length", [100, 16_000, 50_000])
+def test_noise_of_any_length_is_as_many_decibels_under_the_speech_as_asked(decibels, length):
+    clip, hiss = 0.1 * tone(440), coloured_noise(length, seeded())
+    under = in_noise(clip, hiss, decibels) - clip
+    assert under.dtype == np.float32
+    assert 10 * np.log10(np.square(clip).mean() / np.square(under).mean()) == pytest.approx(decibels, abs=0.01)
+
+
+def test_a_loud_clip_in_noise_stays_within_full_scale():
+    made = in_noise(tone(440), coloured_noise(16_000, seeded()), 0)
+    assert np.abs(made).max() == pytest.approx(1)
+
+
+def test_a_silent_clip_and_silent_noise_leave_the_clip_as_it_is():
+    silence = np.zeros(16_000, np.float32)
+    assert np.array_equal(in_noise(silence, coloured_noise(16_000, seeded()), 5), silence)
+    assert np.array_equal(in_noise(tone(440), silence, 5), tone(440))
+
+
+def test_the_colour_of_noise_is_white_to_brown_and_drawn_anew():
+    slopes = []
+    for seed in range(40):
+        power = np.square(np.abs(np.fft.rfft(coloured_noise(16_000, seeded(seed)))))
+        low, high = power[50:150].mean(), power[2000:6000].mean()
+        slopes.append(np.log(low / high) / np.log(4000 / 100))
+    assert min(slopes) == pytest.approx(0, abs=0.2)
+    assert max(slopes) == pytest.approx(2, abs=0.3)
+
+
+def test_a_chance_of_nothing_draws_nothing():
+    generator = seeded()
+    assert not any(chance(0, generator) for _ in range(5))
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=seeded()))

@@ -12,6 +12,7 @@ from sottovoce.numbers.palette import Palettized
 from sottovoce.training.latent import AdapterLatent, MergedLatent, PartsLatent
 from sottovoce.weights.factors import CodedFactors
 from sottovoce.weights.weight import Layer, Weight
+from sottovoce.weights.wrappers import Wrappers
 from tests.methods.samples import noise
 from tests.reference import latent as slow
 from tests.training.samples import BASES, COLUMNS, GRIDS, ROWS, SECOND, assert_same_parts, parts_of, some_layer
@@ -301,3 +302,21 @@ def test_merged_adapters_refuse_a_layer_without_a_base():
     layer = some_layer(None, factors=True, name="decoder.layers.1.fc2")
     with pytest.raises(ValueError, match=r"decoder\.layers\.1\.fc2 has no base .*merge: false would work"):
         MergedLatent(layer, 2, seeded())
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def test_parameters_and_their_gradients_lie_in_rows_where_the_parts_do_not():
+    """AdamW's fused steps on a GPU refuse a parameter and a gradient that lie in memory differently."""
+    size, base = 4, noise(8, 12).T.contiguous().T
+    wrappers = Wrappers(noise(2, size, size, seed=1).mT, noise(3, size, size, seed=2).mT)
+    factors = (noise(2, 8, seed=3).T, noise(12, 2, seed=4).T)
+    start = Weight(base, low_rank=factors, wrappers=wrappers)
+    latent = PartsLatent(Layer("fc1", "linear", start, start.dense()))
+    for _ in range(2):
+        latent.pull(noise(12, 8, seed=5).T)
+    assert set(latent.parameters) == {"base", "left", "right", "outer", "inner"}
+    for name, parameter in latent.parameters.items():
+        assert parameter.is_contiguous(), name
+        assert parameter.grad.stride() == parameter.stride(), name

@@ -71,6 +71,49 @@ def test_held_out_batches_are_not_augmented_and_trained_ones_are_anew_each_epoch
         assert not torch.equal(heard[0][name], heard[1][name])
 
 
+@every_family
+def test_joined_clips_are_as_long_and_say_as_much_as_both_with_one_end(name, lessons_of):
+    plain, joined = lessons_of(name, batch=6), lessons_of(name, batch=6, join=1)
+    end = joined.recognizer.rules.end[0]
+    assert_same_batch(next(plain.held_out()), next(joined.held_out()))
+    seconds = {each.id: each.seconds for each in joined.corpus.utterances}
+    batch = joined.at(0)
+    pairs = [each.split("+") for each in batch.ids]
+    assert max(map(len, pairs)) == 2
+    held = {each for held in joined.held_out() for each in held.ids}
+    assert not held & {each for pair in pairs for each in pair}
+    for pair, labels in zip(pairs, batch.labels, strict=True):
+        said = [token for token in labels.tolist() if token != IGNORED]
+        assert said == [*[t for each in pair for t in joined.texts[each] if t != end], end]
+        assert said.count(end) == 1
+    if name == "moonshine":  # its features are as long as its clip
+        for pair, features in zip(pairs, batch.features, strict=True):
+            assert features.shape[-1] == pytest.approx(16_000 * sum(seconds[each] for each in pair), abs=64)
+
+
+def test_clips_that_do_not_fit_together_are_not_joined(lessons_of):
+    batches = lessons_of("whisper", batch=6, join=1)
+    longest = max(len(tokens) for tokens in batches.texts.values())
+    batches.recognizer = replace(batches.recognizer, rules=replace(batches.recognizer.rules, most_tokens=longest))
+    assert all("+" not in each for each in batches.at(0).ids)
+
+
+def test_behind_a_text_without_its_end_nothing_is_joined(lessons_of):
+    batches = lessons_of("whisper", batch=6, join=1)
+    batches.texts = {name: tokens[:-1] for name, tokens in batches.texts.items()}
+    assert all("+" not in each for each in batches.at(0).ids)
+
+
+@every_family
+def test_noise_changes_what_is_trained_on_and_nothing_that_is_held_out(name, lessons_of):
+    plain, noisy = lessons_of(name, batch=6), lessons_of(name, batch=6, noise=1)
+    assert_same_batch(next(plain.held_out()), next(noisy.held_out()))
+    one, other = plain.at(0), noisy.at(0)
+    assert torch.equal(one.labels, other.labels)
+    assert not any(torch.equal(a, b) for a, b in zip(one.features, other.features, strict=True))
+    assert_same_batch(other, lessons_of(name, batch=6, noise=1).at(0))
+
+
 @pytest.mark.parametrize(("share", "held"), [(0, 0), (0.01, 1), (0.25, 2), (0.8, 6)])
 def test_a_share_is_held_out_at_least_one_utterance_unless_it_is_zero(share, held, lessons_of):
     batches = lessons_of("whisper", held_out=share)

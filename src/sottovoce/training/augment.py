@@ -1,8 +1,9 @@
-"""Training audio made anew each time: clips played faster or slower, parts of their features gone.
+"""Training audio made anew each time: clips one behind another, faster or slower, in noise, parts of their features gone.
 
 Speed perturbation: Ko et al., "Audio Augmentation for Speech Recognition", Interspeech 2015; tempo and pitch change
-together, the words stay. SpecAugment: Park et al., 2019, arXiv:1904.08779, without its time warping; a model learns to
-lean on the rest. Raw audio has no bands: there only times go.
+together, the words stay. Noise and babble: Snyder, Chen, Povey, "MUSAN", 2015, arXiv:1510.08484, here made on the fly,
+with the corpus's own clips as babble. SpecAugment: Park et al., 2019, arXiv:1904.08779, without its time warping; a
+model learns to lean on the rest. Raw audio has no bands: there only times go.
 """
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 
 BANDS, BAND_SHARE = 2, 0.15
 TIMES, TIME_SHARE = 2, 0.05
+DECIBELS = (5.0, 25.0)  # of speech over noise
+STEEPEST = 2.0  # power of noise falls with this power of frequency at most: brown; 0 is white
 
 
 class Augmentation(BaseModel):
@@ -27,17 +30,59 @@ class Augmentation(BaseModel):
         le=0.5,
         description="speed perturbation: play each clip up to this share faster or slower, drawn anew each epoch",
     )
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the clips in noise, 5 to 25 dB under the speech: other clips, or white to brown noise",
+    )
+    join: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the clips behind which another is joined, where both fit into what the model takes at once",
+    )
 
 
 def at_another_speed(
     clip: np.ndarray, share: float, generator: torch.Generator, *, least: int, most: int | None
 ) -> np.ndarray:
     """A clip (n,) float32 played up to `share` faster or slower; least and most are the samples that it may have."""
-    factor = 1 + share * (2 * float(torch.rand((), generator=generator)) - 1)
+    factor = 1 + uniform(-share, share, generator)
     samples = max(round(len(clip) / factor), least)
     samples = samples if most is None else min(samples, most)
     made = soxr.resample(clip, len(clip), samples, quality="HQ")
     return np.asarray(made[:samples], dtype=np.float32)
+
+
+def uniform(low: float, high: float, generator: torch.Generator) -> float:
+    """A number from low to high."""
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def chance(share: float, generator: torch.Generator) -> bool:
+    """True in this share of all calls; nothing is drawn where it is 0."""
+    return share > 0 and float(torch.rand((), generator=generator)) < share
+
+
+def in_noise(clip: np.ndarray, noise: np.ndarray, decibels: float) -> np.ndarray:
+    """A clip (n,) float32 with `noise` of any length under it, so many decibels weaker; no louder than full scale.
+
+    Noise that is shorter is repeated. A silent clip, or silent noise, has no such ratio: the clip stays as it is.
+    """
+    under = np.resize(noise, len(clip))
+    power, own = float(np.square(under, dtype=np.float64).mean()), float(np.square(clip, dtype=np.float64).mean())
+    if not power or not own:
+        return clip
+    made = clip + under * np.float32(np.sqrt(own / power / 10 ** (decibels / 10)))
+    return np.asarray(made / max(1.0, float(np.abs(made).max())), dtype=np.float32)
+
+
+def coloured_noise(samples: int, generator: torch.Generator) -> np.ndarray:
+    """Noise (samples,) float32 whose power falls with frequency: white to brown, drawn anew each time."""
+    white = torch.fft.rfft(torch.randn(samples, generator=generator))
+    falls = torch.arange(len(white)).clamp(min=1) ** (-uniform(0, STEEPEST, generator) / 2)
+    return torch.fft.irfft(white * falls, n=samples).numpy()
 
 
 def spec_augment(features: Tensor, generator: torch.Generator) -> Tensor:

@@ -45,14 +45,14 @@ class PartsLatent:
         base = self.start.base
         self.parameters: dict[str, Parameter] = {}
         if base is not None:
-            self.parameters["base"] = Parameter(layer.float_base().clone())
+            self.parameters["base"] = _parameter(layer.float_base())
         if isinstance(base, Quantized) and isinstance(base.scale, Tensor) and learned_scales:
-            self.parameters["scale"] = Parameter(base.scale.float().clone())
+            self.parameters["scale"] = _parameter(base.scale.float())
         if self.start.low_rank is not None:
             left, right = self.start.factors()
-            self.parameters |= {"left": Parameter(left.clone()), "right": Parameter(right.clone())}
+            self.parameters |= {"left": _parameter(left), "right": _parameter(right)}
         if (wrappers := self.start.wrappers) is not None:
-            self.parameters |= {side: Parameter(getattr(wrappers, side).float().clone()) for side in ("outer", "inner")}
+            self.parameters |= {side: _parameter(getattr(wrappers, side).float()) for side in ("outer", "inner")}
 
     def weight(self) -> Weight:
         """The parts, each rounded as it is stored."""
@@ -180,6 +180,11 @@ def new_factors(layer: Layer, rank: int, generator: torch.Generator) -> tuple[Te
     return torch.zeros(rows, rank, device=layer.target.device), right.to(layer.target.device)
 
 
+def _parameter(value: Tensor) -> Parameter:
+    """A copy to be moved, in rows: a GPU's optimizer wants parameters and gradients to lie in memory alike."""
+    return Parameter(value.clone(memory_format=torch.contiguous_format))
+
+
 def masked(tensor: Tensor, mask: Tensor | None) -> Tensor:
     """`tensor` with every dropped place at exactly 0."""
     return tensor if mask is None else tensor.masked_fill(~mask, 0.0)
@@ -230,5 +235,8 @@ def _pull_factors(left: Parameter, right: Parameter, gradient: Tensor) -> None:
 
 
 def add_gradient(parameter: Parameter, gradient: Tensor) -> None:
-    """Add to what is there; the first one is copied."""
-    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+    """Add to what is there; the first one is copied, in rows as the parameter is."""
+    if parameter.grad is None:
+        parameter.grad = gradient.clone(memory_format=torch.contiguous_format)
+    else:
+        parameter.grad = parameter.grad + gradient

@@ -18,7 +18,16 @@ from sottovoce.progress import Track
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
 from sottovoce.speech.text import NormalizerChoice
-from sottovoce.training.augment import Augmentation, at_another_speed, spec_augment
+from sottovoce.training.augment import (
+    DECIBELS,
+    Augmentation,
+    at_another_speed,
+    chance,
+    coloured_noise,
+    in_noise,
+    spec_augment,
+    uniform,
+)
 from sottovoce.training.batch import Batch, teacher_forced
 from sottovoce.training.loops import before_loop
 from sottovoce.training.losses import Losses, Objective
@@ -26,6 +35,7 @@ from sottovoce.training.settings import Training
 from sottovoce.training.spelling import respelled
 
 Tokens = Literal["own", "transcript", "respelled"]
+Row = tuple[Utterance, ...]  # what is heard as one clip, one behind another
 HELD_OUT_MOST = 256
 FASTEST_SPEECH = 40.0  # characters a second; auctioneers reach 30
 
@@ -86,26 +96,68 @@ class UtteranceBatches:
             yield self.of(self._held[first : first + self.settings.batch])
 
     def _batch(self, chosen: Sequence[int], generator: torch.Generator | None) -> Batch:
+        utterances = [self.corpus.utterances[i] for i in chosen]
+        rows = [(each,) if generator is None else self._joined(each, generator) for each in utterances]
         # neighbours pass the encoder together, so they should be of one length
-        utterances = sorted((self.corpus.utterances[i] for i in chosen), key=lambda utterance: utterance.seconds)
-        with ThreadPoolExecutor() as pool:  # a codec takes longer than the features
-            clips = list(pool.map(lambda utterance: self.recognizer.read(utterance.audio), utterances))
-        if generator is not None and self.augmentation.speed:
-            clips = [self._at_another_speed(clip, generator) for clip in clips]
+        rows.sort(key=lambda row: sum(utterance.seconds for utterance in row))
+        clips = self._clips(rows)
+        if generator is not None:
+            clips = [self._in_noise(self._at_another_speed(clip, generator), generator) for clip in clips]
         features, whole = self._features(clips, generator)
-        ids = tuple(utterance.id for utterance in utterances)
+        ids = tuple("+".join(utterance.id for utterance in row) for row in rows)
         if self.texts is None:
             none = torch.zeros(len(ids), 0, dtype=torch.int64)
             return Batch(ids, features, none, none, whole=whole)
         prompts = self.recognizer.prompts([clip.numpy() for clip in features])
-        texts = [self.texts[name] for name in ids]
-        inputs, labels = teacher_forced(prompts, texts, self.recognizer.rules.end[0])
+        inputs, labels = teacher_forced(prompts, [self._text(row) for row in rows], self.recognizer.rules.end[0])
         return Batch(ids, features, inputs, labels, whole=whole, numbers=self.numbers)
 
+    def _clips(self, rows: Sequence[Row]) -> list[np.ndarray]:
+        with ThreadPoolExecutor() as pool:  # a codec takes longer than the features
+            read = pool.map(lambda row: [self.recognizer.read(utterance.audio) for utterance in row], rows)
+            return [np.concatenate(clips) for clips in read]
+
+    def _joined(self, utterance: Utterance, generator: torch.Generator) -> Row:
+        """An utterance with another of those that are trained on behind it, if the dice say so and both fit."""
+        if not chance(self.augmentation.join, generator):
+            return (utterance,)
+        other = self.corpus.utterances[self._any_trained(generator)]
+        together = (utterance, other)
+        most = self.model.frontend.bounds.most_seconds
+        if most is not None and sum(each.seconds for each in together) > most:
+            return (utterance,)
+        if self.texts is None:
+            return together
+        end = self.recognizer.rules.end[0]
+        # a text without its end stops in the middle: what comes next is not the other's first word
+        fits = self.texts[utterance.id][-1:] == [end] and len(self._text(together)) <= self.recognizer.rules.most_tokens
+        return together if fits else (utterance,)
+
+    def _text(self, row: Row) -> list[int]:
+        """The tokens of a row: of each utterance in turn, the end behind the last only."""
+        assert self.texts is not None
+        end = self.recognizer.rules.end[0]
+        before = [token for utterance in row[:-1] for token in self.texts[utterance.id] if token != end]
+        return [*before, *self.texts[row[-1].id]]
+
+    def _any_trained(self, generator: torch.Generator) -> int:
+        return self._trained[int(torch.randint(len(self._trained), (), generator=generator))]
+
     def _at_another_speed(self, clip: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        if not self.augmentation.speed:
+            return clip
         bounds, rate = self.model.frontend.bounds, self.model.frontend.sampling_rate
         most = None if bounds.most_seconds is None else int(bounds.most_seconds * rate)
         return at_another_speed(clip, self.augmentation.speed, generator, least=bounds.least_samples, most=most)
+
+    def _in_noise(self, clip: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        if not chance(self.augmentation.noise, generator):
+            return clip
+        if chance(0.5, generator):
+            noise = coloured_noise(len(clip), generator)
+        else:
+            noise = self.recognizer.read(self.corpus.utterances[self._any_trained(generator)].audio)
+        return in_noise(clip, noise, uniform(*DECIBELS, generator))
 
     def _features(
         self, clips: Sequence[np.ndarray], generator: torch.Generator | None

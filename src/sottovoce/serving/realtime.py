@@ -52,10 +52,10 @@ class LiveSession:
         except WebSocketDisconnect:
             return
         finally:
+            self._forget()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._forget()
 
     async def _answer(self, message: Any) -> None:
         if message["type"] == "websocket.disconnect":

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import Checkpoint, model_type, read_json
 from sottovoce.models.companions import check_companions, extractor_of, own_settings
-from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.decoding import DecodingRules, TimeMarks
 from sottovoce.models.families import FAMILIES
 from sottovoce.models.token_numbers import renumbered
 from sottovoce.models.tokenizer import TOKENIZER, open_tokenizer, parse_tokenizer
@@ -154,6 +154,11 @@ class Frontend(ABC):
 
     def spoken(self, prompt: Sequence[int]) -> str | None:
         """The code of the language that a prompt names; None if it names none."""
+        return None
+
+    @property
+    def marks(self) -> TimeMarks | None:
+        """The tokens of times and what belongs to them; None for a model that writes no times."""
         return None
 
     def end_tokens(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ Whisper models are known to write where nobody speaks: they were trained on subt
 
 import re
 import zlib
+
 from sottovoce.recognition.sampling import Found
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -36,7 +37,8 @@ MEANINGS = {
     FAST: "more text than anybody can say in that time: tried again, left out",
 }
 _PHRASES = re.compile(
-    r"(thanks?( you)?( so| very)?( much)?( for (watching|listening|viewing))( and .*)?|thank you( very much)?|you|bye( bye)?|"
+    r"(thanks?( you)?( so| very)?( much)?( for (watching|listening|viewing))( and .*)?|"
+    r"thank you( very much)?|you|bye( bye)?|"
     r"(please )?(like and )?subscribe( to (my|the|our) channel)?|see you (in the )?next (time|video)|"
     r"(subtitles|captions|transcription|transcribed) by .*|.*amara\.? ?org.*|untertitel.*|sous titres.*|"
     r"i m sorry|oh|so|the end|music|applause|blank audio|silence)"

@@ -17,7 +17,7 @@ from sottovoce.recognition.segment import Stretch
 from sottovoce.recognition.sequential import PIECE_SECONDS, sequential
 from sottovoce.recognition.windows import windows
 from sottovoce.recognition.wishes import Wishes
-from sottovoce.targets.engine import WholeEngine
+from sottovoce.targets.engine import Attentive, FrameEngine, WholeEngine
 
 ANY_LENGTH_SECONDS = 20.0  # pieces for a model that takes clips of any length, and learned from short ones
 
@@ -73,6 +73,11 @@ def check(search: Search, wishes: Wishes) -> None:
         raise ValueError(
             "condition takes the text of the window before, and method chunked knows no window before; "
             "method sequential would work"
+        )
+    if wishes.words and not isinstance(search.engine, (Attentive, FrameEngine)):
+        raise ValueError(
+            f"{name} is an export that does not tell where its decoder looks, so words get no times; the artifact or "
+            "the checkpoint that it was made from would work"
         )
     if (wishes.condition or wishes.prompt is not None) and (marks is None or marks.before is None):
         raise ValueError(

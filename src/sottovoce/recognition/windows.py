@@ -1,7 +1,9 @@
 """Temporary."""
 
 from collections.abc import Iterable, Iterator
+
 import numpy as np
+
 from sottovoce.recognition.window import Window
 
 

@@ -114,12 +114,13 @@ def running(fake=None, limits=None, address=None, model=None, idle=True):
     model = model or Served("fake", RATE, fake.transcriber, blocks)
     address = address or Address(port=0)
     with bound(address) as listening, serving(model, limits or Limits(), SUBTITLES) as service:
-        made = server(service, address)
+        ready = threading.Event()
+        made = server(service, address, ready.set)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
         thread.start()
         found = Running(url(listening), service, fake)
         try:
-            until(lambda: made.started)
+            assert ready.wait(10)
             yield found
             until(lambda: not (idle and found.files))
         finally:

@@ -1,11 +1,17 @@
 """`sottovoce serve`."""
 
-from typing import Annotated, Literal
+import sys
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sottovoce.cli.console import say, stoppable
-from sottovoce.cli.options import Device
+from sottovoce.cli.console import say, show_json, stoppable
+from sottovoce.cli.options import Device, Json
+
+if TYPE_CHECKING:
+    from sottovoce.serving.limits import Limits
 
 
 def serve(
@@ -46,11 +52,13 @@ def serve(
     condition: Annotated[
         bool, typer.Option("--condition", help="sequential: take the text of the window before as what comes before.")
     ] = False,
-    batch: Annotated[int, typer.Option(help="chunked: pieces of speech transcribed together.", min=1)] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="chunked: pieces of speech transcribed together.")] = 8,
+    beam: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy search.")] = 1,
     guards: Annotated[
         bool, typer.Option(help="Notice loops, made-up text and text on silence, and try again or leave it out.")
     ] = True,
     device: Device = "cpu",
+    json: Json = False,
 ) -> None:
     """Transcribe for other programs, in the shapes of OpenAI's audio interface, until Ctrl-C.
 
@@ -61,24 +69,29 @@ def serve(
     _check_installed()
     from sottovoce.recognition.wishes import Wishes
     from sottovoce.serving.limits import Limits
-    from sottovoce.serving.model import served
     from sottovoce.serving.server import Address, bound
-    from sottovoce.serving.server import serve as run
-    from sottovoce.serving.service import serving
-    from sottovoce.transcribing.formats import srt, vtt  # type: ignore[import-not-found]
 
-    address = Address(host, port, token)
     limits = Limits(most_mb, most_seconds, queue)
-    wishes = Wishes(method=method, vad=vad, prompt=prompt, condition=condition, batch=batch, guards=guards)
-
-    def ready(url: str) -> None:
-        told = f"{url}: at most {most_mb:g} MB and {most_seconds:g} s a file, and {queue} waiting; Ctrl-C stops"
-        say(told, mark="serving:", style="bold green")
-
+    wishes = Wishes(method=method, vad=vad, prompt=prompt, condition=condition, batch=batch_size, guards=guards)
+    address = Address(host, port, token)
     with bound(address) as listening, stoppable("what was under way is given up"):
-        opened = served(model, language, wishes, device)
-        with serving(opened, limits, {"srt": srt, "vtt": vtt}) as service:
-            run(service, address, listening, ready)
+        from sottovoce.serving.model import served  # what takes seconds, after what can be wrong
+        from sottovoce.serving.server import serve as run
+        from sottovoce.serving.service import serving
+        from sottovoce.serving.subtitles import subtitles
+
+        opened = served(model, language, wishes, device, beam)
+        with serving(opened, limits, subtitles()) as service:
+            run(service, address, listening, partial(_ready, limits, json))
+
+
+def _ready(limits: "Limits", json: bool, url: str) -> None:
+    if json:
+        show_json({"url": url, **asdict(limits)})
+        sys.stdout.flush()  # whoever has started it waits for this
+        return
+    most = f"{limits.most_mb:g} MB and {limits.most_seconds:g} s"
+    say(f"{url}: at most {most} a file, and {limits.queue} waiting; Ctrl-C stops", mark="serving:", style="bold green")
 
 
 def _check_installed() -> None:

@@ -5,18 +5,18 @@ https://platform.openai.com/docs/api-reference/audio. Where OpenAI writes a lang
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sottovoce.recognition.segment import Segment, Stretch
 from sottovoce.serving.asked import Asked
+from sottovoce.speech.units import CHARACTER_LANGUAGES
 
 Writer = Callable[[Sequence[Segment]], str]
 UNDETERMINED = "und"
 SEEK_RATE = 100  # Whisper counts its windows in frames of 10 ms
-# languages that put no space between sentences, as Whisper's timing.py has them, and Khmer
-_WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue", "km")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def text_of(segments: Iterable[Segment]) -> str:
 def delta(before: str, segment: Segment) -> str:
     """What a segment adds to the text before it: itself, after a space where its language writes one."""
     said = segment.text.strip()
-    return f" {said}" if before and said and segment.language not in _WITHOUT_SPACES else said
+    return f" {said}" if before and said and segment.language not in CHARACTER_LANGUAGES else said
 
 
 def _verbose(asked: Asked, stretches: Sequence[Stretch], seconds: float) -> dict[str, Any]:
@@ -99,7 +99,12 @@ def _segment(number: int, stretch: Stretch, segment: Segment) -> dict[str, Any]:
         "text": segment.text,
         "tokens": list(segment.tokens),
         "temperature": segment.temperature,
-        "avg_logprob": segment.average_log_probability,
+        "avg_logprob": _finite(segment.average_log_probability),
         "compression_ratio": segment.compression_ratio,
-        "no_speech_prob": segment.no_speech_probability,
+        "no_speech_prob": _finite(segment.no_speech_probability),
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no word for the others."""
+    return value if value is not None and math.isfinite(value) else None

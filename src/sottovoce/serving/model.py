@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sottovoce.recognition.recognizer import Recognizer
+from sottovoce.recognition.target import load
+from sottovoce.recognition.transcriber import Transcriber
 from sottovoce.recognition.wishes import Wishes
 from sottovoce.serving.asked import Asked
 from sottovoce.serving.worker import Blocks, Transcribing
+from sottovoce.speech.stream import blocks
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,12 @@ class Served:
     blocks: Blocks
 
 
-def served(target: str, language: str | None, wishes: Wishes, device: str = "cpu") -> Served:
+def served(target: str, language: str | None, wishes: Wishes, device: str = "cpu", beam: int = 1) -> Served:
     """A model opened for serving; language and wishes hold where a request says nothing else.
 
     Raises ValueError for a target that cannot be opened, and for wishes that it cannot do.
     """
-    from sottovoce.recognition.target import load
-    from sottovoce.speech.stream import blocks  # type: ignore[import-not-found]
-
-    recognizer = load(target, language=language, device=device)
+    recognizer = load(target, language=language, device=device, beam=beam)
 
     def transcriber(asked: Asked) -> Transcribing:
         return _transcriber(recognizer, language, wishes, asked)
@@ -39,14 +39,11 @@ def served(target: str, language: str | None, wishes: Wishes, device: str = "cpu
 
 def _transcriber(recognizer: Recognizer, language: str | None, wishes: Wishes, asked: Asked) -> Transcribing:
     """For one request."""
-    from sottovoce.recognition.transcriber import Transcriber  # type: ignore[import-not-found]
-
     task = None if asked.task == "transcribe" else asked.task
     rules = recognizer.frontend.rules(asked.language or language, task)
     prompt = wishes.prompt if asked.prompt is None else asked.prompt or None
     own = wishes.model_copy(update={"words": asked.words, "prompt": prompt})
-    found: Transcribing = Transcriber.of(replace(recognizer, rules=rules), own)
-    return found
+    return Transcriber.of(replace(recognizer, rules=rules), own)
 
 
 def _shown(target: str) -> str:

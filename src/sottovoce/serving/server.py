@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from sottovoce.serving.application import application
 from sottovoce.serving.gate import is_loopback
 from sottovoce.serving.service import Service
 
+# of a service manager and of a terminal that is closed; by themselves they would end it with recordings left on disk
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 GRACE_SECONDS = 5  # after Ctrl-C, for what is about to be finished
 
 
@@ -66,7 +69,20 @@ def url(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
-def server(service: Service, address: Address) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """One that tells when it answers; until then a signal would end it without order."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        await super().startup(sockets)
+        self._ready()
+
+
+def server(service: Service, address: Address, ready: Callable[[], None]) -> Server:
     """What runs on a socket: `server(...).run(sockets=[...])`. It logs faults, and no request."""
     logging.getLogger("uvicorn.error").addFilter(_only_words)
     app = application(service, token=address.token, loopback=address.loopback)
@@ -79,13 +95,19 @@ def server(service: Service, address: Address) -> uvicorn.Server:
         ws_per_message_deflate=False,  # audio does not shrink
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return uvicorn.Server(config)
+    return Server(config, ready)
 
 
 def serve(service: Service, address: Address, listening: socket.socket, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; ready is told the address first."""
-    ready(url(listening))
-    server(service, address).run(sockets=[listening])
+    """Serve until Ctrl-C, or another signal to end; ready is told the address as soon as it answers."""
+    place = url(listening)
+    made = server(service, address, lambda: ready(place))
+    before = {number: signal.signal(number, made.handle_exit) for number in _ENDS}
+    try:
+        made.run(sockets=[listening])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _only_words(record: logging.LogRecord) -> bool:

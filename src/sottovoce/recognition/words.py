@@ -1,18 +1,24 @@
 """Times for words: of each phrase's tokens by alignment, held to order, to the window, and to where speech is."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
+
+import numpy as np
 
 from sottovoce.recognition.align import token_times
 from sottovoce.recognition.pieces import pieces
 from sottovoce.recognition.sampling import Found
 from sottovoce.recognition.searches import Search
 from sottovoce.recognition.segment import Segment, Word
+from sottovoce.recognition.speech_spans import END
+from sottovoce.recognition.voice import CHUNK, RATE, Voice
 from sottovoce.recognition.window import Window
 from sottovoce.targets.engine import Attentive, FrameEngine
 
 SHORTEST = 0.02  # seconds of a word
+_CLOSING = frozenset(".,;:?!\u2026\u3002\u3001\uff0c\uff1f\uff01\u061f\u060c")
+PAUSE = 0.15  # seconds, which a word may have inside
 
 
 def with_words(segments: Sequence[Segment], found: Found, window: Window, search: Search) -> list[Segment]:
@@ -21,15 +27,21 @@ def with_words(segments: Sequence[Segment], found: Found, window: Window, search
     if not tokens:
         return list(segments)
     times = _times(tokens, found, window, search)
+    speech = spoken(window.samples, window.start)
     made: list[Segment] = []
     place = 0
     for segment in segments:
         parts = pieces(segment.tokens, search.frontend.text, segment.language)
-        spans = [(times[place + part.first][0], times[place + part.last - 1][1]) for part in parts]
+        spans = [
+            Timed(
+                part.text, window.start + times[place + part.first][0], window.start + times[place + part.last - 1][1]
+            )
+            for part in parts
+        ]
         after = made[-1].end if made else window.start
         words = tuple(
             Word(part.text, round(start, 3), round(end, 3))
-            for part, (start, end) in zip(parts, held(spans, window, after), strict=True)
+            for part, (start, end) in zip(parts, held(spans, window, speech, after), strict=True)
         )
         made.append(replace(segment, words=words, start=words[0].start, end=words[-1].end) if words else segment)
         place += len(segment.tokens)
@@ -64,24 +76,60 @@ def frame_times(path: Sequence[int], blank: int, frame_seconds: float) -> list[t
     return found
 
 
-def held(spans: Sequence[tuple[float, float]], window: Window, after: float) -> list[tuple[float, float]]:
-    """Times from a window's start as times of the recording: in order, within the window, and out of its pauses.
+def spoken(samples: np.ndarray, start: float) -> list[tuple[float, float]]:
+    """Where in the recording samples at 16 kHz that begin at its second `start` are speech, to 32 ms, not padded."""
+    voice = Voice()
+    likely = np.concatenate([voice.probabilities(samples), voice.rest()]) >= END
+    edges = np.flatnonzero(np.diff(likely.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    return [(start + first * CHUNK / RATE, start + last * CHUNK / RATE) for first, last in edges.tolist()]
 
-    after  second of the recording before which none starts
 
-    A word that reaches over a pause is said on the side on which it lies longer.
+@dataclass(frozen=True)
+class Timed:
+    """A word, and when it begins and ends as far as its alignment tells, in seconds of the recording."""
+
+    text: str
+    start: float
+    end: float
+
+    @property
+    def closes(self) -> bool:
+        """Whether a pause is likelier behind it than before it."""
+        return self.text[-1:] in _CLOSING
+
+
+def held(
+    words: Sequence[Timed], window: Window, speech: Sequence[tuple[float, float]], after: float
+) -> list[tuple[float, float]]:
+    """The times of words, in order, within the window, and out of its pauses.
+
+    speech  where speech is
+    after   second of the recording before which none starts
+
+    A word that reaches over a pause is said before it where the word closes a phrase, behind it where the one before
+    closes one, and else where more of it lies in speech: an alignment gives a pause to one of its neighbours.
     """
-    found, clock = [], after
-    for first, last in spans:
-        start, end = _spoken(window.start + first, window.start + last, window.spans)
+    found, clock, opens = [], after, True
+    for word in words:
+        parts = _in_speech(word.start, word.end, speech) or [(word.start, word.end)]
+        chosen = max(parts, key=lambda part: part[1] - part[0])
+        start, end = parts[0] if word.closes else parts[-1] if opens else chosen
+        opens = word.closes
         start = min(max(start, clock), window.end)
         clock = min(max(end, start + SHORTEST), window.end)
         found.append((min(start, clock), clock))
     return found
 
 
-def _spoken(start: float, end: float, spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The longest part of [start, end] that lies in speech; as it is where none does."""
-    parts = [(max(start, first), min(end, last)) for first, last in spans]
-    longest = max(parts, key=lambda part: part[1] - part[0], default=(start, end))
-    return longest if longest[1] > longest[0] else (start, end)
+def _in_speech(start: float, end: float, speech: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The parts of [start, end] that lie in speech, short pauses included."""
+    parts: list[tuple[float, float]] = []
+    for first, last in speech:
+        low, high = max(start, first), min(end, last)
+        if low >= high:
+            continue
+        if parts and low - parts[-1][1] < PAUSE:
+            parts[-1] = (parts[-1][0], high)
+        else:
+            parts.append((low, high))
+    return parts

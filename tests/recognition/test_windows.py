@@ -85,7 +85,7 @@ def test_the_recording_is_covered_without_a_gap_and_each_window_has_its_samples(
         assert window.covers[0] <= window.start
         assert window.covers[1] == window.end
         assert window.end - window.start <= most or not window.spans
-        assert window.speech_seconds == pytest.approx(sum(end - begin for begin, end in window.spans))
+        assert window.speech == pytest.approx(sum(end - begin for begin, end in window.spans))
 
 
 def test_pauses_of_more_than_two_seconds_share_no_window_and_shorter_ones_do(talk, clips):
@@ -94,8 +94,8 @@ def test_pauses_of_more_than_two_seconds_share_no_window_and_shorter_ones_do(tal
     assert first.start == pytest.approx(4, abs=0.4)
     assert first.end == pytest.approx(4 + lengths[0] + 0.5 + lengths[1], abs=0.4)
     assert second.start == pytest.approx(first.end + 3, abs=0.6)
-    assert (rest.samples.size, rest.spans, rest.speech_seconds) == (0, (), 0.0)
-    assert sum(window.speech_seconds for window in (first, second)) == pytest.approx(sum(lengths), abs=1.5)
+    assert (rest.samples.size, rest.spans, rest.speech) == (0, (), 0.0)
+    assert sum(window.speech for window in (first, second)) == pytest.approx(sum(lengths), abs=1.5)
 
 
 def test_a_window_ends_in_the_longest_pause_of_its_last_third(clips):

@@ -1,7 +1,6 @@
 """A recording as the windows that a model hears, made as it is read: what is speech in it, cut where nobody speaks."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,31 +9,12 @@ import numpy.typing as npt
 from sottovoce.recognition.cutting import CUT, Cutter, quietest
 from sottovoce.recognition.speech_spans import Span, SpeechSpans
 from sottovoce.recognition.voice import RATE, Voice
+from sottovoce.recognition.window import Window
 
 Samples = npt.NDArray[np.float32]
 
 APART = 2.0  # seconds; spans of speech with a longer pause between them share no window
 _NOTHING: Samples = np.zeros(0, np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """A stretch of a recording from the start of its first span of speech to the end of its last.
-
-    start, end      seconds of the recording
-    speech_seconds  of its spans
-    samples         (n,) float32 from start to end; with zeros behind them where the model takes no clip that short
-    spans           of speech, seconds of the recording each
-    covers          seconds of the recording that it accounts for, the silence before it included: those of all windows
-                    follow each other without a gap, from the first sample to the last
-    """
-
-    start: float
-    end: float
-    speech_seconds: float
-    samples: Samples
-    spans: tuple[tuple[float, float], ...]
-    covers: tuple[float, float]
 
 
 def windows(
@@ -168,14 +148,14 @@ def _windows(
     yield from told(cutter.finish())
     if covered < recording.end:
         covers = (start + covered / rate, start + recording.end / rate)
-        yield Window(*covers, 0.0, _NOTHING, (), covers)
+        yield Window(*covers, 0.0, _NOTHING, covers, ())
 
 
 def _window(spans: Sequence[Span], covered: int, samples: Samples, rate: int, start: float) -> Window:
     seconds = tuple((start + begin / rate, start + end / rate) for begin, end in spans)
     speech = sum(end - begin for begin, end in spans) / rate
     end = seconds[-1][1]
-    return Window(seconds[0][0], end, speech, samples, seconds, (start + covered / rate, end))
+    return Window(seconds[0][0], end, speech, samples, (start + covered / rate, end), seconds)
 
 
 def _pieces(blocks: Iterable[Samples], length: int) -> Iterator[Samples]:

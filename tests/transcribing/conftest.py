@@ -69,7 +69,7 @@ class Fake:
 
     def open(self):
         self.opened += 1
-        return Ears(self.stretches, RATE, self.blocks)
+        return Ears(self.stretches, RATE, self.blocks, lambda path: soundfile.info(path).channels)
 
 
 @pytest.fixture

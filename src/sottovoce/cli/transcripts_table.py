@@ -35,8 +35,8 @@ def totals(summary: Summary) -> str:
     words = sum(one.words for one in summary.recordings)
     speech = sum(one.speech for one in summary.recordings)
     return (
-        f"{len(summary.recordings)} recordings ({states or 'none'}): {summary.seconds:,.1f} s, {speech:,.1f} s of speech, "
-        f"{words:,} words, RTFx {_speed(summary.rtfx)}; {summary.bytes_not_uploaded / 1e6:,.2f} MB not uploaded "
+        f"{len(summary.recordings)} recordings ({states or 'none'}): {summary.seconds:,.1f} s, "
+        f"{speech:,.1f} s of speech, {words:,} words, RTFx {_speed(summary.rtfx)}; {summary.bytes_not_uploaded / 1e6:,.2f} MB not uploaded "
         "(Opus at 64 kbit/s)"
     )
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sottovoce.files.atomic import sha256, write_text
 from sottovoce.recognition.segment import Segment, Stretch
 from sottovoce.speech.decoded import AudioError
-from sottovoce.speech.header import read_header
+from sottovoce.speech.told_length import told_seconds
 from sottovoce.transcribing.follow import Follow
 from sottovoce.transcribing.formats import FORMATS, Metadata
 from sottovoce.transcribing.journal import Journal, Made
@@ -34,11 +34,16 @@ class Blocks(Protocol):
 
 @dataclass(frozen=True)
 class Ears:
-    """What transcribes blocks at its rate, which begin at a second of a recording; and what decodes files to them."""
+    """What transcribes blocks at its rate, which begin at a second of a recording; and what decodes files to them.
+
+    stretches  of blocks and the second at which they begin
+    blocks     of a file; channels, how many a file has
+    """
 
     stretches: Callable[[Iterable[Block], float], Iterator[Stretch]]
     rate: int
     blocks: Blocks
+    channels: Callable[[Path], int]
 
 
 def transcribe_one(job: Job, task: Task, ears: Ears, follow: Follow) -> RecordingSummary:
@@ -48,7 +53,7 @@ def transcribe_one(job: Job, task: Task, ears: Ears, follow: Follow) -> Recordin
     its last whole stretch is not kept in the journal. Raises AudioError for one of which nothing can be read, and
     OSError where the output cannot be written.
     """
-    journal = begun(job, task, _channels(job, task.recording.path))
+    journal = begun(job, task, _channels(job, task.recording.path, ears))
     faults, rest = [], list[Made]()
     for channel in journal.header["channels"]:
         if channel not in journal.ended:
@@ -79,7 +84,7 @@ def _channel(
     what = path.name if channel is None else f"{path.name}, channel {channel}"
     behind = []
     began = time.perf_counter()
-    for stretch in follow(_of(blocks, ears, start), what, _seconds(path), start):
+    for stretch in follow(_of(blocks, ears, start), what, told_seconds(path), start):
         own = tuple(replace(segment, channel=channel) for segment in stretch.segments)
         made = Made(channel, replace(stretch, segments=own), time.perf_counter() - began)
         if blocks.fault:
@@ -114,16 +119,8 @@ def _of(blocks: _UntilFault, ears: Ears, start: float) -> Iterator[Stretch]:
         yield from ears.stretches(chain([first], left), start)
 
 
-def _channels(job: Job, path: Path) -> Sequence[int | None]:
-    return list(range(1, read_header(path).channels + 1)) if job.split else [None]
-
-
-def _seconds(path: Path) -> float | None:
-    """For the estimate of the time left; what is wrong with a file is found when it is decoded."""
-    try:
-        return read_header(path).seconds
-    except AudioError:
-        return None
+def _channels(job: Job, path: Path, ears: Ears) -> Sequence[int | None]:
+    return list(range(1, ears.channels(path) + 1)) if job.split else [None]
 
 
 def _written(

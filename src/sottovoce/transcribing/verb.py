@@ -76,7 +76,7 @@ def transcribe(
 def _ears(target: "Target", language: str | None, task: str | None, wishes: Wishes, beam: int, device: str) -> Ears:
     """The model, opened."""
     from sottovoce.recognition.transcriber import Transcriber
-    from sottovoce.speech.stream import blocks
+    from sottovoce.speech.stream import blocks, channels
 
     recognizer = target.recognizer(language, task, device, beam)
-    return Ears(Transcriber.of(recognizer, wishes).stretches, recognizer.frontend.sampling_rate, blocks)
+    return Ears(Transcriber.of(recognizer, wishes).stretches, recognizer.frontend.sampling_rate, blocks, channels)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sottovoce.models.decoding import DecodingRules
-from sottovoce.recognition.greedy import without
+from sottovoce.recognition.scores import without
 from sottovoce.targets.engine import AnyEngine, AtOnce, FrameEngine, WholeEngine
 
 FRAMES = 4  # of a clip; and tokens

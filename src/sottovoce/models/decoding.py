@@ -1,6 +1,6 @@
 """What a family fixes about decoding: the prompt, the tokens never chosen, the end, the longest output; its result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ANY_NUMBER = 10**9  # as most_tokens where the clip alone sets an end
 
@@ -37,9 +37,45 @@ class DecodingRules:
 
 
 @dataclass(frozen=True)
+class TimeMarks:
+    """Tokens of a model that writes when something was said (Whisper), and what else its long form works with.
+
+    first, last  the tokens of the window's first time and of its last
+    seconds      from one time to the next
+    none         the token that says that no times follow
+    no_speech    the token whose probability where a transcript starts is that of nobody speaking; None if there is none
+    before       the token behind which stands what was said before; None if there is none
+    """
+
+    first: int
+    last: int
+    seconds: float
+    none: int
+    no_speech: int | None
+    before: int | None
+
+    def is_time(self, token: int) -> bool:
+        """Whether it is the token of a time."""
+        return self.first <= token <= self.last
+
+    def at(self, token: int) -> float:
+        """The time of a token, in seconds from the window's start."""
+        return (token - self.first) * self.seconds
+
+    def asked(self, rules: DecodingRules) -> DecodingRules:
+        """The rules of a transcript with times: the prompt does not say that there are none."""
+        prompt = tuple(token for token in rules.prompt if token != self.none)
+        return replace(rules, prompt=prompt, suppressed=tuple(sorted({*rules.suppressed, self.none})))
+
+
+@dataclass(frozen=True)
 class Decoded:
-    """The prompt and the tokens chosen for one clip, without the end; whether the longest output cut it off."""
+    """The prompt and the tokens chosen for one clip, without the end; whether the longest output cut it off.
+
+    log_probability  of the tokens and the end, in nats; None where the search does not tell
+    """
 
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     capped: bool
+    log_probability: float | None = None

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sottovoce.models.bounds import Bounds
 from sottovoce.models.checkpoint import Checkpoint, model_type, read_json
 from sottovoce.models.companions import check_companions, extractor_of, own_settings
-from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.decoding import DecodingRules, TimeMarks
 from sottovoce.models.families import FAMILIES
 from sottovoce.models.token_numbers import renumbered
 from sottovoce.models.tokenizer import TOKENIZER, open_tokenizer, parse_tokenizer
@@ -96,6 +96,16 @@ class Frontend(ABC):
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) float32 -> the encoder's input for one clip, (1, ...) float32."""
 
+    @property
+    @abstractmethod
+    def frame_seconds(self) -> float:
+        """From one frame of the encoder's output to the next."""
+
+    @property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """(block, head) of the decoder's cross-attention that follow the speech, where a checkpoint names them."""
+        return ()
+
     def uncompressed_features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """What `features` was before the model was compressed; `taken` says which of it the encoder takes now."""
         return self.features(audio)
@@ -154,6 +164,11 @@ class Frontend(ABC):
 
     def spoken(self, prompt: Sequence[int]) -> str | None:
         """The code of the language that a prompt names; None if it names none."""
+        return None
+
+    @property
+    def marks(self) -> TimeMarks | None:
+        """The tokens of times and what belongs to them; None for a model that writes no times."""
         return None
 
     def end_tokens(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sottovoce.models.checkpoint import Checkpoint
-from sottovoce.models.decoding import DecodingRules
+from sottovoce.models.decoding import DecodingRules, TimeMarks
 from sottovoce.models.frontend import Audio, Features, Frontend
 from sottovoce.models.log_mel import LogMel
 from sottovoce.models.pooling import Pooling
@@ -26,6 +26,8 @@ MARGIN = "context_margin_seconds"  # of silence behind a clip; where it is set, 
 _TIME = re.compile(r"<\|\d+\.\d+\|>")
 AUTO = "auto"  # the language is detected
 _BEFORE, _START = "<|startofprev|>", "<|startoftranscript|>"
+_NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")  # as transformers and as OpenAI call the same token
+TIME_SECONDS = 0.02
 
 
 class WhisperFrontend(Frontend):
@@ -106,6 +108,16 @@ class WhisperFrontend(Frontend):
         window = round(self.extractor.get("chunk_length", 30) * self.sampling_rate)
         made = self.log_mel(audio, window)
         return made.reshape(1, *made.shape)  # an axis by None would have a stride of 0, which ExecuTorch refuses
+
+    @property
+    def frame_seconds(self) -> float:
+        """0.02, and as many times as pool_time leaves one frame of several."""
+        return 2 * HOP / self.sampling_rate * (self.pooling.factor if self.pooling else 1)
+
+    @property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """As generation_config.json names them; dropping blocks and heads keeps them right."""
+        return tuple((int(block), int(head)) for block, head in self.generation.get("alignment_heads") or ())
 
     def shorten(self, frames: int) -> None:
         """Let the window be so many frames of the encoder's output."""
@@ -204,6 +216,17 @@ class WhisperFrontend(Frontend):
         """All behind the token that says that there are none, one each 0.02 s of 30 s."""
         none = self.generation.get("no_timestamps_token_id")
         return range(0) if none is None else range(none + 1, min(none + 1 + _TIMES, self.vocabulary))
+
+    @cached_property
+    def marks(self) -> TimeMarks | None:
+        """None where the tokens of times were cut from the vocabulary, or where a checkpoint names none."""
+        times = self.time_tokens
+        if not times:
+            return None
+        added = added_tokens(self.tokenizer)
+        silent = next((added[name] for name in _NO_SPEECH if name in added), None)
+        none = int(self.generation["no_timestamps_token_id"])
+        return TimeMarks(times[0], times[-1], TIME_SECONDS, none, silent, added.get(_BEFORE))
 
     def generation_file(self) -> dict[str, Any]:
         """With all that a prompt needs: what the numbers of the released models tell, others do not."""

@@ -5,13 +5,15 @@ tokens, the end included (length_penalty=1.0). A clip is done when as many have 
 likeliest beginning has no better mean than the worst of them (early_stopping=False), or at the longest output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from sottovoce.models.decoding import Decoded, DecodingRules
-from sottovoce.recognition.greedy import greedy, prompts, without
+from sottovoce.recognition.greedy import greedy, prompts
+from sottovoce.recognition.scores import log_softmax, without
 from sottovoce.targets.engine import Engine, Memory
 
 
@@ -49,9 +51,9 @@ class _Search:
 
     def decoded(self, ends: Sequence[int]) -> Decoded:
         """The best that ended."""
-        _, tokens = self.ended[0]
+        mean, tokens = self.ended[0]
         capped = tokens[-1] not in ends
-        return Decoded(self.prompt, tokens if capped else tokens[:-1], capped)
+        return Decoded(self.prompt, tokens if capped else tokens[:-1], capped, mean * len(tokens))
 
 
 def check_width(width: int, rules: DecodingRules, vocabulary: int) -> None:
@@ -66,6 +68,9 @@ def check_width(width: int, rules: DecodingRules, vocabulary: int) -> None:
         raise ValueError(f"beam={width}: the model chooses among {tokens} tokens, so 1 to {most} would work")
 
 
+Filter = Callable[[np.ndarray, Sequence[Sequence[int]]], None]
+
+
 def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> list[Decoded]:
     """The best of `width` beams, for each clip of `memory`; with one, what `greedy` gives.
 
@@ -74,16 +79,35 @@ def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> li
     """
     if width == 1:
         return greedy(engine, memory, rules)
-    feed, cache = prompts(engine, memory, rules), None
-    searches = [_Search(tuple(prompt)) for prompt in feed.tolist()]
+    prompt = prompts(engine, memory, rules)
+    logits, cache = engine.step(prompt, memory, None)
+    begun = [tuple(each) for each in prompt.tolist()]
+    return beam_from(engine, memory, rules, width, (begun, logits, cache))
+
+
+def beam_from(
+    engine: Engine,
+    memory: Memory,
+    rules: DecodingRules,
+    width: int,
+    begun: tuple[Sequence[tuple[int, ...]], np.ndarray, Any],
+    forbid: Filter | None = None,
+) -> list[Decoded]:
+    """The same behind prompts that were fed: they, the logits of what follows, and the cache.
+
+    forbid  puts minus infinity into scores (n, vocabulary) of what may not follow n beginnings
+    """
+    prompt, logits, cache = begun
+    searches = [_Search(each) for each in prompt]
     live, rows = searches, 1
     totals = np.zeros((len(live), 1), np.float32)
     for length in range(1, rules.most_tokens + 1):
-        logits, cache = engine.step(feed, memory, cache)
         vocabulary = logits.shape[-1]
         if length == 1:
             check_width(width, rules, vocabulary)
-        logs = without(_log_softmax(logits), rules.forbidden(length - 1))
+        logs = without(log_softmax(logits), rules.forbidden(length - 1))
+        if forbid is not None:
+            forbid(logs, [beginning for search in live for beginning in search.beginnings])
         # so many that enough go on even if every beam ends in every way
         best, places = _largest((totals + logs).reshape(len(live), -1), width * (1 + len(rules.end)))
         going = []
@@ -96,16 +120,9 @@ def beam(engine: Engine, memory: Memory, rules: DecodingRules, width: int) -> li
         if not live:
             break
         memory, cache = engine.branch(memory, cache, np.array([parent for parent, _ in going]))
-        feed = np.array([[one.token] for _, one in going])
         totals = np.array([[one.total] for _, one in going], np.float32)
+        logits, cache = engine.step(np.array([[one.token] for _, one in going]), memory, cache)
     return [search.decoded(rules.end) for search in searches]
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """(n, vocabulary) float32."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    made: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return made
 
 
 def _largest(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sottovoce.models.decoding import Decoded, DecodingRules
+from sottovoce.recognition.scores import without
 from sottovoce.targets.engine import Engine, Memory
 
 
@@ -38,13 +39,6 @@ def greedy(engine: Engine, memory: Memory, rules: DecodingRules) -> list[Decoded
             live, best, ended = [live[row] for row in going.tolist()], best[going], ended[going]
         feed = best[:, None]
     return [_cut(begun, row, rules.end) for begun, row in zip(prompt.tolist(), rows, strict=True)]
-
-
-def without(logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-    """A copy of (n, vocabulary) with minus infinity for some tokens."""
-    made = logits.copy()
-    made[:, list(tokens)] = -np.inf
-    return made
 
 
 def _cut(prompt: Sequence[int], row: Sequence[int], ends: Sequence[int]) -> Decoded:

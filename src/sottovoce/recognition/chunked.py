@@ -1,0 +1,75 @@
+"""Long recordings in pieces of speech, several at once: each knows nothing of the others, so no error goes on."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+from sottovoce.models.decoding import TimeMarks
+from sottovoce.recognition.guards import UNHEARD
+from sottovoce.recognition.sampling import Ask
+from sottovoce.recognition.searches import Search
+from sottovoce.recognition.segment import Segment, Stretch
+from sottovoce.recognition.tries import Try, best_tries
+from sottovoce.recognition.window import Window
+from sottovoce.recognition.wishes import Wishes
+from sottovoce.recognition.words import with_words
+from sottovoce.recognition.writing import segments_of, stretch
+
+UNHEARD_SECONDS = 1.0  # of speech behind the last time, from which on it is heard again
+
+
+def chunked(search: Search, windows: Iterable[Window], ask: Ask, wishes: Wishes) -> Iterator[Stretch]:
+    """Each window transcribed, in order.
+
+    A language that has to be detected is that of the first window with speech, for the whole recording.
+    """
+    coming = iter(windows)
+    size = 1 if None in search.rules.prompt else wishes.batch
+    while batch := list(islice(coming, size)):
+        written = [_Written(window) for window in batch]
+        wanting = [each for each in written if len(each.rest.samples)]
+        while wanting:
+            tries = best_tries(search, [each.rest.samples for each in wanting], ask, wishes.guards)
+            search, size = settled(search, tries[0]), wishes.batch
+            for each, tried in zip(wanting, tries, strict=True):
+                each.add(tried, search, ask.marks, wishes)
+            wanting = [each for each in wanting if each.more]
+        yield from (stretch(each.window, each.segments, each.guards) for each in written)
+
+
+class _Written:
+    """A window, what is written of it, and the rest of it that is still to be heard.
+
+    A model that writes times may close its last phrase long before the window ends: what is behind it is heard again.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self.window = self.rest = window
+        self.segments: list[Segment] = []
+        self.guards: list[str] = []
+        self.more = False
+
+    def add(self, tried: Try, search: Search, marks: TimeMarks | None, wishes: Wishes) -> None:
+        """What was found of the rest."""
+        frontend, guarded = search.frontend, wishes.guards
+        found, guards = segments_of(tried, frontend, marks, self.rest, guarded)
+        self.segments += with_words(found, tried.found, self.rest, search) if wishes.words else found
+        self.guards += guards
+        self.more = False
+        if marks is None or not found or found[-1].end > self.rest.end - UNHEARD_SECONDS:
+            return
+        rate = frontend.sampling_rate
+        rest = self.rest.part(round((found[-1].end - self.rest.start) * rate), None, rate)
+        if guarded and rest.speech > UNHEARD_SECONDS:
+            self.rest, self.more = rest, True
+            self.guards.append(UNHEARD)
+
+
+def settled(search: Search, tried: Try) -> Search:
+    """The search with the language that was detected."""
+    if None not in search.rules.prompt:
+        return search
+    place = search.rules.prompt.index(None)
+    prompt = list(search.rules.prompt)
+    prompt[place] = tried.found.prompt[place]
+    return replace(search, rules=replace(search.rules, prompt=tuple(prompt)))

@@ -1,0 +1,67 @@
+"""The search that fits an engine, for long recordings: token by token, a runtime's own, or frame by frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sottovoce.models.decoding import Decoded, DecodingRules
+from sottovoce.models.frontend import Frontend
+from sottovoce.recognition.beam import beam_from
+from sottovoce.recognition.ctc import best_path
+from sottovoce.recognition.sampling import Ask, Found, begin, sample
+from sottovoce.recognition.time_rules import allow
+from sottovoce.targets.engine import AnyEngine, Engine, FrameEngine, Memory, WholeEngine
+
+
+@dataclass(frozen=True)
+class Search:
+    """A frontend around an engine, and how wide it looks.
+
+    rules  without times; `run` asks for them where its Ask has marks
+    """
+
+    frontend: Frontend
+    engine: AnyEngine
+    rules: DecodingRules
+    beam: int = 1
+
+    @property
+    def samples(self) -> bool:
+        """Whether tokens can be drawn, so that another try gives another text."""
+        return not isinstance(self.engine, (WholeEngine, FrameEngine))
+
+    def run(self, features: Sequence[np.ndarray], ask: Ask) -> list[Found]:
+        """What each clip, (1, ...), says; as many together as the engine takes."""
+        most = max(1, len(features) // self.beam)
+        size = min(most, self.engine.together or most)
+        parts = (features[first : first + size] for first in range(0, len(features), size))
+        return [found for part in parts for found in self._run(part, ask)]
+
+    def _run(self, features: Sequence[np.ndarray], ask: Ask) -> list[Found]:
+        rules = self.rules if ask.marks is None else ask.marks.asked(self.rules)
+        engine, memory = self.engine, self.engine.encode(features)
+        if isinstance(engine, WholeEngine):
+            return [_found(one) for one in engine.decode(memory, self.rules)]
+        if isinstance(engine, FrameEngine):
+            return [_found(one) for one in best_path(engine.frame_logits(memory), self.rules)]
+        room = replace(rules, most_tokens=max(1, rules.most_tokens - len(ask.before)))
+        if self.beam == 1 or ask.temperature:
+            return sample(engine, memory, room, ask)
+        return self._beam(engine, memory, room, ask)
+
+    def _beam(self, engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> list[Found]:
+        begun, logits, cache = begin(engine, memory, rules, ask)
+        marks = ask.marks
+
+        def forbid(scores: np.ndarray, rows: Sequence[Sequence[int]]) -> None:
+            if marks is not None:
+                allow(scores, rows, marks, min(rules.end))
+
+        prompts = [prompt for prompt, _ in begun]
+        decoded = beam_from(engine, memory, rules, self.beam, (prompts, logits, cache), forbid)
+        return [_found(one, silent) for one, (_, silent) in zip(decoded, begun, strict=True)]
+
+
+def _found(decoded: Decoded, silent: float | None = None) -> Found:
+    return Found(decoded.prompt, decoded.tokens, decoded.log_probability, silent, capped=decoded.capped)

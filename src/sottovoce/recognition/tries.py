@@ -1,0 +1,56 @@
+"""A batch of clips to transcripts that the guards let pass: tried at rising temperatures where they do not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sottovoce.models.frontend import Frontend
+from sottovoce.recognition.guards import LOOP, TEMPERATURES, better, faults
+from sottovoce.recognition.loops import places_without_loops
+from sottovoce.recognition.sampling import Ask, Found
+from sottovoce.recognition.searches import Search
+
+
+@dataclass(frozen=True)
+class Try:
+    """What was found of a clip in the end, and the guards that it took to get there."""
+
+    found: Found
+    guards: tuple[str, ...] = ()
+
+
+def best_tries(search: Search, clips: Sequence[np.ndarray], ask: Ask, guarded: bool) -> list[Try]:
+    """Of each clip (samples,) what the search writes, again at higher temperatures where a guard is set off."""
+    features = [search.frontend.features(clip) for clip in clips]
+    seconds = [len(clip) / search.frontend.sampling_rate for clip in clips]
+    tries = [Try(found) for found in search.run(features, ask)]
+    if not guarded:
+        return tries
+    for temperature in TEMPERATURES[1:] if search.samples else ():
+        wanting = [i for i, each in enumerate(tries) if _faults(search.frontend, each.found, seconds[i])]
+        if not wanting:
+            break
+        again = search.run([features[i] for i in wanting], replace(ask, temperature=temperature))
+        for i, found in zip(wanting, again, strict=True):
+            own = tries[i]
+            named = (*own.guards, *_faults(search.frontend, own.found, seconds[i]))
+            passes = not _faults(search.frontend, found, seconds[i])
+            tries[i] = Try(found if passes else better(own.found, found), tuple(dict.fromkeys(named)))
+    return [_cut(each, ask) for each in tries]
+
+
+def _faults(frontend: Frontend, found: Found, seconds: float) -> list[str]:
+    return faults(found, frontend.text(found.tokens), seconds)
+
+
+def _cut(each: Try, ask: Ask) -> Try:
+    """A loop that no try avoided is cut to three rounds; the times around what went stay, with nothing between them."""
+    tokens = each.found.tokens
+    words = [place for place, token in enumerate(tokens) if ask.marks is None or not ask.marks.is_time(token)]
+    stay = places_without_loops([tokens[place] for place in words])
+    if len(stay) == len(words):
+        return each
+    gone = set(words) - {words[place] for place in stay}
+    kept = tuple(token for place, token in enumerate(tokens) if place not in gone)
+    return Try(replace(each.found, tokens=kept), tuple(dict.fromkeys((*each.guards, LOOP))))

@@ -1,5 +1,6 @@
 import pytest
 
+from sottovoce.transcribing.follow import silent
 from sottovoce.transcribing.job import watch
 from sottovoce.transcribing.watching import POLL_SECONDS, Arrivals
 from tests.transcribing.conftest import do, files
@@ -26,7 +27,7 @@ def nothing():
 def watched(job, fake, folder, *steps, report=lambda done: None):
     folder.mkdir(exist_ok=True)
     script = Script(*steps)
-    summary = watch(job, [folder], fake.open, lambda s, *_: iter(s), report, Arrivals([folder], script))
+    summary = watch(job, [folder], fake.open, silent, report, Arrivals([folder], script))
     assert set(script.waited) == {POLL_SECONDS}
     return [(one.recording.rpartition("/")[2], one.state) for one in summary.recordings]
 
@@ -71,6 +72,23 @@ def test_what_is_wrong_with_a_later_file_is_told_and_the_watch_goes_on(job, fake
     assert done == [("a.wav", "done"), ("b.wav", "failed"), ("c.wav", "done")]
     assert "b.txt is not what this job wrote" in told[1].error
     assert len(told) == 3
+
+
+def test_of_two_that_come_together_under_one_name_the_second_is_told(job, fake, record, tmp_path):
+    one, other = tmp_path / "in" / "x", tmp_path / "in" / "y"
+    one.mkdir(parents=True), other.mkdir()
+
+    def come():
+        record("x/a.wav"), record("y/a.wav"), record("y/b.wav")
+
+    script = Script(come, nothing, nothing)
+    summary = watch(job, [one, other], fake.open, silent, lambda done: None, Arrivals([one, other], script))
+    assert [(done.name, done.state) for done in summary.recordings] == [
+        ("a.wav", "done"),
+        ("a.wav", "failed"),
+        ("b.wav", "done"),
+    ]
+    assert "would write the same files" in summary.recordings[1].error
 
 
 def test_what_is_there_and_in_the_way_is_refused_before_the_model_is_opened(job, fake, record, tmp_path):

@@ -40,7 +40,7 @@ def follow(stretches: Iterable[Stretch], what: str, seconds: float | None, start
         task = progress.add_task(escape(what), total=seconds, completed=start)  # type: ignore[arg-type]
         for stretch in stretches:
             yield stretch
-            progress.update(task, completed=stretch.end)  # type: ignore[arg-type]
+            progress.update(task, completed=stretch.end)
         reached = progress.tasks[0].completed
         progress.update(task, total=reached, completed=reached)
 

@@ -20,13 +20,17 @@ def summary_table(summary: Summary) -> RenderableType:
         table.add_column(title, justify="left" if title == "guards" else "right")
     for one in summary.recordings:
         table.add_row(
-            escape(one.recording + _STATES[one.state]),
+            escape(one.name + _STATES[one.state]),
             *(f"{number:,.1f}" for number in (one.seconds, one.speech, one.dropped)),
             f"{one.words:,}",
             escape(guards_words(one.guards)),
             _speed(one.rtfx),
         )
-    return Group(table, Text(totals(summary)), Text("RTFx: seconds of audio in a second", style="dim"))
+    return Group(
+        table,
+        Text(totals(summary), no_wrap=True, overflow="ignore"),
+        Text("RTFx: seconds of audio in a second", style="dim"),
+    )
 
 
 def totals(summary: Summary) -> str:
@@ -34,10 +38,10 @@ def totals(summary: Summary) -> str:
     states = ", ".join(f"{summary.count(state)} {state}" for state in _STATES if summary.count(state))
     words = sum(one.words for one in summary.recordings)
     speech = sum(one.speech for one in summary.recordings)
+    upload = f"{summary.bytes_not_uploaded / 1e6:,.2f} MB not uploaded (Opus at 64 kbit/s)"
     return (
-        f"{len(summary.recordings)} recordings ({states or 'none'}): {summary.seconds:,.1f} s, "
-        f"{speech:,.1f} s of speech, {words:,} words, RTFx {_speed(summary.rtfx)}; {summary.bytes_not_uploaded / 1e6:,.2f} MB not uploaded "
-        "(Opus at 64 kbit/s)"
+        f"{len(summary.recordings)} recordings ({states or 'none'}): {summary.seconds:,.1f} s, {speech:,.1f} s of "
+        f"speech, {words:,} words, RTFx {_speed(summary.rtfx)}; {upload}"
     )
 
 

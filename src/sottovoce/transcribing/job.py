@@ -1,7 +1,7 @@
 """A job: one recording after the other; what is broken is told and the rest goes on."""
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sottovoce.speech.decoded import AudioError
@@ -10,7 +10,7 @@ from sottovoce.transcribing.one import Ears, transcribe_one, write_again
 from sottovoce.transcribing.plan import Job, Task, plan, task_of
 from sottovoce.transcribing.recordings import Recording, find_recordings, named
 from sottovoce.transcribing.summary import RecordingSummary, Summary
-from sottovoce.transcribing.watching import Arrivals
+from sottovoce.transcribing.watching import Arrivals, Named
 
 Report = Callable[[RecordingSummary], None]
 Open = Callable[[], Ears]
@@ -43,17 +43,38 @@ def watch(
     taken: list[Recording] = []
     done: list[RecordingSummary] = []
     for together in arrivals or Arrivals(folders):
-        for each in [together] if not taken else [[one] for one in together]:
-            try:
-                recordings = named(each, taken)
-                tasks = [task_of(job, recording) for recording in recordings]
-            except ValueError as error:
-                done.append(RecordingSummary(", ".join(str(path) for path, _ in each), "failed", error=str(error)))
-                report(done[-1])
-                continue
-            taken += recordings
-            done += [_attempt(job, task, ears, follow, report) for task in tasks]
+        for entered in _entered(job, together, taken):
+            if isinstance(entered, Task):
+                done.append(_attempt(job, entered, ears, follow, report))
+            else:
+                done.append(entered)
+                report(entered)
     return Summary(str(job.output), tuple(done))
+
+
+def _entered(job: Job, together: Sequence[Named], taken: list[Recording]) -> Iterator[Task | RecordingSummary]:
+    """The tasks of recordings that came, which are `taken` then; or why one cannot be."""
+    try:
+        recordings = named(together, taken)
+    except ValueError as error:
+        if len(together) > 1:
+            for one in together:
+                yield from _entered(job, [one], taken)
+        else:
+            yield _failed(*together[0], error)
+        return
+    taken += recordings
+    for recording in recordings:
+        try:
+            yield task_of(job, recording)
+        except ValueError as error:
+            yield _failed(recording.path, recording.name, error)
+
+
+def _failed(path: Path, name: object, error: ValueError) -> RecordingSummary:
+    """An AudioError names its file, others may not."""
+    told = str(error) if isinstance(error, AudioError) or str(path) in str(error) else f"{path}: {error}"
+    return RecordingSummary(str(path), str(name), "failed", error=told)
 
 
 def _attempt(job: Job, task: Task, ears: Ears | None, follow: Follow, report: Report) -> RecordingSummary:
@@ -65,9 +86,8 @@ def _attempt(job: Job, task: Task, ears: Ears | None, follow: Follow, report: Re
         else:
             assert ears is not None
             found = transcribe_one(job, task, ears, follow)
-    except ValueError as error:  # an AudioError names its file, others may not
-        told = str(error) if isinstance(error, AudioError) or str(path) in str(error) else f"{path}: {error}"
-        found = RecordingSummary(str(path), "failed", error=told)
+    except ValueError as error:
+        found = _failed(path, task.recording.name, error)
     except OSError as error:
         raise StoppedError(_stopped(job, error)) from error
     report(found)

@@ -146,7 +146,9 @@ def _written(
             write_text(output, text)
     notes = looks_lost(str(path), counts, vad=bool(job.options.get("vad")), split=job.split)
     wall, outputs = sum(one.wall for one in made), tuple(map(str, texts))
-    return RecordingSummary(str(path), state, **counts, wall=wall, outputs=outputs, error=error, notes=notes)
+    return RecordingSummary(
+        str(path), task.recording.name, state, **counts, wall=wall, outputs=outputs, error=error, notes=notes
+    )
 
 
 def _kept(counts: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class RecordingSummary:
     """One recording of a job.
 
     recording  its path
+    name       below the output, as "2024/call.wav"
     state      "done" now, "earlier" by a job before, or "failed"
     seconds    of audio that were transcribed
     speech     seconds that were kept, and dropped, those that were left out as no speech; of all channels where each
@@ -34,6 +35,7 @@ class RecordingSummary:
     """
 
     recording: str
+    name: str
     state: Literal["done", "earlier", "failed"]
     seconds: float = 0.0
     speech: float = 0.0

@@ -28,7 +28,7 @@ def summary_table(summary: Summary) -> RenderableType:
         )
     return Group(
         table,
-        Text(totals(summary), no_wrap=True, overflow="ignore"),
+        Text(totals(summary)),
         Text("RTFx: seconds of audio in a second", style="dim"),
     )
 
@@ -38,11 +38,10 @@ def totals(summary: Summary) -> str:
     states = ", ".join(f"{summary.count(state)} {state}" for state in _STATES if summary.count(state))
     words = sum(one.words for one in summary.recordings)
     speech = sum(one.speech for one in summary.recordings)
+    count = f"{len(summary.recordings)} {'recording' if len(summary.recordings) == 1 else 'recordings'}"
+    heard = f"{summary.seconds:,.1f} s, {speech:,.1f} s of speech, {words:,} words, RTFx {_speed(summary.rtfx)}"
     upload = f"{summary.bytes_not_uploaded / 1e6:,.2f} MB not uploaded (Opus at 64 kbit/s)"
-    return (
-        f"{len(summary.recordings)} recordings ({states or 'none'}): {summary.seconds:,.1f} s, {speech:,.1f} s of "
-        f"speech, {words:,} words, RTFx {_speed(summary.rtfx)}; {upload}"
-    )
+    return f"{count} ({states or 'none'}): {heard}; {upload}"
 
 
 def guards_words(guards: Mapping[str, int]) -> str:

@@ -35,7 +35,7 @@ def document(text):
 
 def test_these_are_the_commands():
     measuring = ["evaluate", "rescore", "compare", "bench", "sweep", "report"]
-    assert ["compress", *measuring, "export", "selftest", "inspect", "methods"] == COMMANDS
+    assert ["compress", "transcribe", *measuring, "export", "selftest", "inspect", "methods"] == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)

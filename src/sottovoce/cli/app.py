@@ -15,7 +15,18 @@ from typing import Annotated
 import typer
 
 from sottovoce import __version__
-from sottovoce.cli import analyzing, compressing, exporting, looking, measuring, offline, sweeping, timing, transcribing
+from sottovoce.cli import (
+    analyzing,
+    compressing,
+    exporting,
+    looking,
+    measuring,
+    offline,
+    serving,
+    sweeping,
+    timing,
+    transcribing,
+)
 from sottovoce.cli.console import fail, say
 from sottovoce.cli.streams import forgiving
 
@@ -30,6 +41,8 @@ app = typer.Typer(
 )
 app.command("compress")(compressing.compress)
 app.command("transcribe")(transcribing.transcribe)
+app.command("serve")(serving.serve)
+app.command("verify-offline")(offline.verify_offline)
 app.command("evaluate")(measuring.evaluate)
 app.command("rescore")(measuring.rescore)
 app.command("compare")(measuring.compare)
@@ -38,7 +51,6 @@ app.command("sweep")(sweeping.sweep)
 app.command("report")(sweeping.report)
 app.command("export")(exporting.export)
 app.command("selftest")(exporting.selftest)
-app.command("verify-offline")(offline.verify_offline)
 app.command("inspect")(looking.inspect)
 app.command("methods")(looking.methods)
 analyze = typer.Typer(

@@ -49,8 +49,8 @@ def _parts(tokens: Sequence[int], marks: TimeMarks, seconds: float) -> Iterator[
 def said_until(tokens: Sequence[int], marks: TimeMarks, seconds: float) -> float:
     """The second of a window up to which its tokens tell what was said; what is behind it is to be heard again.
 
-    As OpenAI's transcribe.py: where the last phrase is closed and nothing opens behind it, all of the window; else up to
-    the time at which the last whole phrase ends.
+    As OpenAI's transcribe.py: where the last phrase is closed and nothing opens behind it, all of the window; else up
+    to the time at which the last whole phrase ends.
     """
     if len(tokens) >= 2 and marks.is_time(tokens[-1]) and not marks.is_time(tokens[-2]):
         return seconds

@@ -93,7 +93,7 @@ def lessons(toy, tmp_path_factory):
     def written(name):
         manifest = toys.write_speech(tmp_path_factory.mktemp("lessons"), 14, seed=2, prefix="lesson")
         rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-        heard = sottovoce.load(toy(name)).transcribe([manifest.parent / row["audio"] for row in rows])
+        heard = sottovoce.load(toy(name)).transcribe_clips([manifest.parent / row["audio"] for row in rows])
         told = [{**row, "text": text[:12].strip()} for row, text in zip(rows, heard, strict=True) if text]
         manifest.write_text("".join(json.dumps(row) + "\n" for row in told[:8]), encoding="utf-8")
         return manifest

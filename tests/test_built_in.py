@@ -65,7 +65,7 @@ def test_a_model_is_at_most_8_megabytes_and_opens_in_transformers_offline(name, 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_hears_voices_that_it_was_not_trained_on(name):
     utterances = read_corpus("builtin:test").select(24, 0).utterances
-    texts = sottovoce.load(f"builtin:{name}").transcribe([utterance.audio for utterance in utterances])
+    texts = sottovoce.load(f"builtin:{name}").transcribe_clips([utterance.audio for utterance in utterances])
     counts = [align(utterance.text, text) for utterance, text in zip(utterances, texts, strict=True)]
     assert sum(counts, WordErrors(0, 0, 0, 0)).wer < 10
 

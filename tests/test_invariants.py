@@ -816,17 +816,17 @@ def audio(speech):
 @pytest.mark.parametrize("name", ["whisper", *slow_ones("moonshine")])
 def test_a_transcript_does_not_depend_on_its_batch_its_order_or_the_threads(name, toy, audio):
     recognizer = sottovoce.load(toy(name))
-    alone = [recognizer.transcribe(clip) for clip in audio]
+    alone = [recognizer.transcribe_clips(clip) for clip in audio]
     assert len({len(clip) for clip in audio}) == len(audio)
     assert len(set(alone)) > 5
-    assert recognizer.transcribe(audio) == alone
-    assert [text for i in range(0, 8, 3) for text in recognizer.transcribe(audio[i : i + 3])] == alone
+    assert recognizer.transcribe_clips(audio) == alone
+    assert [text for i in range(0, 8, 3) for text in recognizer.transcribe_clips(audio[i : i + 3])] == alone
     order = np.random.default_rng(0).permutation(len(audio))
-    assert recognizer.transcribe([audio[i] for i in order]) == [alone[i] for i in order]
-    assert recognizer.transcribe([audio[0], audio[1], audio[0]]) == [alone[0], alone[1], alone[0]]
+    assert recognizer.transcribe_clips([audio[i] for i in order]) == [alone[i] for i in order]
+    assert recognizer.transcribe_clips([audio[0], audio[1], audio[0]]) == [alone[0], alone[1], alone[0]]
     torch.set_num_threads(2)
     try:
-        assert recognizer.transcribe(audio) == alone
+        assert recognizer.transcribe_clips(audio) == alone
     finally:
         torch.set_num_threads(1)
 
@@ -846,12 +846,12 @@ INTEGERS = {
 def test_a_transcript_of_integer_activations_does_not_depend_on_its_batch_either(name, recipe, toy, clips, audio):
     model, _ = compressed(toy(name), INTEGERS[recipe], Material(clips(name)))
     recognizer = Recognizer.of(model)
-    alone = [recognizer.transcribe(clip) for clip in audio]
+    alone = [recognizer.transcribe_clips(clip) for clip in audio]
     assert len(set(alone)) > 4
-    assert alone != [sottovoce.load(toy(name)).transcribe(clip) for clip in audio]
-    assert recognizer.transcribe(audio) == alone
+    assert alone != [sottovoce.load(toy(name)).transcribe_clips(clip) for clip in audio]
+    assert recognizer.transcribe_clips(audio) == alone
     order = np.random.default_rng(0).permutation(len(audio))
-    assert recognizer.transcribe([audio[i] for i in order]) == [alone[i] for i in order]
+    assert recognizer.transcribe_clips([audio[i] for i in order]) == [alone[i] for i in order]
 
 
 @pytest.mark.parametrize(("name", "apart"), [("whisper", 1e-5), ("moonshine", 0)])
@@ -1104,7 +1104,7 @@ def test_integer_activations_are_what_is_saved_loaded_and_transcribed(name, toy,
     loaded = sottovoce.load(tmp_path / "a")
     for clip in clips(name):
         assert torch.equal(next_tokens(loaded.engine.model, clip), next_tokens(model, clip))
-    assert loaded.transcribe(audio) == Recognizer.of(model).transcribe(audio)
+    assert loaded.transcribe_clips(audio) == Recognizer.of(model).transcribe_clips(audio)
 
 
 @pytest.mark.parametrize("name", ["whisper", "moonshine untied"])
@@ -1116,5 +1116,5 @@ def test_compress_saves_what_the_loop_made_and_load_runs_it(name, toy, speech, c
     recognizer = sottovoce.load(tmp_path / "a")
     assert_same_module(recognizer.engine.model.module, model.module)
     assert artifact == read_artifact(tmp_path / "a")
-    assert len(set(recognizer.transcribe(audio))) > 4
+    assert len(set(recognizer.transcribe_clips(audio))) > 4
     assert artifact.bytes < find_target(toy(name)).bytes / 3

@@ -91,4 +91,4 @@ def test_the_main_job_from_python(place):
     model = sottovoce.load("out/")
     heard = {row.id: row.hypothesis for row in result.utterances}
     first = json.loads((place / "test.jsonl").read_text().splitlines()[0])
-    assert model.transcribe(first["audio"]) == heard[first["id"]]
+    assert model.transcribe_clips(first["audio"]) == heard[first["id"]]

@@ -58,7 +58,7 @@ def test_it_is_evaluated_as_its_artifact_is_and_beside_it(exported, artifact, tm
 def test_a_batch_and_single_clips_give_one_transcript(exported):
     paths = [utterance.audio for utterance in read_corpus("builtin:test").utterances[:3]]
     model = sottovoce.load(exported.folder)
-    assert model.transcribe(paths) == [model.transcribe(path) for path in paths]
+    assert model.transcribe_clips(paths) == [model.transcribe_clips(path) for path in paths]
 
 
 @pytest.mark.slow
@@ -219,4 +219,8 @@ def test_an_export_holds_tokenizer_json_where_its_checkpoint_has_the_older_two_f
     made = sottovoce.export(older, to="safetensors", output=tmp_path / "out", threads=1)
     assert (made.folder / "tokenizer.json").is_file()
     clip = str(read_corpus("builtin:test").utterances[0].audio)
-    assert sottovoce.load(made.folder).transcribe(clip) == sottovoce.load("builtin:whisper").transcribe(clip) != ""
+    assert (
+        sottovoce.load(made.folder).transcribe_clips(clip)
+        == sottovoce.load("builtin:whisper").transcribe_clips(clip)
+        != ""
+    )

@@ -25,7 +25,7 @@ import json, sottovoce
 folder, *clips = sys.argv[1:]
 recognizer = sottovoce.load(folder)
 wide = sottovoce.load(folder, beam=3)
-print(json.dumps([recognizer.transcribe(clips), wide.transcribe(clips)]))
+print(json.dumps([recognizer.transcribe_clips(clips), wide.transcribe_clips(clips)]))
 """
 SELFTEST = """
 from sottovoce.cli import main
@@ -62,7 +62,7 @@ def test_files_are_transcribed_as_where_torch_is(folder):
     clips = [str(u.audio) for u in read_corpus("builtin:test").utterances[:4]]
     told = without_torch(TRANSCRIBE, folder, *clips)
     assert told.returncode == 0, told.stderr
-    texts = [sottovoce.load(folder).transcribe(clips), sottovoce.load(folder, beam=3).transcribe(clips)]
+    texts = [sottovoce.load(folder).transcribe_clips(clips), sottovoce.load(folder, beam=3).transcribe_clips(clips)]
     assert json.loads(told.stdout) == texts
     assert all(texts[0])
 

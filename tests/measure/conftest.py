@@ -13,7 +13,7 @@ def heard(toy, tmp_path_factory):
     """Seven clips; each text is what the toy Whisper writes, with words changed, so that some are right."""
     manifest = toys.write_speech(tmp_path_factory.mktemp("heard"), 7, seed=0, prefix="test")
     rows = rows_of(manifest)
-    spoken = sottovoce.load(toy("whisper")).transcribe([manifest.parent / row["audio"] for row in rows])
+    spoken = sottovoce.load(toy("whisper")).transcribe_clips([manifest.parent / row["audio"] for row in rows])
     for i, (row, text) in enumerate(zip(rows, spoken, strict=True)):
         words = text.title().split()
         row["text"] = " ".join([*words[i % 3 :], *(["twenty", "one,"] if i % 2 else ["colour"])])

@@ -51,8 +51,8 @@ def test_examples_are_those_that_lost_most_with_their_raw_texts(run, lost, heard
     for example in found.examples:
         clip = heard.parent / texts[example.id]["audio"]
         assert example.reference == texts[example.id]["text"]
-        assert example.hypothesis == sottovoce.load(rough).transcribe(clip)
-        assert example.baseline == sottovoce.load(toy("whisper")).transcribe(clip)
+        assert example.hypothesis == sottovoce.load(rough).transcribe_clips(clip)
+        assert example.baseline == sottovoce.load(toy("whisper")).transcribe_clips(clip)
 
 
 def test_a_baseline_is_found_by_the_last_part_of_its_name(run, toy):

@@ -46,7 +46,7 @@ def test_every_utterance_has_one_line_with_both_texts_as_they_are(run, heard, ro
         clip = heard.parent / row["audio"]
         line = lines[row["id"]]
         assert line["reference"] == row["text"]
-        assert line["hypothesis"] == model.transcribe(clip)
+        assert line["hypothesis"] == model.transcribe_clips(clip)
         assert line["seconds"] == pytest.approx(len(audio.read(clip)) / 16_000, abs=1e-4)
         assert (line["speaker"], line["fingerprint"]) == (row["speaker"], audio.fingerprint(clip))
         assert line["tokens"] > 0
@@ -305,7 +305,7 @@ def test_beams_are_a_setting_of_the_run_and_greedy_search_is_one_beam(toy, heard
         )
     )
     assert said(one) != said(three)
-    heard_by_three = sottovoce.load(toy("whisper"), beam=3).transcribe(
+    heard_by_three = sottovoce.load(toy("whisper"), beam=3).transcribe_clips(
         [heard.parent / r["audio"] for r in rows_of(heard)]
     )
     assert {row.hypothesis for row in three.utterances} == set(heard_by_three)

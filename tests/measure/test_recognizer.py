@@ -15,13 +15,13 @@ def files(heard):
 @pytest.mark.parametrize("name", TOYS)
 def test_a_list_is_transcribed_as_each_of_its_clips(name, toy, files):
     model = sottovoce.load(toy(name))
-    assert model.transcribe(files[:3]) == [model.transcribe(file) for file in files[:3]]
-    assert model.transcribe([]) == []
+    assert model.transcribe_clips(files[:3]) == [model.transcribe_clips(file) for file in files[:3]]
+    assert model.transcribe_clips([]) == []
 
 
 def test_samples_are_transcribed_as_their_file(toy, files):
     model = sottovoce.load(toy("moonshine"))
-    assert model.transcribe([audio.read(files[0]), str(files[1])]) == model.transcribe(files[:2])
+    assert model.transcribe_clips([audio.read(files[0]), str(files[1])]) == model.transcribe_clips(files[:2])
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_samples_are_transcribed_as_their_file(toy, files):
 )
 def test_samples_that_cannot_be_heard_are_refused(samples, message, toy):
     with pytest.raises(ValueError, match=message):
-        sottovoce.load(toy("whisper")).transcribe(samples)
+        sottovoce.load(toy("whisper")).transcribe_clips(samples)
 
 
 def test_samples_as_whole_numbers_are_refused_for_their_scale_is_not_1(toy):
     with pytest.raises(ValueError, match=r"clip 0: found int16.*float"):
-        sottovoce.load(toy("whisper")).transcribe(np.full(8000, 3000, np.int16))
+        sottovoce.load(toy("whisper")).transcribe_clips(np.full(8000, 3000, np.int16))

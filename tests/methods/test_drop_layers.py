@@ -79,8 +79,8 @@ def test_what_is_left_is_the_model_of_the_config_that_is_saved(name, deep, audio
         wanted = module(**{module.main_input_name: features}, decoder_input_ids=tokens).logits
         hidden, _ = left.decode(tokens, left.encode([features]))
         torch.testing.assert_close(left.head(hidden), wanted, atol=2e-3, rtol=1e-3)
-    texts = sottovoce.load(made.folder).transcribe(audio)
-    assert texts != sottovoce.load(deep(name)).transcribe(audio)
+    texts = sottovoce.load(made.folder).transcribe_clips(audio)
+    assert texts != sottovoce.load(deep(name)).transcribe_clips(audio)
     assert made.bytes == made.predicted_bytes() < find_target(deep(name)).bytes
 
 
@@ -207,7 +207,7 @@ def test_dropped_trained_rounded_and_exported(name, deep, speech, lessons, audio
     made = sottovoce.compress(deep(name), recipe=recipe, output=tmp_path / "out", train=lessons(name))
     exported = sottovoce.export(made.folder, to="onnx", output=tmp_path / "onnx", threads=1)
     assert exported.tested.passed
-    assert len(sottovoce.load(tmp_path / "onnx").transcribe(audio)) == len(audio)
+    assert len(sottovoce.load(tmp_path / "onnx").transcribe_clips(audio)) == len(audio)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_an_artifact_from_which_blocks_were_dropped_is_compressed_further(deep, 
     once = {"steps": [{"drop_layers": {"encoder": [0, 1], "decoder": [0]}}, "rtn"]}
     whole = sottovoce.compress(deep("whisper"), recipe=once, output=tmp_path / "c")
     assert (twice.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
-    assert sottovoce.load(twice.folder).transcribe(audio) == sottovoce.load(whole.folder).transcribe(audio)
+    assert sottovoce.load(twice.folder).transcribe_clips(audio) == sottovoce.load(whole.folder).transcribe_clips(audio)
 
 
 @pytest.mark.parametrize(

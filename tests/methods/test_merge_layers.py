@@ -151,7 +151,7 @@ def test_at_the_ends_of_the_share_it_drops_one_of_the_two(share, gone, deep, aud
     )
     assert (made.folder / "model.safetensors").read_bytes() == (left.folder / "model.safetensors").read_bytes()
     assert (made.folder / "config.json").read_bytes() == (left.folder / "config.json").read_bytes()
-    assert sottovoce.load(made.folder).transcribe(audio) == sottovoce.load(left.folder).transcribe(audio)
+    assert sottovoce.load(made.folder).transcribe_clips(audio) == sottovoce.load(left.folder).transcribe_clips(audio)
 
 
 @torch.no_grad()
@@ -183,7 +183,7 @@ def test_it_is_saved_loaded_and_compressed_further(name, deep, audio, tmp_path):
     recipe = {"steps": [{"merge_layers": {"encoder": [0]}}, {"rtn": {"bits": 8}}]}
     made = sottovoce.compress(deep(name), recipe=recipe, output=tmp_path / "out")
     assert made.bytes == made.predicted_bytes()
-    assert len(sottovoce.load(made.folder).transcribe(audio)) == len(audio)
+    assert len(sottovoce.load(made.folder).transcribe_clips(audio)) == len(audio)
     done = {
         tuple(step.partition("(")[0] for step in entry.steps)
         for entry in made.entries
@@ -200,7 +200,7 @@ def test_merged_trained_rounded_and_exported(name, deep, lessons, audio, tmp_pat
     made = sottovoce.compress(deep(name), recipe=recipe, output=tmp_path / "out", train=lessons(name))
     exported = sottovoce.export(made.folder, to="onnx", output=tmp_path / "onnx", threads=1)
     assert exported.tested.passed
-    assert len(sottovoce.load(tmp_path / "onnx").transcribe(audio)) == len(audio)
+    assert len(sottovoce.load(tmp_path / "onnx").transcribe_clips(audio)) == len(audio)
 
 
 @pytest.mark.parametrize(

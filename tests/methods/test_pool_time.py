@@ -113,9 +113,9 @@ def test_behind_every_block_it_pools_what_is_left(pooling, toy):
 @pytest.mark.parametrize("short", [False, True])
 def test_a_transcript_does_not_depend_on_its_batch(short, pooling, audio):
     recognizer = Recognizer.of(pooling(1, 3, short=short))
-    alone = [recognizer.transcribe(clip) for clip in audio]
+    alone = [recognizer.transcribe_clips(clip) for clip in audio]
     assert len(set(alone)) > 5
-    assert recognizer.transcribe(audio) == alone
+    assert recognizer.transcribe_clips(audio) == alone
 
 
 @torch.no_grad()
@@ -184,7 +184,7 @@ def test_what_is_saved_says_it_and_its_export_passes_its_self_test(steps, toy, a
     own = json.loads((made.folder / "config.json").read_text())["sottovoce"]
     assert own["pool_time"]["after"] == 1
     reference = sottovoce.load(made.folder)
-    assert reference.transcribe(audio) != sottovoce.load(toy("whisper")).transcribe(audio)
+    assert reference.transcribe_clips(audio) != sottovoce.load(toy("whisper")).transcribe_clips(audio)
     exported = sottovoce.export(made.folder, to="onnx", output=tmp_path / "onnx", threads=1)
     assert exported.tested.passed
     engine, torchs = sottovoce.load(tmp_path / "onnx").engine, torch_engine(reference.engine.model)

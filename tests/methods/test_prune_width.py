@@ -185,7 +185,7 @@ def test_widths_differ_and_the_artifact_says_so(name, toy, speech, audio, tmp_pa
     steps = {entry.name: entry.steps for entry in made.entries}
     assert steps[f"encoder.layers.1.{first}"] == ("prune_width(neurons=16, importance=wanda, multiple_of=16)",)
     assert steps[f"encoder.layers.1.{attention}.q_proj"] == ()
-    assert len(sottovoce.load(made.folder).transcribe(audio)) == len(audio)
+    assert len(sottovoce.load(made.folder).transcribe_clips(audio)) == len(audio)
 
 
 @pytest.mark.parametrize("name", ["whisper", "moonshine"])
@@ -244,7 +244,9 @@ def test_uneven_widths_are_exported_to_onnx(name, toy, speech, audio, tmp_path):
     assert exported.tested.passed
     if rounded:
         return  # inputs are rounded too
-    assert sottovoce.load(tmp_path / "onnx").transcribe(audio) == sottovoce.load(made.folder).transcribe(audio)
+    assert sottovoce.load(tmp_path / "onnx").transcribe_clips(audio) == sottovoce.load(made.folder).transcribe_clips(
+        audio
+    )
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_a_clip_that_fills_the_window_is_encoded_as_in_the_whole_window_bit_for_
     features = model.features(clip)
     assert torch.equal(features, whole.features(clip))
     assert torch.equal(model.encode([features]).states, whole.encode([features]).states)
-    assert Recognizer.of(model).transcribe(clip) == Recognizer.of(whole).transcribe(clip)
+    assert Recognizer.of(model).transcribe_clips(clip) == Recognizer.of(whole).transcribe_clips(clip)
 
 
 @pytest.mark.parametrize(
@@ -113,16 +113,16 @@ def test_block_by_block_it_is_the_same_from_features_made_before(short, clips):
 @pytest.mark.parametrize("name", TYPES)
 def test_a_transcript_does_not_depend_on_its_batch_or_its_order(name, short, audio):
     recognizer = Recognizer.of(short(0.1, name))
-    alone = [recognizer.transcribe(clip) for clip in audio]
+    alone = [recognizer.transcribe_clips(clip) for clip in audio]
     assert len(set(alone)) > 5
-    assert recognizer.transcribe(audio) == alone
+    assert recognizer.transcribe_clips(audio) == alone
     order = np.random.default_rng(0).permutation(len(audio))
-    assert recognizer.transcribe([audio[i] for i in order]) == [alone[i] for i in order]
+    assert recognizer.transcribe_clips([audio[i] for i in order]) == [alone[i] for i in order]
 
 
 def test_beams_keep_to_their_own_frames(short, audio):
     recognizer = replace(Recognizer.of(short()), beam=3)
-    assert recognizer.transcribe(audio) == [recognizer.transcribe(clip) for clip in audio]
+    assert recognizer.transcribe_clips(audio) == [recognizer.transcribe_clips(clip) for clip in audio]
 
 
 @torch.no_grad()
@@ -151,8 +151,8 @@ def test_what_is_saved_says_it_and_is_loaded_bit_for_bit(toy, short, audio, tmp_
     assert made.bytes == made.predicted_bytes()
     found = sottovoce.load(made.folder)
     assert open_frontend(find_target(made.folder).checkpoint).short_context
-    assert found.transcribe(audio) == Recognizer.of(short(0.2)).transcribe(audio)
-    assert found.transcribe(audio) != sottovoce.load(toy("whisper")).transcribe(audio)
+    assert found.transcribe_clips(audio) == Recognizer.of(short(0.2)).transcribe_clips(audio)
+    assert found.transcribe_clips(audio) != sottovoce.load(toy("whisper")).transcribe_clips(audio)
     again = sottovoce.compress(made.folder, recipe="rtn-w8", output=tmp_path / "b")
     at_once = sottovoce.compress(
         toy("whisper"), recipe={"steps": [*steps({"margin_seconds": 0.2})["steps"], "rtn"]}, output=tmp_path / "c"
@@ -216,7 +216,7 @@ def test_its_export_takes_any_length_and_passes_its_self_test(toy, audio, tmp_pa
     exported = sottovoce.export(made.folder, to="onnx", output=tmp_path / "onnx", threads=1)
     assert exported.tested.passed
     engine, reference = sottovoce.load(tmp_path / "onnx"), sottovoce.load(made.folder)
-    assert engine.transcribe(audio) == reference.transcribe(audio)
+    assert engine.transcribe_clips(audio) == reference.transcribe_clips(audio)
     for samples in (1, 400, 700, WINDOW - 1, WINDOW):
         features = [reference.frontend.features(tone(samples))]
         found = engine.engine.outputs(engine.engine.encode(features))["cross.0.key"]
@@ -287,7 +287,7 @@ def test_a_setting_that_is_not_understood_is_refused(own, message, toy, tmp_path
 
 def test_a_clip_that_is_longer_than_the_window_is_refused_by_name_and_not_cut(short):
     with pytest.raises(ValueError, match=r"clip 0 lasts .* transcribes 2 s at once"):
-        Recognizer.of(short()).transcribe([tone(WINDOW + 1)])
+        Recognizer.of(short()).transcribe_clips([tone(WINDOW + 1)])
 
 
 @pytest.mark.parametrize("to", ["executorch", "ctranslate2", "ggml", "compressed-tensors", "safetensors"])

@@ -142,14 +142,14 @@ def test_transformers_writes_what_the_artifact_writes(name, options, toy, speech
     module = AutoModelForSpeechSeq2Seq.from_pretrained(dense, local_files_only=True, dtype=torch.float32).eval()
     recognizer = sottovoce.load(artifact.folder, language=language)
     assert module.config.vocab_size == len(processor.tokenizer) == recognizer.frontend.vocabulary
-    own = recognizer.transcribe(audio)
+    own = recognizer.transcribe_clips(audio)
     keywords = {"language": language} if language else {}
     for samples, text in zip(audio, own, strict=True):
         features = processor(samples, sampling_rate=16_000, return_tensors="pt")
         tokens = module.generate(**features, **keywords)
         assert processor.batch_decode(tokens, skip_special_tokens=True)[0].strip() == text
     assert len(set(own)) > (3 if name.startswith("whisper") else 0)
-    assert sottovoce.load(dense, language=language).transcribe(audio) == own
+    assert sottovoce.load(dense, language=language).transcribe_clips(audio) == own
 
 
 def german(folder, tmp_path):
@@ -177,7 +177,7 @@ def test_a_text_of_tokens_that_stay_is_transcribed_as_before(name, toy, speech, 
     )
     after = sottovoce.compress(before.folder, recipe={"steps": [CALIBRATED]}, output=tmp_path / "b", data=speech)
     assert len(heard) == len(audio) == 8  # all of which were calibrated on, by the tokens that the model writes
-    assert sottovoce.load(after.folder).transcribe(audio) == sottovoce.load(before.folder).transcribe(audio)
+    assert sottovoce.load(after.folder).transcribe_clips(audio) == sottovoce.load(before.folder).transcribe_clips(audio)
     assert after.bytes < before.bytes
 
 
@@ -188,7 +188,7 @@ def test_it_is_exported(name, toy, speech, audio, tmp_path):
     artifact = sottovoce.compress(toy(name), recipe=recipe, output=tmp_path / "a", data=speech)
     exported = sottovoce.export(artifact.folder, to="onnx", output=tmp_path / "onnx", threads=1)
     assert exported.tested.passed
-    assert len(sottovoce.load(tmp_path / "onnx").transcribe(audio)) == len(audio)
+    assert len(sottovoce.load(tmp_path / "onnx").transcribe_clips(audio)) == len(audio)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_a_prompt_that_no_file_told_is_told_by_the_new_one(toy, speech, audio, t
         said.pop(key)
     (source / GENERATION).write_text(json.dumps(said))
     artifact = sottovoce.compress(source, recipe={"steps": [CALIBRATED]}, output=tmp_path / "a", data=speech)
-    assert sottovoce.load(artifact.folder).transcribe(audio) == sottovoce.load(source).transcribe(audio)
+    assert sottovoce.load(artifact.folder).transcribe_clips(audio) == sottovoce.load(source).transcribe_clips(audio)
 
 
 def test_a_cut_vocabulary_that_ends_where_an_english_one_does_is_still_multilingual(toy, audio, tmp_path, monkeypatch):
@@ -287,12 +287,12 @@ def test_a_cut_vocabulary_that_ends_where_an_english_one_does_is_still_multiling
     artifact = sottovoce.compress(
         toy("whisper"), recipe={"steps": [{"trim_vocabulary": {"size": size}}]}, output=tmp_path / "a"
     )
-    before = sottovoce.load(artifact.folder).transcribe(audio)
+    before = sottovoce.load(artifact.folder).transcribe_clips(audio)
     now = find_target(artifact.folder).frontend.end_tokens()[0]
     assert now < end
     monkeypatch.setattr("sottovoce.models.prompt._MULTILINGUAL", {now: False, end: True})
     opened = sottovoce.load(artifact.folder)
-    assert opened.transcribe(audio) == before
+    assert opened.transcribe_clips(audio) == before
     assert find_target(artifact.folder).frontend.generation["is_multilingual"]
 
 
@@ -413,7 +413,7 @@ def test_what_needs_no_audio_may_follow(toy, clips):
 def test_a_cut_artifact_is_calibrated_again_and_cut_again(toy, speech, audio, tmp_path):
     first = sottovoce.compress(toy("whisper"), recipe={"steps": [CALIBRATED]}, output=tmp_path / "a", data=speech)
     second = sottovoce.compress(first.folder, recipe={"steps": ["gptq"]}, output=tmp_path / "b", data=speech, limit=3)
-    assert len(set(sottovoce.load(second.folder).transcribe(audio))) > 3
+    assert len(set(sottovoce.load(second.folder).transcribe_clips(audio))) > 3
     size = find_target(second.folder).frontend.vocabulary - 2
     third = sottovoce.compress(
         second.folder, recipe={"steps": [{"trim_vocabulary": {"size": size}}]}, output=tmp_path / "c"

@@ -300,16 +300,16 @@ def test_an_unsupported_model_lists_those_that_are(tmp_path, folder):
 
 def test_a_clip_longer_than_the_window_is_refused_with_both_lengths(folder):
     recognizer = sottovoce.load(folder("whisper"))
-    assert isinstance(recognizer.transcribe(np.zeros(32_000, np.float32)), str)
+    assert isinstance(recognizer.transcribe_clips(np.zeros(32_000, np.float32)), str)
     with pytest.raises(ValueError, match=r"clip 0 lasts 2\.50 s, and .* transcribes 2 s at once"):
-        recognizer.transcribe(np.zeros(40_000, np.float32))
+        recognizer.transcribe_clips(np.zeros(40_000, np.float32))
 
 
 def test_a_clip_too_short_for_moonshine_is_refused_with_what_it_needs(folder):
     recognizer = sottovoce.load(folder("moonshine"))
-    assert isinstance(recognizer.transcribe(np.zeros(895, np.float32)), str)
+    assert isinstance(recognizer.transcribe_clips(np.zeros(895, np.float32)), str)
     with pytest.raises(ValueError, match=r"clip 0 has 894 samples, and .* needs at least 895 \(0\.056 s\)"):
-        recognizer.transcribe(np.zeros(894, np.float32))
+        recognizer.transcribe_clips(np.zeros(894, np.float32))
 
 
 @pytest.mark.parametrize("variant", ["whisper", "moonshine"])
@@ -407,7 +407,7 @@ def test_what_is_not_compressed_keeps_its_dtype_and_bits(variant, dtype, folder,
     shared = set(found) & set(twice)
     assert len(shared) > 40
     assert all(twice[name].dtype == found[name].dtype and torch.equal(twice[name], found[name]) for name in shared)
-    assert sottovoce.load(tmp_path / "out").transcribe(audio[:2])
+    assert sottovoce.load(tmp_path / "out").transcribe_clips(audio[:2])
 
 
 # --- the hub --------------------------------------------------------------------------------------
@@ -428,5 +428,5 @@ def test_an_artifact_of_a_hub_model_records_its_revision(folder, tmp_path, monke
     assert (newest.base.model, newest.base.revision) == ("owner/name", new)
     assert pinned.base.digest == resolve(first).digest != newest.base.digest
     shutil.rmtree(tmp_path / "cache")
-    assert sottovoce.load(tmp_path / "a").transcribe(np.zeros(8000, np.float32)) is not None  # it needs no hub
+    assert sottovoce.load(tmp_path / "a").transcribe_clips(np.zeros(8000, np.float32)) is not None  # it needs no hub
     assert f"`owner/name` at revision `{old}`" in (tmp_path / "a" / "README.md").read_text()

@@ -51,7 +51,7 @@ def transcribed(folder, audio):
 
 @every_kind
 def test_a_transcript_is_that_of_transformers(name, toy, audio):
-    found = sottovoce.load(toy(name)).transcribe(audio)
+    found = sottovoce.load(toy(name)).transcribe_clips(audio)
     assert found == transcribed(toy(name), audio)
     assert len(set(found)) == len(found)
 
@@ -59,9 +59,9 @@ def test_a_transcript_is_that_of_transformers(name, toy, audio):
 @every_kind
 def test_a_transcript_does_not_depend_on_its_batch_or_order(name, toy, audio):
     recognizer = sottovoce.load(toy(name))
-    together = recognizer.transcribe(audio)
-    assert [recognizer.transcribe(clip) for clip in audio] == together
-    assert recognizer.transcribe(audio[::-1]) == together[::-1]
+    together = recognizer.transcribe_clips(audio)
+    assert [recognizer.transcribe_clips(clip) for clip in audio] == together
+    assert recognizer.transcribe_clips(audio[::-1]) == together[::-1]
 
 
 def test_repetitions_are_one_token_and_blanks_none():
@@ -91,9 +91,9 @@ def test_the_shortest_clip_is_what_the_convolutions_need(name, toy):
     least = recognizer.frontend.least_samples
     assert recognizer.engine.model.frames(torch.zeros(1, least)) == 1
     assert recognizer.engine.model.frames(torch.zeros(1, least - 1)) == 0
-    assert isinstance(recognizer.transcribe(np.zeros(least, np.float32)), str)
+    assert isinstance(recognizer.transcribe_clips(np.zeros(least, np.float32)), str)
     with pytest.raises(ValueError, match=f"needs at least {least}"):
-        recognizer.transcribe(np.zeros(least - 1, np.float32))
+        recognizer.transcribe_clips(np.zeros(least - 1, np.float32))
 
 
 # --- structure ------------------------------------------------------------------------------------
@@ -151,8 +151,8 @@ def test_an_artifact_transcribes_as_the_model_that_was_saved(name, toy, speech, 
     made = sottovoce.compress(toy(name), recipe={"steps": ["gptq"]}, output=tmp_path / "out", data=speech)
     assert made.calibrations[0]["tokens"] == "none"
     assert made.bytes == made.predicted_bytes() < resolve(toy(name)).bytes / 2
-    found = sottovoce.load(tmp_path / "out").transcribe(audio)
-    assert found != sottovoce.load(toy(name)).transcribe(audio)
+    found = sottovoce.load(tmp_path / "out").transcribe_clips(audio)
+    assert found != sottovoce.load(toy(name)).transcribe_clips(audio)
     model, _ = load_layers(read_artifact(tmp_path / "out"))
     assert model.frontend.vocabulary == 32
 
@@ -241,7 +241,7 @@ def test_a_folder_that_would_transcribe_wrongly_is_refused(file, changes, messag
 
 def test_the_older_names_of_a_weight_norm_are_read(tmp_path, audio):
     folder = toys.write_wav2vec2(tmp_path / "toy")
-    wanted = sottovoce.load(folder).transcribe(audio)
+    wanted = sottovoce.load(folder).transcribe_clips(audio)
     names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     tensors = load_file(folder / "model.safetensors")
     for new, old in names.items():
@@ -249,14 +249,14 @@ def test_the_older_names_of_a_weight_norm_are_read(tmp_path, audio):
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     model = open_model(folder)
     assert model.stored_dtypes["wav2vec2.encoder.pos_conv_embed.conv.weight"] == torch.float16
-    assert len(sottovoce.load(folder).transcribe(audio)) == len(wanted)
+    assert len(sottovoce.load(folder).transcribe_clips(audio)) == len(wanted)
 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_what_only_its_own_training_reads_may_be_there_or_not(there, tmp_path, audio, recwarn):
     # released checkpoints lack it where their config asks for it, and hold it where it does not
     folder = toys.write_wav2vec2(tmp_path / "toy")
-    wanted = sottovoce.load(folder).transcribe(audio)
+    wanted = sottovoce.load(folder).transcribe_clips(audio)
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("wav2vec2.masked_spec_embed", None)
     config = json.loads((folder / "config.json").read_text())
@@ -265,7 +265,7 @@ def test_what_only_its_own_training_reads_may_be_there_or_not(there, tmp_path, a
     save_file({**tensors, **more}, folder / "model.safetensors", {"format": "pt"})
     made = sottovoce.compress(folder, recipe="rtn-w8", output=tmp_path / "out")
     assert "wav2vec2.masked_spec_embed" not in {spec.name for spec in made.rest}
-    assert sottovoce.load(folder).transcribe(audio) == wanted
+    assert sottovoce.load(folder).transcribe_clips(audio) == wanted
     assert not [warning for warning in recwarn if "beside the model" in str(warning.message)]
 
 
@@ -280,7 +280,7 @@ def test_fewer_blocks_in_the_config_than_in_the_file_are_refused(tmp_path):
 @pytest.mark.parametrize("place", ["special_tokens_map.json", "added_tokens.json", "tokenizer_config.json"])
 def test_special_tokens_are_found_where_transformers_finds_them(place, tmp_path, audio):
     folder = toys.write_wav2vec2(tmp_path / "toy")
-    wanted = sottovoce.load(folder).transcribe(audio)
+    wanted = sottovoce.load(folder).transcribe_clips(audio)
     vocabulary = json.loads((folder / "vocab.json").read_text())
     special = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
     if place == "special_tokens_map.json":
@@ -297,7 +297,7 @@ def test_special_tokens_are_found_where_transformers_finds_them(place, tmp_path,
             settings["added_tokens_decoder"] = {str(number): {"content": token} for token, number in moved.items()}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    assert sottovoce.load(folder).transcribe(audio) == wanted
+    assert sottovoce.load(folder).transcribe_clips(audio) == wanted
 
 
 def test_the_word_delimiter_is_written_as_the_settings_say(tmp_path):

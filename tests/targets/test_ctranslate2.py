@@ -143,7 +143,7 @@ def test_faster_whisper_opens_the_folder_and_hears_the_same(tmp_path, monkeypatc
     heard, _ = opened.transcribe(speech, beam_size=1, without_timestamps=True, max_new_tokens=8, temperature=0.0)
     text = "".join(segment.text for segment in heard).strip()
     assert text
-    assert sottovoce.load(made.folder).transcribe(speech).strip().startswith(text)
+    assert sottovoce.load(made.folder).transcribe_clips(speech).strip().startswith(text)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_the_peak_of_a_process_is_its_own_and_not_what_its_parent_held():
 def test_transformers_own_generate_hears_the_same_and_writes_just_as_many_tokens(family, tokens):
     peer = Transformers(job(f"builtin:{family}", f"builtin:{family}", tokens))
     peer.load()
-    assert peer.hear(CLIP) == sottovoce.load(f"builtin:{family}").transcribe(CLIP)
+    assert peer.hear(CLIP) == sottovoce.load(f"builtin:{family}").transcribe_clips(CLIP)
     times = peer.time()
     assert min(times.encoder, times.first, times.rest) > 0  # it raises where the count is another
 
@@ -142,7 +142,7 @@ def test_faster_whisper_hears_the_same_and_writes_just_as_many_tokens(tmp_path):
         peer = faster_whisper.FasterWhisper(job(made.model, "builtin:whisper", tokens))
         peer.load()
         assert peer.time().whole > 0  # it raises where the count is another
-    assert peer.hear(CLIP) == sottovoce.load("builtin:whisper").transcribe(CLIP)
+    assert peer.hear(CLIP) == sottovoce.load("builtin:whisper").transcribe_clips(CLIP)
     peer.job = replace(peer.job, end=())
     with pytest.raises(RuntimeError, match="tokens where 40 were asked for"):
         peer.time()

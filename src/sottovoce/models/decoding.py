@@ -43,7 +43,7 @@ class TimeMarks:
     first, last  the tokens of the window's first time and of its last
     seconds      from one time to the next
     none         the token that says that no times follow
-    no_speech    the token whose probability, where the transcript starts, tells that nobody speaks; None without it
+    no_speech    the token whose probability where a transcript starts is that of nobody speaking; None if there is none
     before       the token behind which stands what was said before; None if there is none
     """
 

@@ -96,6 +96,16 @@ class Frontend(ABC):
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) float32 -> the encoder's input for one clip, (1, ...) float32."""
 
+    @property
+    @abstractmethod
+    def frame_seconds(self) -> float:
+        """From one frame of the encoder's output to the next."""
+
+    @property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """(block, head) of the decoder's cross-attention that follow the speech, where a checkpoint names them."""
+        return ()
+
     def uncompressed_features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """What `features` was before the model was compressed; `taken` says which of it the encoder takes now."""
         return self.features(audio)

@@ -28,6 +28,11 @@ class MoonshineFrontend(Frontend):
         return normed(audio, self.extractor.get("do_normalize", True))
 
     @property
+    def frame_seconds(self) -> float:
+        """Of three convolutions with strides 64, 3 and 2."""
+        return 64 * 3 * 2 / self.sampling_rate
+
+    @property
     def vocabulary(self) -> int:
         """The tokens that the head scores."""
         return int(self.config.get("vocab_size", 32_768))

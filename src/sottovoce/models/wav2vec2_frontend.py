@@ -1,5 +1,6 @@
 """wav2vec 2.0's speech and text: samples as they are, of any length; characters that frames choose (CTC)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +54,11 @@ class Wav2Vec2Frontend(Frontend):
     def features(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(samples,) -> (1, samples), of mean 0 and variance 1 if the feature extractor says so."""
         return normed(audio, self.extractor.get("do_normalize", True))
+
+    @property
+    def frame_seconds(self) -> float:
+        """Of all strides."""
+        return math.prod(self.config.get("conv_stride", _STRIDES)) / self.sampling_rate
 
     # --- text ---------------------------------------------------------------------------------
 

@@ -108,6 +108,16 @@ class WhisperFrontend(Frontend):
         made = self.log_mel(audio, window)
         return made.reshape(1, *made.shape)  # an axis by None would have a stride of 0, which ExecuTorch refuses
 
+    @property
+    def frame_seconds(self) -> float:
+        """0.02, and as many times as pool_time leaves one frame of several."""
+        return 2 * HOP / self.sampling_rate * (self.pooling.factor if self.pooling else 1)
+
+    @property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """As generation_config.json names them; dropping blocks and heads keeps them right."""
+        return tuple((int(block), int(head)) for block, head in self.generation.get("alignment_heads") or ())
+
     def shorten(self, frames: int) -> None:
         """Let the window be so many frames of the encoder's output."""
         self.config["max_source_positions"] = frames

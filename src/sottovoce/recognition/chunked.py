@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import islice
 
 from sottovoce.models.decoding import TimeMarks
-from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.guards import UNHEARD
 from sottovoce.recognition.sampling import Ask
 from sottovoce.recognition.searches import Search
@@ -13,6 +12,7 @@ from sottovoce.recognition.segment import Segment, Stretch
 from sottovoce.recognition.tries import Try, best_tries
 from sottovoce.recognition.window import Window
 from sottovoce.recognition.wishes import Wishes
+from sottovoce.recognition.words import with_words
 from sottovoce.recognition.writing import segments_of, stretch
 
 SMALLEST = 0.5  # seconds by which what is heard next begins behind what was heard, at least
@@ -33,7 +33,7 @@ def chunked(search: Search, windows: Iterable[Window], ask: Ask, wishes: Wishes)
             tries = best_tries(search, [each.rest.samples for each in wanting], ask, wishes.guards)
             search, size = settled(search, tries[0]), wishes.batch
             for each, tried in zip(wanting, tries, strict=True):
-                each.add(tried, search.frontend, ask.marks, wishes.guards)
+                each.add(tried, search, ask.marks, wishes)
             wanting = [each for each in wanting if each.more]
         yield from (stretch(each.window, each.segments, each.guards) for each in written)
 
@@ -50,10 +50,11 @@ class _Written:
         self.guards: list[str] = []
         self.more = False
 
-    def add(self, tried: Try, frontend: Frontend, marks: TimeMarks | None, guarded: bool) -> None:
+    def add(self, tried: Try, search: Search, marks: TimeMarks | None, wishes: Wishes) -> None:
         """What was found of the rest."""
+        frontend, guarded = search.frontend, wishes.guards
         found, guards = segments_of(tried, frontend, marks, self.rest, guarded)
-        self.segments += found
+        self.segments += with_words(found, tried.found, self.rest, search) if wishes.words else found
         self.guards += guards
         self.more = False
         if marks is None or not found or found[-1].end > self.rest.end - UNHEARD_SECONDS:

@@ -1,9 +1,9 @@
 """Audio in, text out: a frontend around an engine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -12,7 +12,11 @@ from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.beam import beam
 from sottovoce.recognition.ctc import best_path
 from sottovoce.recognition.greedy import prompts
+from sottovoce.recognition.segment import Segment, Transcript
+from sottovoce.recognition.transcriber import Transcriber
+from sottovoce.recognition.wishes import Wishes
 from sottovoce.speech import audio
+from sottovoce.speech.stream import blocks as audio_blocks
 from sottovoce.targets.engine import AnyEngine, FrameEngine, WholeEngine
 
 if TYPE_CHECKING:
@@ -39,10 +43,39 @@ class Recognizer:
 
         return Recognizer(model.frontend, torch_engine(model), model.rules(language, task), beam)
 
-    def transcribe(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
-        """The text of a file or of samples (float32, at the model's rate); a list of them gives a list.
+    @overload
+    def transcribe(
+        self, speech: str | Path | np.ndarray, *, stream: Literal[False] = False, **wishes: Any
+    ) -> Transcript: ...
 
-        Raises ValueError for audio that cannot be read, is not finite, or is longer than the model takes.
+    @overload
+    def transcribe(
+        self, speech: str | Path | np.ndarray, *, stream: Literal[True], **wishes: Any
+    ) -> Iterator[Segment]: ...
+
+    def transcribe(
+        self, speech: str | Path | np.ndarray, *, stream: bool = False, **wishes: Any
+    ) -> Transcript | Iterator[Segment]:
+        """A recording of any length, a file or samples (float32, at the model's rate), as segments with times.
+
+        stream  give each segment as soon as it is certain, and hold no more of the recording than a piece of it
+        wishes  as Wishes names them: method, vad, words, prompt, condition, batch, guards
+
+        Raises ValueError for wishes that the model cannot do, and for audio that cannot be read or is not finite.
+        """
+        transcriber = Transcriber.of(self, Wishes(**wishes))
+        if isinstance(speech, np.ndarray):
+            blocks: Iterable[np.ndarray] = [self._finite(speech, "the recording")]
+        else:
+            blocks = audio_blocks(speech, self.frontend.sampling_rate)
+        stretches = transcriber.stretches(blocks)
+        return (segment for each in stretches for segment in each.segments) if stream else Transcript.of(stretches)
+
+    def transcribe_clips(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
+        """The text of a clip that the model takes whole, a file or samples (float32, at the model's rate).
+
+        A list of them gives a list. Nothing is left out or tried again, and no times are asked for. Raises ValueError
+        for audio that cannot be read, is not finite, or is longer than the model takes.
         """
         if isinstance(speech, (str, Path, np.ndarray)):
             return self._texts([speech])[0]
@@ -62,7 +95,11 @@ class Recognizer:
     def _samples(self, item: str | Path | np.ndarray, place: int) -> np.ndarray:
         if not isinstance(item, np.ndarray):
             return self.read(item)
-        name = f"clip {place}"
+        samples = self._finite(item, f"clip {place}")
+        self.frontend.check_samples(len(samples), f"clip {place}")
+        return samples
+
+    def _finite(self, item: np.ndarray, name: str) -> np.ndarray:
         if item.dtype.kind != "f":
             raise ValueError(f"{name}: found {item.dtype}; float samples, whose full scale is 1, would work")
         samples = item.astype(np.float32)
@@ -71,7 +108,6 @@ class Recognizer:
                 f"{name}: found shape {samples.shape}; a finite one-dimensional array at "
                 f"{self.frontend.sampling_rate} Hz would work"
             )
-        self.frontend.check_samples(len(samples), name)
         return samples
 
     def decode(self, features: Sequence[np.ndarray]) -> list[Decoded]:

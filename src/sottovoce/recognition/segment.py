@@ -1,5 +1,7 @@
 """What a recording is made into: words, segments, and stretches of it that are finished."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,3 +76,42 @@ class Stretch:
     speech: float
     segments: tuple[Segment, ...]
     guards: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A whole recording: its segments in order; as a string, its text.
+
+    seconds  that it lasts
+    speech   seconds of it that were transcribed
+    guards   how often each guard fired, by name
+    """
+
+    segments: tuple[Segment, ...]
+    seconds: float
+    speech: float
+    guards: Mapping[str, int]
+
+    @staticmethod
+    def of(stretches: Iterable[Stretch]) -> "Transcript":
+        """From all stretches of a recording."""
+        segments: list[Segment] = []
+        seconds, speech, guards = 0.0, 0.0, Counter[str]()
+        for each in stretches:
+            segments += each.segments
+            seconds, speech = each.end, speech + each.speech
+            guards.update(dict(each.guards))
+        return Transcript(tuple(segments), seconds, speech, dict(guards))
+
+    @property
+    def text(self) -> str:
+        """All that was said."""
+        return " ".join(segment.text for segment in self.segments)
+
+    @property
+    def language(self) -> str | None:
+        """The code of the language, of the first segment; None for a model that tells none, and for silence."""
+        return self.segments[0].language if self.segments else None
+
+    def __str__(self) -> str:
+        return self.text

@@ -15,6 +15,7 @@ from sottovoce.recognition.segment import Segment, Stretch
 from sottovoce.recognition.tries import Try, best_tries
 from sottovoce.recognition.window import Window
 from sottovoce.recognition.wishes import Wishes
+from sottovoce.recognition.words import with_words
 from sottovoce.recognition.writing import segments_of, stretch
 
 PIECE_SECONDS = 150.0  # of speech without a longer pause that are held at once
@@ -34,15 +35,16 @@ def sequential(search: Search, pieces: Iterable[Window], ask: Ask, wishes: Wishe
         at = 0
         while len(piece.samples) - at > (SMALLEST * rate if at else 0):  # what is left may be too short to be a word
             window = piece.part(at, at + most, rate)
-            told = replace(ask, before=_before(ask, marks, said, search)) if wishes.condition else ask
-            [tried] = best_tries(search, [window.samples], told, wishes.guards)
+            asked = replace(ask, before=_before(ask, marks, said, search)) if wishes.condition else ask
+            [tried] = best_tries(search, [window.samples], asked, wishes.guards)
             search = settled(search, tried)
             written, guards = segments_of(tried, search.frontend, marks, window, wishes.guards)
             seconds = window.end - window.start
             until = said_until(tried.found.tokens, marks, seconds) if written else seconds
             if until < seconds:  # what is unfinished will be heard again
                 written = [each for each in written if each.start < window.start + until - marks.seconds / 2]
-            segments, fired = segments + written, fired + list(guards)
+            told = with_words(written, tried.found, window, search) if wishes.words else written
+            segments, fired = segments + told, fired + list(guards)
             said = _remembered(said, written, tried)
             at += round(max(SMALLEST, until) * rate)
         yield stretch(piece, segments, fired)

@@ -5,21 +5,38 @@ A recording comes in as blocks of samples and goes out as stretches that are fin
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from sottovoce.models.decoding import TimeMarks
+from sottovoce.models.decoding import DecodingRules, TimeMarks
+from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.chunked import chunked
-from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.recognition.sampling import Ask
 from sottovoce.recognition.searches import Search
 from sottovoce.recognition.segment import Stretch
 from sottovoce.recognition.sequential import PIECE_SECONDS, sequential
 from sottovoce.recognition.windows import windows
 from sottovoce.recognition.wishes import Wishes
-from sottovoce.targets.engine import WholeEngine
+from sottovoce.targets.engine import AnyEngine, Attentive, FrameEngine, WholeEngine
 
 ANY_LENGTH_SECONDS = 20.0  # pieces for a model that takes clips of any length, and learned from short ones
+
+
+class Opened(Protocol):
+    """A model that is ready to transcribe: recognizer.py's Recognizer."""
+
+    @property
+    def frontend(self) -> Frontend: ...  # noqa: D102
+
+    @property
+    def engine(self) -> AnyEngine: ...  # noqa: D102
+
+    @property
+    def rules(self) -> DecodingRules: ...  # noqa: D102
+
+    @property
+    def beam(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -31,7 +48,7 @@ class Transcriber:
     before: tuple[int, ...] = ()
 
     @staticmethod
-    def of(recognizer: Recognizer, wishes: Wishes) -> "Transcriber":
+    def of(recognizer: Opened, wishes: Wishes) -> "Transcriber":
         """Raises ValueError for wishes that the model cannot do."""
         search = Search(recognizer.frontend, recognizer.engine, recognizer.rules, recognizer.beam)
         check(search, wishes)
@@ -73,6 +90,11 @@ def check(search: Search, wishes: Wishes) -> None:
         raise ValueError(
             "condition takes the text of the window before, and method chunked knows no window before; "
             "method sequential would work"
+        )
+    if wishes.words and not isinstance(search.engine, (Attentive, FrameEngine)):
+        raise ValueError(
+            f"{name} is an export that does not tell where its decoder looks, so words get no times; the artifact or "
+            "the checkpoint that it was made from would work"
         )
     if (wishes.condition or wishes.prompt is not None) and (marks is None or marks.before is None):
         raise ValueError(

@@ -5,6 +5,8 @@ how many (MP4's edit list, Opus' pre-skip), and MP4's last frame is cut where it
 """
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,24 @@ SUFFIXES = (
 )
 _LISTS = ("concat", "dash", "hls", "imf", "rtsp", "sdp")  # formats that only name other files
 _TIMED = ("mov", "matroska")  # containers whose header says how long they last
+_A_SECOND = 1_000_000  # FFmpeg's unit of a container's duration
 _LATE = 0.5  # seconds by which the last packet may end early: a film of two pictures a second
 
 
-def decode(path: Path, why: str) -> Decoded:
-    """All samples of a file's audio, of the track that the container prefers if it has several.
+@dataclass
+class _Reached:
+    """Where the last packet ends, in seconds."""
+
+    end: float = 0.0
+
+
+def blocks(path: Path, why: str) -> Iterator[Decoded]:
+    """All samples of a file's audio, of the track that the container prefers if it has several, a frame at a time.
 
     why  libsndfile does not decode it
 
-    Raises AudioError, also where PyAV is not installed.
+    Raises AudioError, also where PyAV is not installed; where a file is damaged or cut short, after all that could be
+    decoded.
     """
     try:
         import av
@@ -37,7 +48,7 @@ def decode(path: Path, why: str) -> Decoded:
         with av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="ignore") as container:
             if container.format.name in _LISTS:
                 raise AudioError(f"{path} is a list of other files; give the audio itself")
-            return _decode(path, container)
+            yield from _blocks(path, container)
     except av.FFmpegError as error:
         raise AudioError(
             f"{path} is not audio that libsndfile or FFmpeg knows, or it is damaged or cut short; "
@@ -60,9 +71,34 @@ def _is_media(path: Path) -> bool:
     return head.startswith(starts) or head[4:8] == b"ftyp" or (head[:4], head[8:]) == (b"RIFF", b"AVI ")
 
 
-def _decode(path: Path, container: Any) -> Decoded:
-    import av
+def _blocks(path: Path, container: Any) -> Iterator[Decoded]:
+    track, reached = _track(path, container), _Reached()
+    held: Decoded | None = None  # the last frame, of which padding may be left out
+    there = 0
+    try:
+        for block in _frames(path, container, track, reached):
+            there += len(block.channels)
+            if held is not None:
+                yield held
+            held = block
+    except Exception:
+        if held is not None:
+            yield held
+        raise
+    if held is not None:
+        yield replace(held, channels=held.channels[: len(held.channels) - _padding(container, track, held, there)])
+    promised = container.duration / _A_SECOND if container.duration else 0.0
+    if container.format.name.startswith(_TIMED) and reached.end < promised - _LATE:
+        raise AudioError(
+            f"{path} is cut short: its header promises {promised:.2f} s and {reached.end:.2f} s are there; "
+            "copy or download it again"
+        )
+    if held is None:
+        raise AudioError(f"{path} holds 0 samples; record it again or leave it out")
 
+
+def _track(path: Path, container: Any) -> Any:
+    """The track of audio that is read."""
     tracks = [stream for stream in container.streams.audio if stream.codec_context is not None]
     if not tracks:
         raise AudioError(
@@ -73,34 +109,35 @@ def _decode(path: Path, container: Any) -> Decoded:
     track = best if best in tracks else tracks[0]
     if len(tracks) > 1:
         warnings.warn(f"{path} has {len(tracks)} audio tracks; track {tracks.index(track) + 1} is read", stacklevel=2)
+    return track
+
+
+def _frames(path: Path, container: Any, track: Any, reached: _Reached) -> Iterator[Decoded]:
+    """The samples of each frame of a track, all of them; `reached` is told where the packets of all tracks end."""
+    import av
+
     # Only the type of a sample changes. Interleaved: PyAV 18.1 reads beyond the end of eight channels side by side.
     resampler = av.AudioResampler(format="flt")
-    parts, last, rate, end = [], 0, 0, 0.0
     for packet in container.demux():
         if packet.pts is not None:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            reached.end = max(reached.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         for frame in packet.decode() if packet.stream is track else ():
             try:
-                parts += [_channels(part) for part in resampler.resample(frame)]
+                parts = [_channels(part) for part in resampler.resample(frame)]
             except ValueError as error:
                 raise AudioError(
                     f"{path} changes its sampling rate or its channels on the way; convert it to WAV or FLAC"
                 ) from error
-            last, rate = frame.samples, frame.sample_rate  # the track's own lacks what SBR doubles
-    promised = container.duration / av.time_base if container.duration else 0.0
-    if container.format.name.startswith(_TIMED) and end < promised - _LATE:
-        raise AudioError(
-            f"{path} is cut short: its header promises {promised:.2f} s and {end:.2f} s are there; "
-            "copy or download it again"
-        )
-    if not parts:
-        raise AudioError(f"{path} holds 0 samples; record it again or leave it out")
-    channels = np.concatenate(parts)
-    played = len(channels)
-    if container.format.name.startswith("mov") and track.duration:  # less than a frame of padding ends MP4's last one
-        told = round(float(track.duration * track.time_base) * rate)
-        played = told if played - last < told < played else played
-    return Decoded(channels[:played], rate)
+            if parts:
+                yield Decoded(np.concatenate(parts), frame.sample_rate)  # the track's own lacks what SBR doubles
+
+
+def _padding(container: Any, track: Any, last: Decoded, there: int) -> int:
+    """The samples that fill MP4's last frame behind the end of its track: less than the frame has."""
+    if not container.format.name.startswith("mov") or not track.duration:
+        return 0
+    over = there - round(float(track.duration * track.time_base) * last.rate)
+    return over if 0 < over < len(last.channels) else 0
 
 
 def _channels(frame: Any) -> npt.NDArray[np.float32]:

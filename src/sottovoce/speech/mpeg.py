@@ -4,9 +4,11 @@ A stream whose encoder could not seek back (a pipe, Common Voice's clips) has no
 from its frames alone. libsndfile estimates it instead, from the size of the first frame, and stops reading there.
 """
 
-import io
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from sottovoce.speech.file_bytes import FileBytes
+from sottovoce.speech.spliced import Piece, Spliced
 
 _FULL_RATE = (44_100, 48_000, 32_000)  # Hz, MPEG-1; MPEG-2 has half of it, MPEG-2.5 a quarter
 _SLOWER = {3: 1, 2: 2, 0: 4}  # by the header's two bits of the version
@@ -35,28 +37,38 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """The frames of a file, each as its bytes, and how many its Info, Xing or VBRI header promises, if any does."""
+    """The frames of a file, and how many its Info, Xing or VBRI header promises, if any does.
 
+    runs           the places of frames of audio that follow each other without a gap
+    n_frames       in all runs
+    longest, last  of them, in bytes
+    """
+
+    data: bytes | FileBytes
     kind: Kind
-    frames: tuple[bytes, ...]
+    runs: tuple[range, ...]
+    n_frames: int
+    longest: int
+    last: int
     promised: int | None
 
     @property
     def samples(self) -> int:
         """Of each channel, in all frames."""
-        return len(self.frames) * self.kind.samples
+        return self.n_frames * self.kind.samples
 
-    def without_header(self) -> io.BytesIO:
+    def without_header(self) -> Spliced:
         """A file whose length libsndfile overestimates, so that it reads every frame; what follows them is to be cut.
 
         It takes all frames to be as long as the first, so the file is made as long as if all were as the longest.
         """
-        longest, last = max(map(len, self.frames)), self.frames[-1]
-        missing = (len(self.frames) + 2) * longest - sum(map(len, self.frames))
-        return io.BytesIO(b"".join(self.frames) + last * (2 + missing // len(last)))
+        missing = (self.n_frames + 2) * self.longest - sum(map(len, self.runs))
+        end = self.runs[-1].stop
+        more = Piece(self.data, end - self.last, end, 2 + missing // self.last)
+        return Spliced([*(Piece(self.data, run.start, run.stop) for run in self.runs), more])
 
 
-def read_stream(data: bytes) -> Stream | None:
+def read_stream(data: bytes | FileBytes) -> Stream | None:
     """The frames of an MPEG audio file; None where none are found, as in one of free bit rate.
 
     Tags and junk between frames are stepped over; a last frame that is cut does not count.
@@ -64,17 +76,24 @@ def read_stream(data: bytes) -> Stream | None:
     found = _next(data, _after_tags(data), None)
     if found is None:
         return None
-    kind, frames = found[1], []
-    while found is not None:
-        begin, _, length = found
-        frames.append(data[begin : begin + length])
+    begin, kind, length = found
+    promised = _promised(data[begin : begin + length], kind)
+    if promised is not None:
         found = _next(data, begin + length, kind)
-    promised = _promised(frames[0], kind)
-    audio = frames if promised is None else frames[1:]
-    return Stream(kind, tuple(audio), promised or None) if audio else None
+    runs: list[range] = []
+    n_frames = longest = last = 0
+    while found is not None:
+        begin, _, last = found
+        if runs and runs[-1].stop == begin:
+            runs[-1] = range(runs[-1].start, begin + last)
+        else:
+            runs.append(range(begin, begin + last))
+        n_frames, longest = n_frames + 1, max(longest, last)
+        found = _next(data, begin + last, kind)
+    return Stream(data, kind, tuple(runs), n_frames, longest, last, promised or None) if runs else None
 
 
-def _next(data: bytes, start: int, kind: Kind | None) -> tuple[int, Kind, int] | None:
+def _next(data: bytes | FileBytes, start: int, kind: Kind | None) -> tuple[int, Kind, int] | None:
     """Where the next whole frame (of that kind) begins, its kind and its length.
 
     After other bytes it must be followed by another or by the end: they may hold what looks like a header.
@@ -89,7 +108,7 @@ def _next(data: bytes, start: int, kind: Kind | None) -> tuple[int, Kind, int] |
     return None
 
 
-def _frame(data: bytes, at: int, kind: Kind | None) -> tuple[Kind, int] | None:
+def _frame(data: bytes | FileBytes, at: int, kind: Kind | None) -> tuple[Kind, int] | None:
     """The kind and the length of the frame (of that kind) at this place; None if there is no whole one."""
     header = _header(data[at : at + 4])
     if header and (kind is None or header[0] == kind) and at + header[1] <= len(data):
@@ -112,14 +131,15 @@ def _header(head: bytes) -> tuple[Kind, int] | None:
     return kind, kind.samples // 8 * per_second // kind.rate + padding
 
 
-def _after_tags(data: bytes) -> int:
+def _after_tags(data: bytes | FileBytes) -> int:
     """Where the ID3v2 tags at the start end: pictures in them may look like frames."""
     start = 0
     while data[start : start + 3] == b"ID3" and len(data) >= start + 10:
         size = 0
-        for byte in data[start + 6 : start + 10]:
+        head = data[start : start + 10]
+        for byte in head[6:]:
             size = size << 7 | byte & 0x7F
-        start += 10 + size + (10 if data[start + 5] & 0x10 else 0)
+        start += 10 + size + (10 if head[5] & 0x10 else 0)
     return start
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sottovoce.speech.file_bytes import FileBytes
+
 _VORBIS_HEADERS = 3
 _CONTINUED, _FIRST = 1, 2
 
@@ -15,7 +17,7 @@ class Page(NamedTuple):
     start: bytes
 
 
-def left_out(data: bytes) -> str | None:
+def left_out(data: bytes | FileBytes) -> str | None:
     """What libsndfile does not decode of an Ogg file, in words; None if it decodes the whole.
 
     It stops at the end of the first of several streams (a recorded broadcast), and of a Vorbis stream from an old
@@ -31,7 +33,7 @@ def left_out(data: bytes) -> str | None:
     return None
 
 
-def _audio_beside_headers(data: bytes) -> bool:
+def _audio_beside_headers(data: bytes | FileBytes) -> bool:
     """Whether a packet begins on the page where the third header of a Vorbis stream ends."""
     headers = 0
     for page in _pages(data):
@@ -44,10 +46,10 @@ def _audio_beside_headers(data: bytes) -> bool:
     return False
 
 
-def _pages(data: bytes) -> Iterator[Page]:
+def _pages(data: bytes | FileBytes) -> Iterator[Page]:
     at = 0
-    while data[at : at + 4] == b"OggS" and len(data) >= at + 27:
-        segments = data[at + 27 : at + 27 + data[at + 26]]
+    while len(head := data[at : at + 27]) == 27 and head.startswith(b"OggS"):
+        segments = data[at + 27 : at + 27 + head[26]]
         body = at + 27 + len(segments)
-        yield Page(data[at + 5], segments, data[body : body + 8])
+        yield Page(head[5], segments, data[body : body + 8])
         at = body + sum(segments)

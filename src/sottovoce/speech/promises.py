@@ -7,9 +7,10 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from sottovoce.speech.decoded import AudioError
+from sottovoce.speech.file_bytes import FileBytes
+from sottovoce.speech.spliced import Piece, Spliced
 
 # A writer that cannot seek back leaves the size of its data open: 0xFFFFFFFF (ffmpeg), 0x7FFFF000 (sox),
 # 0x80000000 (arecord), or 0; with sizes of 64 bits, all ones.
@@ -20,35 +21,43 @@ Span = tuple[int, int | None]  # where the samples start, and the bytes promised
 _W64_ALIGN, _W64_HEAD = 8, 24
 
 
-def whole(path: Path) -> Path | io.BytesIO:
-    """What to give to libsndfile: the path, or the file's bytes if a WAV's data size was left at 0.
+class Kept(NamedTuple):
+    """How a header's promise is kept.
 
-    libsndfile takes a WAV with size 0 for an empty one. Raises AudioError if the header promises more than the file
-    holds: WAV, RF64, W64, AIFF, AU, CAF, NIST SPHERE; of other files nothing is known here.
+    missing   what it promises more than the file holds, in a sentence; None if that is nothing
+    open_size where its samples start, if its data size was left at 0, which libsndfile takes for no samples
     """
+
+    missing: str | None = None
+    open_size: int | None = None
+
+
+def kept(path: Path) -> Kept:
+    """Whether a file holds what its header promises: WAV, RF64, W64, AIFF, AU, CAF, NIST SPHERE; of others, that."""
     size = path.stat().st_size
     with path.open("rb") as file:
         magic = file.read(12)
         find = next((find for start, find in _FINDERS.items() if magic.startswith(start)), None)
         span = find(file) if find else None
         if span is None:
-            return path
+            return Kept()
         start, promised = span
         present = size - start
         if promised is not None and promised > present:
-            raise AudioError(
+            return Kept(
                 f"{path} is cut short: its header promises {promised} bytes of samples and {present} are "
                 f"there; copy or download it again"
             )
         if magic[:4] != b"RIFF" or promised != 0 or not present:
-            return path
+            return Kept()
         file.seek(start)
-        if _is_chunk(file.read(8), present):
-            return path
-        file.seek(0)
-        data = bytearray(file.read())
-    data[start - 4 : start] = min(present, 0xFFFF_FFFF).to_bytes(4, "little")
-    return io.BytesIO(data)
+        return Kept() if _is_chunk(file.read(8), present) else Kept(open_size=start)
+
+
+def with_size(data: FileBytes, start: int) -> Spliced:
+    """A WAV whose data size was left at 0, with the size of the samples that are there from `start` on."""
+    size = min(len(data) - start, 0xFFFF_FFFF).to_bytes(4, "little")
+    return Spliced([Piece(data, 0, start - 4), Piece(size, 0, 4), Piece(data, start, len(data))])
 
 
 def _is_chunk(head: bytes, present: int) -> bool:

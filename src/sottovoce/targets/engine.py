@@ -90,6 +90,17 @@ class AtOnce(Protocol):
         """
 
 
+@runtime_checkable
+class Attentive(Protocol):
+    """An engine that also tells where in a clip its decoder looks."""
+
+    def attention(self, features: np.ndarray, tokens: Sequence[int]) -> list[np.ndarray]:
+        """Of each block's cross-attention (heads, tokens, frames) float32: what each head looks at, for each token fed.
+
+        Each row sums to 1.
+        """
+
+
 class WholeEngine(ABC):
     """Something that runs an encoder and searches on its own, because it gives no logits away."""
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.structure import Encoded
+from sottovoce.models.tapped import tapped
 
 
 def torch_engine(model: SpeechModel) -> "TorchEngine | TorchFrameEngine":
@@ -89,6 +90,21 @@ class TorchEngine(_Encoder):
         return {**encoder_blocks, **self.outputs(memory), **decoder_blocks}, logits
 
     @torch.inference_mode()
+    def attention(self, features: np.ndarray, tokens: Sequence[int]) -> list[np.ndarray]:
+        """As Attentive's."""
+        model = self.model
+        blocks: list[Any] = [block.encoder_attn for block in model.blocks("decoder").values()]
+        parts = [part for block in blocks for part in (block.q_proj, block.k_proj)]
+        with tapped(parts) as outputs:
+            memory = self.encode([features])
+            model.decode(self._here(np.array([tokens])), memory, model.cache())
+        seen = []
+        for block, queries, keys in zip(blocks, outputs[::2], outputs[1::2], strict=True):
+            q, k = (_by_heads(made[0][0], block.head_dim) for made in (queries, keys))
+            seen.append(_numpy((q @ k.mT * block.head_dim**-0.5).softmax(-1)))
+        return seen
+
+    @torch.inference_mode()
     def branch(self, memory: Encoded, cache: Any, parents: np.ndarray) -> tuple[Encoded, Any]:
         """The cache is changed in place; what is of whole clips only where a row becomes another clip's."""
         rows = self._here(parents)
@@ -103,6 +119,11 @@ class TorchEngine(_Encoder):
 
     def _here(self, numbers: np.ndarray) -> Tensor:
         return torch.as_tensor(numbers, device=self.model.module.device)
+
+
+def _by_heads(states: Tensor, width: int) -> Tensor:
+    """(heads, positions, width) of (positions, heads * width)."""
+    return states.reshape(len(states), -1, width).transpose(0, 1)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training audio made anew each time: clips one behind another, faster or slower, in noise, parts of their features gone.
+"""Training audio made anew each time: clips joined, faster or slower, in noise, parts of their features gone.
 
 Speed perturbation: Ko et al., "Audio Augmentation for Speech Recognition", Interspeech 2015; tempo and pitch change
 together, the words stay. Noise and babble: Snyder, Chen, Povey, "MUSAN", 2015, arXiv:1510.08484, here made on the fly,
@@ -40,7 +40,7 @@ class Augmentation(BaseModel):
         default=0.0,
         ge=0,
         le=1,
-        description="share of the clips behind which another is joined, where both fit into what the model takes at once",
+        description="share of the clips behind which another is joined, where the model takes both at once",
     )
 
 

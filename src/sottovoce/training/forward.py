@@ -1,17 +1,16 @@
 """A batch through a model: the encoder's output, the logits, what each block made on the way."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.hooks import RemovableHandle
 
 from sottovoce.models.base import SpeechModel
 from sottovoce.models.encoder_decoder import with_decoder
 from sottovoce.models.structure import Encoded
+from sottovoce.models.tapped import tapped
 from sottovoce.training.batch import IGNORED, Batch
 
 CPU_POSITIONS = 2048  # what more of them hold leaves a CPU's caches, and is mapped anew in each step
@@ -111,21 +110,3 @@ def _joined(parts: Sequence[Encoded]) -> Encoded:
         pad_sequence(clips, batch_first=True),
         pad_sequence([row for rows in valid for row in rows], batch_first=True),
     )
-
-
-@contextmanager
-def tapped(blocks: Sequence[nn.Module]) -> Iterator[list[list[Tensor]]]:
-    """Within, each of `blocks` adds its output to its list whenever it runs."""
-    kept: list[list[Tensor]] = [[] for _ in blocks]
-
-    def tap(block: nn.Module, outputs: list[Tensor]) -> RemovableHandle:
-        return block.register_forward_hook(
-            lambda module, inputs, output: outputs.append(output if isinstance(output, Tensor) else output[0])
-        )
-
-    hooks = [tap(block, outputs) for block, outputs in zip(blocks, kept, strict=True)]
-    try:
-        yield kept
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -29,7 +29,7 @@ class Own:
 
     def hear(self, clip: str) -> str:
         """As `transcribe` does."""
-        return str(self.recognizer.transcribe(clip))
+        return str(self.recognizer.transcribe_clips(clip))
 
     def time(self) -> Times:
         """Features are made before."""

@@ -70,6 +70,7 @@ UNTIL = {
     "one time": ([t(1)], 8),
     "two times and no words before": ([t(0), t(1), 1], 8),
     "behind the window": ([t(0), 1, t(9), t(9), 2], 8),
+    "falling": ([t(0), 1, t(4), t(2), t(3), 2], 4),  # what is said is not heard again
 }
 
 

@@ -217,7 +217,7 @@ class WhisperFrontend(Frontend):
         none = self.generation.get("no_timestamps_token_id")
         return range(0) if none is None else range(none + 1, min(none + 1 + _TIMES, self.vocabulary))
 
-    @cached_property
+    @property
     def marks(self) -> TimeMarks | None:
         """None where the tokens of times were cut from the vocabulary, or where a checkpoint names none."""
         times = self.time_tokens

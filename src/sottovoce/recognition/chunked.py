@@ -15,6 +15,7 @@ from sottovoce.recognition.wishes import Wishes
 from sottovoce.recognition.words import with_words
 from sottovoce.recognition.writing import segments_of, stretch
 
+SMALLEST = 0.5  # seconds by which what is heard next begins behind what was heard, at least
 UNHEARD_SECONDS = 1.0  # of speech behind the last time, from which on it is heard again
 
 
@@ -59,7 +60,8 @@ class _Written:
         if marks is None or not found or found[-1].end > self.rest.end - UNHEARD_SECONDS:
             return
         rate = frontend.sampling_rate
-        rest = self.rest.part(round((found[-1].end - self.rest.start) * rate), None, rate)
+        behind = max(SMALLEST, found[-1].end - self.rest.start)
+        rest = self.rest.part(round(behind * rate), None, rate)
         if guarded and rest.speech > UNHEARD_SECONDS:
             self.rest, self.more = rest, True
             self.guards.append(UNHEARD)

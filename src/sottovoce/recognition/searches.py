@@ -9,6 +9,7 @@ from sottovoce.models.decoding import Decoded, DecodingRules
 from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.beam import beam_from
 from sottovoce.recognition.ctc import best_path
+from sottovoce.recognition.loops import places_without_loops
 from sottovoce.recognition.sampling import Ask, Found, begin, sample
 from sottovoce.recognition.time_rules import allow
 from sottovoce.targets.engine import AnyEngine, Engine, FrameEngine, Memory, WholeEngine
@@ -60,8 +61,14 @@ class Search:
 
         prompts = [prompt for prompt, _ in begun]
         decoded = beam_from(engine, memory, rules, self.beam, (prompts, logits, cache), forbid)
-        return [_found(one, silent) for one, (_, silent) in zip(decoded, begun, strict=True)]
+        return [_watched(_found(one, silent), ask) for one, (_, silent) in zip(decoded, begun, strict=True)]
 
 
 def _found(decoded: Decoded, silent: float | None = None) -> Found:
     return Found(decoded.prompt, decoded.tokens, decoded.log_probability, silent, capped=decoded.capped)
+
+
+def _watched(found: Found, ask: Ask) -> Found:
+    """With a loop noticed: beams are not stopped in one."""
+    words = ask.words(found.tokens)
+    return replace(found, looped=ask.watch_loops and len(places_without_loops(words)) < len(words))

@@ -1,4 +1,4 @@
-"""A window of a recording, as it is transcribed at once; what it accounts for of the recording around it."""
+"""A window of a recording, as a model hears it at once; what it accounts for of the recording around it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
-    """A contiguous piece of a recording that begins and ends with speech.
+    """A stretch of a recording from the start of its first span of speech to the end of its last.
 
-    start, end  seconds of the recording; as far apart as `samples` are long
-    speech      seconds of it that are speech
-    samples     (n,) float32 at the model's rate; none where a stretch of the recording holds no speech
-    covers      the seconds of the recording that it accounts for: each window's begin where the one's before it end
-    spans       where in the recording speech was found in it, (start, end) in seconds
+    start, end  seconds of the recording
+    speech      seconds of its spans
+    samples     (n,) float32 from start to end at the model's rate, with zeros behind them where the model takes no clip
+                that short; none where a stretch of the recording holds no speech
+    covers      seconds of the recording that it accounts for, the silence before it included: those of all windows
+                follow each other without a gap, from the first sample to the last
+    spans       of speech, (start, end) in seconds of the recording
     """
 
     start: float

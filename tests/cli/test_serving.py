@@ -15,9 +15,6 @@ from tests.tiers import slow_ones
 
 # a model that says nothing, in the place of one that takes seconds to open
 STARTS = """
-import sys
-import types
-
 import sottovoce.serving.model as model
 from sottovoce.cli import main
 
@@ -29,7 +26,6 @@ def served(target, *asked):
     return model.Served(target, 16_000, lambda asked: Silent(), model.blocks)
 
 model.served = served
-sys.modules["sottovoce.serving.subtitles"] = types.SimpleNamespace(subtitles=dict)
 main()
 """
 

@@ -108,12 +108,12 @@ class Running:
 
 
 @contextmanager
-def running(fake=None, limits=None, address=None, model=None, idle=True):
+def running(fake=None, limits=None, address=None, model=None, idle=True, subtitles=SUBTITLES):
     """A server until the block ends; idle: it has to have deleted what it was sent by then."""
     fake = fake or Fake()
     model = model or Served("fake", RATE, fake.transcriber, blocks)
     address = address or Address(port=0)
-    with bound(address) as listening, serving(model, limits or Limits(), SUBTITLES) as service:
+    with bound(address) as listening, serving(model, limits or Limits(), subtitles) as service:
         ready = threading.Event()
         made = server(service, address, ready.set)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})

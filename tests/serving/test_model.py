@@ -11,6 +11,7 @@ from sottovoce.built_in import built_in_set
 from sottovoce.recognition.transcriber import Transcriber
 from sottovoce.recognition.wishes import Wishes
 from sottovoce.serving.model import served
+from sottovoce.serving.subtitles import subtitles
 from sottovoce.speech.stream import blocks
 from tests.serving.servers import running
 
@@ -19,7 +20,8 @@ CLIP = built_in_set("builtin:test") / "0001.ogg"
 
 @pytest.fixture(scope="module")
 def listening():
-    with running(model=served("builtin:moonshine", None, Wishes())) as server, server.client() as client:
+    model = served("builtin:moonshine", None, Wishes())
+    with running(model=model, subtitles=subtitles()) as server, server.client() as client:
         yield client
 
 
@@ -36,6 +38,13 @@ def test_words_come_with_the_model_s_own_times(listening):
     )
     assert " ".join(word.word.strip() for word in made.words) == made.text
     assert 0 <= made.words[0].start < made.words[-1].end <= made.duration
+
+
+@pytest.mark.parametrize(("format", "first"), [("srt", "1\n00:00:0"), ("vtt", "WEBVTT\n\n00:00:0")])
+def test_subtitles_are_those_of_transcribe(listening, format, first):
+    made = listening.audio.transcriptions.create(file=CLIP, model="any", response_format=format)
+    assert made.startswith(first)
+    assert " --> 00:00:0" in made
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from threading import Semaphore
 
 import httpx2
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from sottovoce.serving.limits import Limits
@@ -214,3 +214,18 @@ def test_there_are_no_more_sessions_than_places():
         with live(server) as client:
             assert client.text(append(1)) == "one"
         assert 'status="429"} 1' in httpx2.get(f"{server.root}/metrics").text
+
+
+def test_a_fault_in_a_session_closes_it_and_is_logged_without_its_words(monkeypatch, caplog):
+    def broken(self, audio):
+        raise RuntimeError("SECRET")
+
+    monkeypatch.setattr("sottovoce.serving.live_audio.LiveAudio.append", broken)
+    with running() as server, live(server) as client:
+        client.send(append(1))
+        with pytest.raises(ConnectionClosedError) as caught:
+            client.hear()
+        assert caught.value.rcvd.code == 1011
+        until(lambda: not server.files)
+    assert "RuntimeError at " in caplog.text
+    assert "SECRET" not in caplog.text

@@ -23,6 +23,7 @@ from sottovoce.serving.metrics import Metrics
 from sottovoce.serving.refused import Refused
 
 _log = logging.getLogger("sottovoce.serving")
+BROKEN = 1011  # RFC 6455, 7.4.1: an unexpected condition
 OPEN = ("/health",)  # tells nothing, and what watches a server has no token
 
 
@@ -65,6 +66,8 @@ class Gate:
             _log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)  # its message may quote audio
             if not started:
                 await as_response(refused.broken())(scope, receive, counted)
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": BROKEN})
 
     def _check(self, headers: Headers, path: str) -> None:
         """Raise Refused for a request that may not be answered."""

@@ -31,7 +31,7 @@ main()
 
 
 @pytest.fixture
-def serve():
+def serve(tmp_path):
     """Start `sottovoce serve` and wait for its first line: the process and the line."""
     started = []
 
@@ -41,7 +41,7 @@ def serve():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "COLUMNS": "200"},
+            env={**os.environ, "COLUMNS": "200", "TMPDIR": str(tmp_path)},
         )
         started.append(made)
         return made, getattr(made, stream).readline()
@@ -73,8 +73,7 @@ def test_json_tells_it_to_a_program(serve):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *slow_ones(signal.SIGTERM, signal.SIGHUP)])
-def test_whatever_ends_it_leaves_no_recording(serve, number, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+def test_whatever_ends_it_leaves_no_recording(serve, number, tmp_path):
     process, line = serve()
     host, port = line.split()[1].removesuffix("/v1:").removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as made:

@@ -18,14 +18,14 @@ def without_loops(tokens):
     return [tokens[place] for place in places_without_loops(tokens)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(TOKENS)
 def test_a_loop_is_noticed_where_string_search_finds_one(tokens):
     for end in range(max(0, len(tokens) - 20), len(tokens) + 1):
         assert loop_at_end(tokens[:end]) == slow.loop_at_end(slow.written(tokens[:end]))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(TOKENS)
 def test_what_stays_is_what_string_search_leaves(tokens):
     places = places_without_loops(tokens)
@@ -33,7 +33,7 @@ def test_what_stays_is_what_string_search_leaves(tokens):
     assert slow.written(without_loops(tokens)) == slow.without_loops(slow.written(tokens))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(TOKENS)
 def test_what_stays_holds_no_loop_and_all_that_was_none(tokens):
     kept = without_loops(tokens)

@@ -12,7 +12,7 @@ from sottovoce.recognition.guards import TEMPERATURES, UNHEARD
 from sottovoce.recognition.sampling import Ask
 from sottovoce.recognition.window import Window
 from sottovoce.recognition.wishes import Wishes
-from tests.recognition.fakes import LANGUAGES, MARKS, OPEN_RULES, RATE, START, found, t, told, window
+from tests.recognition.fakes import LANGUAGES, MARKS, OPEN_RULES, RATE, START, Late, found, t, told, window
 
 ASK = Ask(marks=MARKS)
 TIMES = st.integers(MARKS.first, MARKS.first + 120)
@@ -124,6 +124,15 @@ def test_a_phrase_of_no_length_does_not_keep_a_window_from_ending():
     [one] = chunked(search, [window(6.0)], ASK, Wishes())
     assert [at(clip) for clips, *_ in search.asked for clip in clips] == pytest.approx(np.arange(0, 5.0, SMALLEST))
     assert len(one.segments) == len(search.asked)
+
+
+def test_no_word_reaches_into_what_is_heard_again():
+    """False before: an alignment could put words of the phrase before behind the first ones of the rest."""
+    search = told(lambda clip, ask: found(t(0), 1, 2, t(2)), engine=Late())
+    [one] = chunked(search, [window(10.0)], ASK, Wishes(words=True))
+    assert len(search.asked) > 2
+    assert all(len(segment.words) == 2 for segment in one.segments)
+    holds([one], (0.0, 10.0))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8])

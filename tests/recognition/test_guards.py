@@ -101,6 +101,11 @@ NOT_SPOKEN = [
     "Sous-titres réalisés par la communauté d'Amara.org",
     "Untertitel von Stephanie Geiges",
     "[BLANK_AUDIO]",
+    "Vielen Dank fürs Zuschauen!",
+    "Merci d'avoir regardé cette vidéo !",
+    "Субтитры сделал DimaTorzok",
+    "ご視聴ありがとうございました。",
+    "谢谢观看",
 ]
 SPOKEN_TOO = ["you", "Thank you.", "Thank you very much.", "Thanks.", "Bye.", "Bye-bye.", "I'm sorry.", "Oh.", "So...",
               "The End", "[Music]", "See you next time."]  # fmt: skip
@@ -111,6 +116,8 @@ SPOKEN = [
     "Oh, so?",
     "Subscribe today",
     "The music stopped.",
+    "Vielen Dank für Ihren Brief.",
+    "ありがとうございました",
     SAID,
 ]
 

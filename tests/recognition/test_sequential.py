@@ -9,7 +9,7 @@ from sottovoce.recognition.guards import TEMPERATURES
 from sottovoce.recognition.sampling import Ask
 from sottovoce.recognition.sequential import sequential
 from sottovoce.recognition.wishes import Wishes
-from tests.recognition.fakes import MARKS, OPEN_RULES, RATE, RULES, found, t, told, window
+from tests.recognition.fakes import MARKS, OPEN_RULES, RATE, RULES, Late, found, t, told, window
 from tests.recognition.test_chunked import ASK, at, at_once, holds, laid, random_says, silence
 
 WISHES = Wishes(method="sequential")
@@ -66,6 +66,14 @@ def test_what_is_unfinished_behind_a_short_phrase_is_not_written_twice():
     search = told(lambda clip, ask: found(*texts[at(clip)]))
     [one] = sequential(search, [window(10.0)], ASK, WISHES)
     assert [(each.tokens, each.start, each.end) for each in one.segments] == [((1,), 0, 0.2), ((3,), 0.5, 9.5)]
+
+
+def test_no_word_reaches_into_the_next_window():
+    """False before: an alignment could put it behind the first ones that were heard next."""
+    search = told(lambda clip, ask: found(t(0), 1, 2, t(2), t(2), 3), engine=Late())
+    [one] = sequential(search, [window(10.0)], ASK, Wishes(method="sequential", words=True))
+    assert [len(segment.words) for segment in one.segments] == [2, 2, 2, 2, 2, 1]
+    holds([one], (0.0, 10.0))
 
 
 def test_text_with_times_behind_the_audio_stays_where_nothing_is_heard_again():

@@ -27,7 +27,7 @@ def histories(draw):
     return count, behind, draw(st.lists(tokens, max_size=8))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(histories(), st.integers(0, 2**31), st.sampled_from([0.3, 1.0, 4.0]))
 def test_what_may_follow_is_what_the_slow_rules_let_follow(history, seed, spread):
     count, behind, said = history

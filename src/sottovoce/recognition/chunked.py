@@ -1,6 +1,6 @@
 """Long recordings in pieces of speech, several at once: each knows nothing of the others, so no error goes on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -52,19 +52,25 @@ class _Written:
 
     def add(self, tried: Try, search: Search, marks: TimeMarks | None, wishes: Wishes) -> None:
         """What was found of the rest."""
-        frontend, guarded = search.frontend, wishes.guards
-        found, guards = segments_of(tried, frontend, marks, self.rest, guarded)
-        self.segments += with_words(found, tried.found, self.rest, search) if wishes.words else found
+        found, guards = segments_of(tried, search.frontend, marks, self.rest, wishes.guards)
+        rest = self._behind(found, search.frontend.sampling_rate) if marks is not None and wishes.guards else None
+        if wishes.words:  # none of them reaches into what is heard again
+            heard = self.rest if rest is None else replace(self.rest, end=rest.start)
+            found = with_words(found, tried.found, heard, search)
+        self.segments += found
         self.guards += guards
-        self.more = False
-        if marks is None or not found or found[-1].end > self.rest.end - UNHEARD_SECONDS:
-            return
-        rate = frontend.sampling_rate
+        self.more = rest is not None
+        if rest is not None:
+            self.rest = rest
+            self.guards.append(UNHEARD)
+
+    def _behind(self, found: Sequence[Segment], rate: int) -> Window | None:
+        """What is behind the last of the segments that were found; None if it need not be heard again."""
+        if not found or found[-1].end > self.rest.end - UNHEARD_SECONDS:
+            return None
         behind = max(SMALLEST, found[-1].end - self.rest.start)
         rest = self.rest.part(round(behind * rate), None, rate)
-        if guarded and rest.speech > UNHEARD_SECONDS:
-            self.rest, self.more = rest, True
-            self.guards.append(UNHEARD)
+        return rest if rest.speech > UNHEARD_SECONDS else None
 
 
 def settled(search: Search, tried: Try) -> Search:

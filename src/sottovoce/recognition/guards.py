@@ -40,11 +40,13 @@ _SUBTITLES = re.compile(
     r"thanks?( you)?( so| very)?( much)? for (watching|listening|viewing)( and .*)?|"
     r"(please )?like and subscribe( to (my|the|our) channel)?|(please )?subscribe to (my|the|our) channel|"
     r"see you (in the )?next video|(subtitles|captions|transcription|transcribed) by .*|.*amara org.*|untertitel.*|"
-    r"sous titres.*|blank audio"
+    r"sous titres.*|blank audio|"
+    r"vielen dank fürs zuschauen|merci d avoir regardé( cette vidéo)?|gracias por ver( el v[ií]deo)?|sottotitoli .*|"
+    r"субтитры .*|продолжение следует|ご視聴ありがとうございました|(谢谢|感谢)(观看|收看)|謝謝(觀看|收看)"
 )
 _SAID = re.compile(  # by people too, so only the model's own doubt tells
     r"thanks?( you)?( so| very)?( much)?|you|bye( bye)?|(please )?subscribe|see you next time|i m sorry|oh|so|the end|"
-    r"music|applause|silence"
+    r"music|applause|silence|vielen dank|merci|gracias"
 )
 
 

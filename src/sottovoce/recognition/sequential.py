@@ -43,10 +43,13 @@ def sequential(search: Search, pieces: Iterable[Window], ask: Ask, wishes: Wishe
             until = said_until(tried.found.tokens, marks, seconds) if written else seconds
             if until < seconds:  # what is unfinished will be heard again
                 written = [each for each in written if each.start < window.start + until - marks.seconds / 2]
-            told = with_words(written, tried.found, window, search) if wishes.words else written
-            segments, fired = segments + told, fired + list(guards)
             said = _remembered(said, written, tried)
-            at += round(max(SMALLEST, until) * rate)
+            further = max(SMALLEST, until)
+            if wishes.words:  # none of them reaches into the next window
+                heard = replace(window, end=window.start + min(further, seconds))
+                written = with_words(written, tried.found, heard, search)
+            segments, fired = segments + written, fired + list(guards)
+            at += round(further * rate)
         yield stretch(piece, segments, fired)
 
 

@@ -30,7 +30,7 @@ LOOP, REPEATS, UNLIKELY, SILENCE, PHRASE, FAST, UNHEARD = (
 MEANINGS = {
     LOOP: "the same phrase again and again: stopped where it began, tried again, cut to three",
     REPEATS: "text that repeats itself, by how well it compresses: tried again",
-    UNLIKELY: "tokens that the model itself finds unlikely: tried again",
+    UNLIKELY: "tokens that a Whisper itself finds unlikely: tried again",
     SILENCE: "the model says that nobody speaks, and guesses: left out",
     PHRASE: 'what Whisper writes on silence ("Thank you for watching"), where little was said: left out',
     UNHEARD: "speech behind the last time that was written: heard again on its own",
@@ -68,7 +68,8 @@ def faults(found: Found, text: str, seconds: float) -> list[str]:
     mean = mean_log_probability(found)
     said = [LOOP] if found.looped or found.capped else []
     said += [REPEATS] if compression_ratio(text) > COMPRESSION else []
-    said += [UNLIKELY] if mean is not None and mean < LOG_PROBABILITY else []
+    # the threshold is Whisper's, and what another model guesses gets no better by drawing
+    said += [UNLIKELY] if found.no_speech is not None and mean is not None and mean < LOG_PROBABILITY else []
     return [*said, FAST] if len(text) > FASTEST * seconds + 5 else said
 
 

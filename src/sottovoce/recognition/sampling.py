@@ -150,9 +150,9 @@ def _choose(logits: np.ndarray, live: Sequence[_Row], rules: DecodingRules, ask:
         allow(allowed, [row.tokens for row in live], ask.marks, min(rules.end))
     allowed = log_softmax(allowed)
     if ask.temperature:
-        noise = np.stack([row.generator.random(allowed.shape[-1]) for row in live])
+        waits = np.stack([row.generator.standard_exponential(allowed.shape[-1], np.float32) for row in live])
         with np.errstate(divide="ignore"):
-            chosen = (allowed / ask.temperature - np.log(-np.log(noise))).argmax(-1)  # Gumbel's maximum
+            chosen = (allowed / ask.temperature - np.log(waits)).argmax(-1)  # Gumbel's maximum
     else:
         chosen = allowed.argmax(-1)
     for row, own, token in zip(live, allowed, chosen.tolist(), strict=True):

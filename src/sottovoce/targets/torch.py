@@ -93,7 +93,7 @@ class TorchEngine(_Encoder):
     def attention(self, features: np.ndarray, tokens: Sequence[int]) -> list[np.ndarray]:
         """As Attentive's."""
         model = self.model
-        blocks: list[Any] = [block.encoder_attn for block in model.blocks("decoder").values()]
+        blocks = model.cross_attentions()
         parts = [part for block in blocks for part in (block.q_proj, block.k_proj)]
         with tapped(parts) as outputs:
             memory = self.encode([features])

@@ -42,7 +42,7 @@ def sequential(search: Search, pieces: Iterable[Window], ask: Ask, wishes: Wishe
             seconds = window.end - window.start
             until = said_until(tried.found.tokens, marks, seconds) if written else seconds
             if until < seconds:  # what is unfinished will be heard again
-                written = [each for each in written if each.start < window.start + until - marks.seconds / 2]
+                written = [each for each in written if each.end < window.start + until + marks.seconds / 2]
             said = _remembered(said, written, tried)
             further = max(SMALLEST, until)
             if wishes.words:  # none of them reaches into the next window

@@ -23,6 +23,7 @@ class SpeechSpans:
     """Takes the probabilities of one recording in order, and gives its spans of speech in order.
 
     running  the span that is certain to be one but has not ended, and how far it is certain to reach
+    ended    the span that has ended, not padded at its end, while it is not given: how much depends on what follows
     settled  where the next span begins at the earliest, beside those that were given
     """
 
@@ -50,6 +51,11 @@ class SpeechSpans:
     def running(self) -> Span | None:
         """See the class."""
         return None if self._padded is None else (self._padded, self._reach)
+
+    @property
+    def ended(self) -> Span | None:
+        """See the class."""
+        return self._before
 
     @property
     def settled(self) -> int:

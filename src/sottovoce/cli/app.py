@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from sottovoce import __version__
-from sottovoce.cli import analyzing, compressing, exporting, looking, measuring, offline, sweeping, timing
+from sottovoce.cli import analyzing, compressing, exporting, listening, looking, measuring, offline, sweeping, timing
 from sottovoce.cli.console import fail, say
 from sottovoce.cli.streams import forgiving
 
@@ -37,6 +37,7 @@ app.command("sweep")(sweeping.sweep)
 app.command("report")(sweeping.report)
 app.command("export")(exporting.export)
 app.command("selftest")(exporting.selftest)
+app.command("listen")(listening.listen)
 app.command("verify-offline")(offline.verify_offline)
 app.command("inspect")(looking.inspect)
 app.command("methods")(looking.methods)

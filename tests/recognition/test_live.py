@@ -29,8 +29,9 @@ def clip(number):
 
 @pytest.fixture(scope="module")
 def talk():
-    """Two clips with half a second between them, a pause, a third one, and silence: about 19 seconds."""
-    return np.concatenate([silence(1), clip(1), silence(0.5), clip(2), silence(1.5), clip(3), silence(2)])
+    """Two parts of clips with a short pause between them, a longer one, a third part, and silence: 13 seconds."""
+    parts = [clip(1)[: 4 * RATE], silence(0.3), clip(2)[: 3 * RATE], silence(1.2), clip(3)[: 3 * RATE], silence(1)]
+    return np.concatenate([silence(0.5), *parts])
 
 
 def cut_up(samples, lengths):

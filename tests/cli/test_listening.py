@@ -7,7 +7,7 @@ import pytest
 import sottovoce
 from sottovoce.built_in import built_in_set
 from sottovoce.speech import audio, microphone
-from sottovoce.speech.paced import tenths
+from sottovoce.speech.paced import short
 
 CLIP = built_in_set("builtin:test") / "0002.ogg"
 
@@ -36,7 +36,7 @@ def test_ctrl_c_writes_what_was_said_before_it(command, monkeypatch, text):
     @contextmanager
     def heard(rate, name, lost):
         def blocks():
-            yield from tenths([audio.read(CLIP, rate)], rate)
+            yield from short([audio.read(CLIP, rate)], rate)
             os.kill(os.getpid(), signal.SIGINT)
             yield audio.read(CLIP, rate)[:100]
             raise AssertionError("it was stopped")
@@ -74,7 +74,7 @@ def test_a_microphone_that_breaks_loses_nothing(command, monkeypatch, text):
         (["--from", CLIP, "--latency"], "--pace would give it one"),
         (["--from", CLIP, "--save", CLIP], "exists; name a new file"),
         (["--from", "missing.wav"], "there is no audio file missing.wav"),
-        (["--from", CLIP, "--silence", "0.1"], "at least 0.4"),
+        (["--from", CLIP, "--silence", "0.1"], "at least 0.3"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(command, words, message):

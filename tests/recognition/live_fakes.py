@@ -7,7 +7,7 @@ import numpy as np
 
 from sottovoce.models.bounds import Bounds
 from sottovoce.models.decoding import DecodingRules, TimeMarks
-from sottovoce.recognition.live import Live
+from sottovoce.recognition.live import BEHIND, SHORTEST_SILENCE, Live
 from sottovoce.recognition.making import Making, Speech
 from sottovoce.recognition.sampling import Found
 from sottovoce.recognition.searches import Search
@@ -93,6 +93,6 @@ def live(says=heard, took=0.0, most=30.0, rules=RULES, partial_seconds=0.5, sile
     """A stream, and its search. A model that writes times is one whose `says` is `whisper`."""
     marks = MARKS if says is whisper else None
     search = Told(Frontend(marks, most), Drawing(), rules, says=says, took=took)
-    making = Making(RATE, int(most * RATE), 400, silence - 0.4, Speech())
+    making = Making(RATE, int(most * RATE), 400, silence - SHORTEST_SILENCE, Speech(BEHIND))
     transcriber = Transcriber(search, Wishes(guards=guards))
     return Live(transcriber, making, partial_seconds, lambda: search.clock[0]), search

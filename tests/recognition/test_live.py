@@ -184,8 +184,8 @@ def test_the_final_text_of_a_built_in_model_is_that_of_the_file(name, number):
     [
         ({"wishes": Wishes(vad=False)}, "method chunked with vad would work"),
         ({"wishes": Wishes(method="sequential")}, "method chunked with vad would work"),
-        ({"silence_seconds": 0.3}, "at least 0.4"),
-        ({"silence_seconds": math.nan}, "at least 0.4"),
+        ({"silence_seconds": 0.2}, "at least 0.3"),
+        ({"silence_seconds": math.nan}, "at least 0.3"),
         ({"partial_seconds": 0.0}, "more than 0"),
     ],
 )

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.recognition.making import Everything, Making
-from sottovoce.recognition.speech_spans import SpeechSpans
+from sottovoce.recognition.speech_spans import PADDING, SpeechSpans
 from sottovoce.recognition.voice import CHUNK, RATE
 
 RUNS = st.lists(st.tuples(st.sampled_from([0.0, 0.4, 0.9]), st.sampled_from([2, 5, 8, 14, 40])), max_size=10).map(
@@ -16,8 +16,8 @@ RUNS = st.lists(st.tuples(st.sampled_from([0.0, 0.4, 0.9]), st.sampled_from([2, 
 class Likely:
     """Speech where the samples say how likely it is."""
 
-    def __init__(self):
-        self._spans, self._samples = SpeechSpans(), 0
+    def __init__(self, behind=PADDING):
+        self._spans, self._samples, self.behind = SpeechSpans(behind), 0, behind
 
     running = property(lambda self: self._spans.running)
     ended = property(lambda self: self._spans.ended)
@@ -40,9 +40,9 @@ def told(window):
 
 
 @settings(max_examples=40)
-@given(RUNS, st.sampled_from([2, 30]))
-def test_in_a_pause_the_open_window_is_the_one_that_comes_if_nobody_speaks_on(probabilities, most):
-    making = Making(RATE, most * RATE, 0, 0.2, Likely())
+@given(RUNS, st.sampled_from([2, 30]), st.sampled_from([0.1, 0.2]))
+def test_in_a_pause_the_open_window_is_the_one_that_comes_if_nobody_speaks_on(probabilities, most, behind):
+    making = Making(RATE, most * RATE, 0, 0.2, Likely(round(behind * RATE)))
     for probability in probabilities:
         list(making.feed(chunk(probability)))
         window = making.open()
@@ -51,7 +51,7 @@ def test_in_a_pause_the_open_window_is_the_one_that_comes_if_nobody_speaks_on(pr
         coming, silent = [], deepcopy(making)
         while not coming:
             coming = list(silent.feed(chunk(0.0)))
-        cut = making.pause + 0.2 * RATE - round(window.start * RATE) > most * RATE  # it is longer than a window
+        cut = making.pause + behind * RATE - round(window.start * RATE) > most * RATE  # it is longer than a window
         assert told(coming[0]) == told(window) or cut
 
 

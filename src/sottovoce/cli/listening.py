@@ -37,7 +37,7 @@ def listen(
     prompt: Annotated[
         str | None, typer.Option(help="Text that is taken to come before: names, spelling, style (Whisper only).")
     ] = None,
-    silence: Annotated[float, typer.Option(help="Seconds without speech that end a segment; at least 0.4.")] = 0.6,
+    silence: Annotated[float, typer.Option(help="Seconds without speech that end a segment; at least 0.3.")] = 0.6,
     save: Annotated[Path | None, typer.Option(help="A new file that gets each final text as a line.")] = None,
     latency: Annotated[
         bool, typer.Option("--latency", help="Show how long after its last word each text came.")

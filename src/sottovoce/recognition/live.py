@@ -26,7 +26,8 @@ from sottovoce.recognition.voice import CHUNK, RATE
 from sottovoce.recognition.window import Window
 from sottovoce.recognition.wishes import Wishes
 
-SHORTEST_SILENCE = 2 * PADDING / RATE  # seconds: the padding behind one span of speech, and before the next
+BEHIND = RATE // 10  # samples of silence at a segment's end: less than in a file, where nobody waits for them
+SHORTEST_SILENCE = (BEHIND + PADDING) / RATE  # seconds: they, and the padding before the next speech
 Samples = npt.NDArray[np.float32]
 
 
@@ -90,7 +91,7 @@ class Live:
         frontend = recognizer.frontend
         _check(wishes, frontend.sampling_rate, partial_seconds, silence_seconds)
         most = int((frontend.bounds.most_seconds or ANY_LENGTH_SECONDS) * RATE)
-        making = Making(RATE, most, frontend.bounds.least_samples, silence_seconds - SHORTEST_SILENCE, Speech())
+        making = Making(RATE, most, frontend.bounds.least_samples, silence_seconds - SHORTEST_SILENCE, Speech(BEHIND))
         return Live(transcriber, making, partial_seconds, clock)
 
     @property
@@ -132,7 +133,7 @@ class Live:
         if draft is None or not _same(draft[0], window):
             draft = self._transcribed(window)
         _, stretch, self._search = draft
-        until = window.end - PADDING / self._rate
+        until = window.end - BEHIND / self._rate
         finals: list[Heard] = [Final(segment, min(segment.end, until)) for segment in stretch.segments]
         return finals or ([Partial("", "", window.start, window.end)] if updates else [])
 
@@ -144,8 +145,8 @@ class Live:
         if self._making.pause is not None:
             return self._paused(window)
         last = round(window.start * self._rate) if self._updates is None else self._shown
-        if self._making.end - last < (self._apart or 0):
-            return []
+        if self._making.wavering or self._making.end - last < (self._apart or 0):
+            return []  # a pause that begins is to find the processor free
         return self._show((self._updates or Updates()).with_window(self._search, window, self._ask, self._wishes))
 
     def _paused(self, window: Window) -> list[Heard]:

@@ -17,8 +17,10 @@ _NOTHING: Samples = np.zeros(0, np.float32)
 
 
 class Heard(Protocol):
-    """Where speech is in what was heard so far; `running`, `ended` and `settled` as SpeechSpans says."""
+    """Where speech is in what was heard so far; `behind`, `running`, `ended`, `settled` as SpeechSpans says."""
 
+    @property
+    def behind(self) -> int: ...  # noqa: D102
     @property
     def running(self) -> Span | None: ...  # noqa: D102
     @property
@@ -33,7 +35,7 @@ class Heard(Protocol):
 class Everything:
     """All that is heard is one span of speech."""
 
-    settled = 0
+    settled = behind = 0
     ended = None
 
     def __init__(self) -> None:
@@ -57,8 +59,8 @@ class Everything:
 class Speech:
     """What the voice activity detection takes for speech."""
 
-    def __init__(self) -> None:
-        self._voice, self._spans, self._samples = Voice(), SpeechSpans(), 0
+    def __init__(self, behind: int = PADDING) -> None:
+        self._voice, self._spans, self._samples, self.behind = Voice(), SpeechSpans(behind), 0, behind
 
     @property
     def running(self) -> Span | None:
@@ -130,7 +132,7 @@ class Making:
         """
         spans, heard = list(self._cutter.spans), self._heard
         if heard.ended is not None:
-            spans.append((heard.ended[0], min(heard.ended[1] + PADDING, self.end)))
+            spans.append((heard.ended[0], min(heard.ended[1] + heard.behind, self.end)))
         if heard.running is not None:
             spans.append((heard.running[0], self.end))
         if not spans:
@@ -147,8 +149,14 @@ class Making:
         if heard.running is not None:
             return None
         if heard.ended is not None:
-            return heard.ended[1] if self.end >= heard.ended[1] + PADDING else None
-        return spans[-1][1] - PADDING if spans else None
+            return heard.ended[1] if self.end >= heard.ended[1] + heard.behind else None
+        return spans[-1][1] - heard.behind if spans else None
+
+    @property
+    def wavering(self) -> bool:
+        """Whether nobody speaks at this moment, and it is open whether a pause begins."""
+        heard = self._heard
+        return self.pause is None and (heard.ended is not None or (heard.running or (0, self.end))[1] < self.end)
 
     def _told(self, groups: Iterable[Sequence[Span]]) -> Iterator[Window]:
         for spans in groups:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import soxr
 
 Samples = npt.NDArray[np.float32]
-BLOCK_SECONDS = 0.1
+BLOCK_SECONDS = 0.032  # as the voice activity detection hears it
 SILENT_SECONDS = 5.0  # after which a microphone that gives nothing is taken for broken
 
 

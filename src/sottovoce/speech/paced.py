@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]
-BLOCK_SECONDS = 0.1
+BLOCK_SECONDS = 0.032  # as the voice activity detection hears it
 
 
 def paced(
@@ -18,9 +18,9 @@ def paced(
 ) -> Iterator[Samples]:
     """The same samples in the pace in which they were recorded.
 
-    A block is a tenth of a second, or all that has come while whoever takes them was at work.
+    A block is 32 ms, or all that has come while whoever takes them was at work.
     """
-    pieces, begun, given = tenths(blocks, rate), clock(), 0
+    pieces, begun, given = short(blocks, rate), clock(), 0
     for piece in pieces:
         due = [piece]
         given += len(piece)
@@ -32,8 +32,8 @@ def paced(
         yield np.concatenate(due)
 
 
-def tenths(blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:
-    """The same samples in blocks of at most a tenth of a second."""
+def short(blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:
+    """The same samples in blocks of at most 32 ms."""
     length = round(BLOCK_SECONDS * rate)
     for block in blocks:
         for at in range(0, len(block), length):

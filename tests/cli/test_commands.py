@@ -35,7 +35,7 @@ def document(text):
 
 def test_these_are_the_commands():
     measuring = ["evaluate", "rescore", "compare", "bench", "sweep", "report"]
-    using = ["transcribe", "serve", "verify-offline"]
+    using = ["transcribe", "listen", "serve", "verify-offline"]
     assert ["compress", *using, *measuring, "export", "selftest", "inspect", "methods"] == COMMANDS
 
 

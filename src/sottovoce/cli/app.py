@@ -19,6 +19,7 @@ from sottovoce.cli import (
     analyzing,
     compressing,
     exporting,
+    listening,
     looking,
     measuring,
     offline,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.command("compress")(compressing.compress)
 app.command("transcribe")(transcribing.transcribe)
+app.command("listen")(listening.listen)
 app.command("serve")(serving.serve)
 app.command("verify-offline")(offline.verify_offline)
 app.command("evaluate")(measuring.evaluate)

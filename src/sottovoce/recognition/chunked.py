@@ -27,15 +27,22 @@ def chunked(search: Search, windows: Iterable[Window], ask: Ask, wishes: Wishes)
     coming = iter(windows)
     size = 1 if None in search.rules.prompt else wishes.batch
     while batch := list(islice(coming, size)):
-        written = [_Written(window) for window in batch]
-        wanting = [each for each in written if len(each.rest.samples)]
-        while wanting:
-            tries = best_tries(search, [each.rest.samples for each in wanting], ask, wishes.guards)
-            search, size = settled(search, tries[0]), wishes.batch
-            for each, tried in zip(wanting, tries, strict=True):
-                each.add(tried, search, ask.marks, wishes)
-            wanting = [each for each in wanting if each.more]
-        yield from (stretch(each.window, each.segments, each.guards) for each in written)
+        made, search = transcribed(search, batch, ask, wishes)
+        size = 1 if None in search.rules.prompt else wishes.batch
+        yield from made
+
+
+def transcribed(search: Search, batch: Sequence[Window], ask: Ask, wishes: Wishes) -> tuple[list[Stretch], Search]:
+    """Some windows together, and the search with the language that was detected in the first of them."""
+    written = [_Written(window) for window in batch]
+    wanting = [each for each in written if len(each.rest.samples)]
+    while wanting:
+        tries = best_tries(search, [each.rest.samples for each in wanting], ask, wishes.guards)
+        search = settled(search, tries[0])
+        for each, tried in zip(wanting, tries, strict=True):
+            each.add(tried, search, ask.marks, wishes)
+        wanting = [each for each in wanting if each.more]
+    return [stretch(each.window, each.segments, each.guards) for each in written], search
 
 
 class _Written:

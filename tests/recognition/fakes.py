@@ -1,7 +1,7 @@
 """A frontend of ten samples a second and a search that says what it is told to, for what lies around both."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,8 +51,8 @@ class Drawing:
 class Late(Drawing):
     """An engine whose decoder looks at the first frame for the first token, and at the last ones for all others."""
 
-    def attention(self, features, tokens):
-        frames = features.shape[-1]
+    def attention(self, memory, place, tokens):
+        frames = len(memory[place])
         looks = np.full((1, len(tokens), frames), 1e-3, np.float32)
         looks[0, 1:, -8:] = 1.0
         return [looks]
@@ -68,7 +68,7 @@ class Told(Search):
     def run(self, features, ask):
         clips = [one[0] for one in features]
         self.asked.append((clips, ask, self.rules))
-        return [self.says(clip, ask) for clip in clips]
+        return [replace(self.says(clip, ask), heard=(clips, i)) for i, clip in enumerate(clips)]
 
 
 def told(says, rules=RULES, engine=None):

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from sottovoce.cli.console import say
-from sottovoce.cli.live_text import LiveText
+from sottovoce.cli.live_text import LiveJson, LiveText
 
 if TYPE_CHECKING:
     from sottovoce.recognition.live import Heard, Live
@@ -46,6 +46,9 @@ def listen(
     pace: Annotated[
         bool, typer.Option("--pace", help="With --from: as slowly as it was recorded, with partial texts.")
     ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print each partial and each final text as a line of JSON, with its times.")
+    ] = False,
 ) -> None:
     """Write what is said into a microphone, while it is being said, until Ctrl-C.
 
@@ -68,7 +71,7 @@ def listen(
         file = opened.enter_context(save.open("x", encoding="utf-8")) if save else None
         if not from_:
             say("listening; Ctrl-C ends")
-        text = LiveText()
+        text: LiveText | LiveJson = LiveJson() if json else LiveText()
         opened.callback(text.clear)
         for heard in _heard(live, blocks, stopped):
             _tell(heard, text, latency, file)
@@ -151,15 +154,15 @@ def _as_far_as_they_go(blocks: Iterator[np.ndarray], failed: list[ValueError]) -
         failed.append(error)
 
 
-def _tell(told: _Told, text: LiveText, latency: bool, file: TextIO | None) -> None:
+def _tell(told: _Told, text: "LiveText | LiveJson", latency: bool, file: TextIO | None) -> None:
     from sottovoce.recognition.live import Final
 
     heard = told.heard
     if not isinstance(heard, Final):
-        text.partial(heard.text, heard.committed)
+        text.partial(heard)
         return
     late = time.monotonic() - told.began - heard.spoken_until
-    text.final(heard.segment.text, f"{late:.2f} s" if latency else "")
+    text.final(heard.segment, round(late, 3) if latency else None)
     if file:
         file.write(heard.segment.text + "\n")
         file.flush()

@@ -36,6 +36,7 @@ class Found:
     temperature: float = 0.0
     looped: bool = False
     capped: bool = False
+    heard: tuple[Any, int] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,22 @@ class Ask:
     """How a batch is searched.
 
     before        tokens of what was said before, for all clips
-    marks         of a model that is to write times; None for none
+    marks         of a model that can write times; None for none
+    times         have it write them
     watch_loops   stop a clip that repeats itself
     """
 
     before: tuple[int, ...] = ()
     marks: TimeMarks | None = None
+    times: bool = True
     temperature: float = 0.0
     watch_loops: bool = True
     seed: int = 0
+
+    @property
+    def written(self) -> TimeMarks | None:
+        """The marks of the times that are written; None if none are."""
+        return self.marks if self.times else None
 
     def words(self, tokens: Sequence[int]) -> list[int]:
         """The tokens that are no times."""
@@ -146,8 +154,8 @@ def begin(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> tup
 def _choose(logits: np.ndarray, live: Sequence[_Row], rules: DecodingRules, ask: Ask, length: int) -> np.ndarray:
     """(n,) the next token of each row; each row remembers how likely its own was."""
     allowed = without(logits, rules.forbidden(length))
-    if ask.marks is not None:
-        allow(allowed, [row.tokens for row in live], ask.marks, min(rules.end))
+    if ask.written is not None:
+        allow(allowed, [row.tokens for row in live], ask.written, min(rules.end))
     allowed = log_softmax(allowed)
     if ask.temperature:
         waits = np.stack([row.generator.standard_exponential(allowed.shape[-1], np.float32) for row in live])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from sottovoce.recognition.ctc import best_path
 from sottovoce.recognition.loops import places_without_loops
 from sottovoce.recognition.sampling import Ask, Found, begin, sample
 from sottovoce.recognition.time_rules import allow
-from sottovoce.targets.engine import AnyEngine, Engine, FrameEngine, Memory, WholeEngine
+from sottovoce.targets.engine import AnyEngine, Attentive, Engine, FrameEngine, Memory, WholeEngine
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,19 @@ class Search:
         parts = (features[first : first + size] for first in range(0, len(features), size))
         return [found for part in parts for found in self._run(part, ask)]
 
+    @property
+    def aligns(self) -> bool:
+        """Whether it can be told when each token was said."""
+        return isinstance(self.engine, (Attentive, FrameEngine))
+
     def _run(self, features: Sequence[np.ndarray], ask: Ask) -> list[Found]:
-        rules = self.rules if ask.marks is None else ask.marks.asked(self.rules)
-        engine, memory = self.engine, self.engine.encode(features)
+        rules = self.rules if ask.written is None else ask.written.asked(self.rules)
+        memory = self.engine.encode(features)
+        found = self._searched(memory, rules, ask)
+        return [replace(each, heard=(memory, place)) for place, each in enumerate(found)] if self.aligns else found
+
+    def _searched(self, memory: Any, rules: DecodingRules, ask: Ask) -> list[Found]:
+        engine = self.engine
         if isinstance(engine, WholeEngine):
             return [_found(one) for one in engine.decode(memory, self.rules)]
         if isinstance(engine, FrameEngine):
@@ -53,7 +64,7 @@ class Search:
 
     def _beam(self, engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> list[Found]:
         begun, logits, cache = begin(engine, memory, rules, ask)
-        marks = ask.marks
+        marks = ask.written
 
         def forbid(scores: np.ndarray, rows: Sequence[Sequence[int]]) -> None:
             if marks is not None:

@@ -51,7 +51,7 @@ from tests import toys
 from tests.weights.test_input_path import with_paths
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("adding-a-method", "adding-a-model", "formats", "transcribe")
+NAMES = ("adding-a-method", "adding-a-model", "formats", "transcribe", "live")
 DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in NAMES}
 
 FORMATS = DOCS["formats"]

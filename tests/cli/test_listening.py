@@ -81,3 +81,9 @@ def test_what_cannot_be_is_one_sentence(command, words, message):
     told = command("listen", "builtin:whisper", *words)
     assert told.code == 2
     assert message in " ".join(told.err.split())
+
+
+def test_what_is_no_audio_leaves_no_file_behind(command, tmp_path):
+    told = command("listen", "builtin:whisper", "--from", tmp_path / "none.wav", "--save", tmp_path / "said.txt")
+    assert told.code == 2
+    assert not (tmp_path / "said.txt").exists()

@@ -75,3 +75,14 @@ def test_all_that_is_heard_without_detection_is_open():
     assert making.pause is None
     [window] = making.finish()
     assert window.spans == ((0.0, CHUNK / RATE),)
+
+
+def test_it_wavers_from_where_speech_stops_until_that_is_a_pause():
+    making, told = Making(RATE, 30 * RATE, 0, 0.2, Likely(1_600)), []
+    for probability in [0.9] * 20 + [0.0] * 20:
+        list(making.feed(chunk(probability)))
+        told.append((making.wavering, making.pause is not None))
+    assert told[10:20] == [(False, False)] * 10
+    assert told[20:24] == [(True, False)] * 4
+    assert set(told[24:]) == {(False, True)} | {(False, False)}
+    assert told[24] == (False, True)

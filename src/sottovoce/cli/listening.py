@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -120,7 +121,8 @@ def _from_file(path: Path, recognizer: "Recognizer", pace: bool) -> Iterator[Ite
 
     rate = recognizer.frontend.sampling_rate
     found = blocks(path, rate)
-    yield paced(found, rate) if pace else found
+    all_of_it = chain([next(found)], found)  # what is no audio is refused before anything is written
+    yield paced(all_of_it, rate) if pace else all_of_it
 
 
 def _from_microphone(recognizer: "Recognizer", name: str | None) -> AbstractContextManager[Iterator[np.ndarray]]:

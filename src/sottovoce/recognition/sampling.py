@@ -56,10 +56,10 @@ class Ask:
 def sample(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> list[Found]:
     """What each clip of `memory` says."""
     begun, logits, cache = begin(engine, memory, rules, ask)
-    rows = [_Row(*each) for each in begun]
+    rows = [Row(*each) for each in begun]
     live, generator = rows, np.random.default_rng(ask.seed)
     for length in range(rules.most_tokens):
-        chosen = _choose(logits, live, rules, ask, length, generator)
+        chosen = choose(logits, live, rules, ask, length, generator)
         for row, token in zip(live, chosen.tolist(), strict=True):
             row.take(token, rules.end, ask)
         going = np.array([place for place, row in enumerate(live) if not row.ended], np.int64)
@@ -74,8 +74,8 @@ def sample(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> li
 
 
 @dataclass
-class _Row:
-    """A clip while it is searched."""
+class Row:
+    """A clip while it is searched: what was said of it, and how likely that is."""
 
     prompt: tuple[int, ...]
     no_speech: float | None
@@ -137,9 +137,9 @@ def begin(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> tup
     return [((first, *row), each) for row, each in zip(behind.tolist(), silent, strict=True)], logits, cache
 
 
-def _choose(
+def choose(
     logits: np.ndarray,
-    live: Sequence[_Row],
+    live: Sequence[Row],
     rules: DecodingRules,
     ask: Ask,
     length: int,

@@ -24,7 +24,8 @@ def best_tries(search: Search, clips: Sequence[np.ndarray], ask: Ask, guarded: b
     """Of each clip (samples,) what the search writes, again at higher temperatures where a guard is set off."""
     features = [search.frontend.features(clip) for clip in clips]
     seconds = [len(clip) / search.frontend.sampling_rate for clip in clips]
-    tries = [Try(found) for found in search.run(features, ask)]
+    drafted = search.draft.features(clips) if search.draft else None
+    tries = [Try(found) for found in search.run(features, ask, drafted)]
     if not guarded:
         return tries
     for temperature in TEMPERATURES[1:] if search.samples else ():

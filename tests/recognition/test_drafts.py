@@ -13,6 +13,7 @@ from sottovoce.recognition.searches import Search
 from sottovoce.speech.datasets import read_corpus
 from tests import toys
 from tests.conftest import FRAMES, WRITING
+from tests.recognition.test_beam import Drawn
 
 WRITE = {"whisper": toys.write_whisper, "moonshine": toys.write_moonshine}
 
@@ -56,6 +57,15 @@ def test_the_built_in_whisper_writes_the_same_with_its_artifact_as_draft(artifac
     assert drafting.counts.accepted > 0.8 * drafting.counts.proposed
 
 
+def test_an_export_for_onnx_runtime_drafts_for_torch(exported):
+    original = sottovoce.load("builtin:whisper")
+    clips = [original.read(each.audio) for each in read_corpus("builtin:test").utterances[:4]]
+    alone, found, drafting = both_ways(original, sottovoce.load(exported.folder), clips, Ask())
+    assert_equal(found, alone)
+    assert not drafting.shared
+    assert drafting.counts.accepted > 0.8 * drafting.counts.proposed
+
+
 @pytest.mark.parametrize("model", ["builtin:whisper", "builtin:moonshine"])
 def test_a_recording_is_written_the_same_with_a_draft_by_its_name(model, artifact):
     original = sottovoce.load(model)
@@ -84,7 +94,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(toy, exported, tmp_path):
     with pytest.raises(ValueError, match="cannot check several tokens"):
         Draft.of(trimmed, onnx)
     with pytest.raises(ValueError, match="cannot take back tokens"):
-        Draft.of(onnx, trimmed)
+        Draft.of(replace(trimmed, engine=Drawn(0)), trimmed)
     shorter = replace(whisper, rules=replace(whisper.rules, most_tokens=3))
     with pytest.raises(ValueError, match="writes 3 tokens at most"):
         Draft.of(shorter, whisper)

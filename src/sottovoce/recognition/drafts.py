@@ -50,7 +50,7 @@ class Draft:
         if not isinstance(draft.engine, Cutting):
             raise ValueError(
                 f"{_name(draft)} cannot take back tokens that the original does not choose, as a draft has to; an "
-                "artifact or a checkpoint in torch would work"
+                "artifact, a checkpoint, or an export for ONNX Runtime, with a decoder, would work"
             )
         first = original.engine
         return Draft(draft.frontend, draft.engine, isinstance(first, SharedEncoder) and first.encodes_as(draft.engine))

@@ -49,8 +49,8 @@ class Draft:
         _check_pair(draft, original)
         if not isinstance(draft.engine, Cutting):
             raise ValueError(
-                f"{_name(draft)} cannot take back tokens that the original does not choose, as a draft has to; an "
-                "artifact, a checkpoint, or an export for ONNX Runtime, with a decoder, would work"
+                f"{_name(draft)} cannot take back tokens that the original does not choose, as a draft has to; a "
+                "model whose decoder writes token by token would work"
             )
         first = original.engine
         return Draft(draft.frontend, draft.engine, isinstance(first, SharedEncoder) and first.encodes_as(draft.engine))

@@ -29,7 +29,7 @@ class Recognizer:
 
     rules  hold the prompt (language and task) and the longest output
     beam   beams of the search; 1 is greedy search
-    open_draft  opens another model by its name, on the same device; None where nobody said how
+    open_draft  opens a draft by its name, on the same device; None where nobody said how
     """
 
     frontend: Frontend

@@ -40,16 +40,18 @@ from sottovoce.models.frontend import Frontend
 from sottovoce.numbers.n_of_m import TWO_OF_FOUR, pack_n_of_m, unpack_n_of_m
 from sottovoce.numbers.packing import pack
 from sottovoce.recipes.read import read_recipe
+from sottovoce.recognition.guards import MEANINGS
 from sottovoce.recognition.target import find_target
 from sottovoce.sweeping.row import Row
 from sottovoce.sweeping.sweep_file import _PARTS, read_sweep
+from sottovoce.transcribing import formats as transcripts
 from sottovoce.weights.path_table import FactorEntry, InputEntry, RoundingEntry, ZeroingEntry
 from sottovoce.weights.table import Entry, TensorSpec
 from tests import toys
 from tests.weights.test_input_path import with_paths
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("adding-a-method", "adding-a-model", "formats")
+NAMES = ("adding-a-method", "adding-a-model", "formats", "transcribe", "live")
 DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in NAMES}
 
 FORMATS = DOCS["formats"]
@@ -210,6 +212,15 @@ def test_the_table_of_sites_is_that_of_the_family(name, tied, toy):
         first, _, second = collected.partition("; ")
         stated.append([unit.removesuffix(", if untied"), *middle, first if tied or not second else second.split()[0]])
     assert stated == found
+
+
+# --- transcribing ---------------------------------------------------------------------------------
+
+
+def test_the_guards_and_formats_of_transcripts_are_those_of_the_code():
+    assert table(DOCS["transcribe"], "guards") == [[name, meaning] for name, meaning in MEANINGS.items()]
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", DOCS["transcribe"], re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"\w+", row)} == set(transcripts.FORMATS)
 
 
 # --- formats --------------------------------------------------------------------------------------

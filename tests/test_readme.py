@@ -17,7 +17,7 @@ def test_every_command_of_the_readme_exists():
     from sottovoce.cli.app import app
 
     commands = {command.name for command in (*app.registered_commands, *app.registered_groups)}
-    assert set(re.findall(r"^sottovoce (\w+)", README, re.MULTILINE)) == commands
+    assert set(re.findall(r"^sottovoce ([\w-]+)", README, re.MULTILINE)) == commands
 
 
 def test_every_public_name_of_the_package_can_be_imported():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sottovoce.reporting.report import report
     from sottovoce.sweeping.sweep import sweep
     from sottovoce.timing.bench import bench
+    from sottovoce.transcribing.verb import transcribe
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _HOMES = {
     "report": "sottovoce.reporting.report",
     "rescore": "sottovoce.measure.evaluate",
     "sweep": "sottovoce.sweeping.sweep",
+    "transcribe": "sottovoce.transcribing.verb",
 }
 __all__ = [
     "__version__",
@@ -53,6 +55,7 @@ __all__ = [
     "report",
     "rescore",
     "sweep",
+    "transcribe",
 ]
 
 

@@ -22,6 +22,11 @@ TESTED: Mapping[str, str] = MappingProxyType(
         "pywhispercpp": "1.5",
         "faster-whisper": "1.2",
         "av": "18",
+        "fastapi": "0.165",
+        "uvicorn": "0.54",
+        "python-multipart": "0.0.34",
+        "websockets": "17",
+        "openai": "3.57",
     }
 )
 

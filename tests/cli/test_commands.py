@@ -35,7 +35,8 @@ def document(text):
 
 def test_these_are_the_commands():
     measuring = ["evaluate", "rescore", "compare", "bench", "sweep", "report"]
-    assert ["compress", *measuring, "export", "selftest", "inspect", "methods"] == COMMANDS
+    using = ["transcribe", "listen", "serve", "verify-offline"]
+    assert ["compress", *using, *measuring, "export", "selftest", "inspect", "methods"] == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -71,10 +71,12 @@ def test_a_recording_is_written_the_same_with_a_draft_by_its_name(model, artifac
     original = sottovoce.load(model)
     clips = [original.read(each.audio) for each in read_corpus("builtin:test").utterances[:3]]
     recording = np.concatenate([np.pad(clip, (0, 8_000)) for clip in clips])
-    plain = original.transcribe(recording, batch=1)
-    drafted = original.transcribe(recording, draft=str(artifact) if model == "builtin:whisper" else model)
+    plain = original.transcribe(recording, batch=1, words=True)
+    name = str(artifact) if model == "builtin:whisper" else model
+    drafted = original.transcribe(recording, draft=name, words=True)
     assert [each.text for each in drafted.segments] == [each.text for each in plain.segments]
     assert [each.tokens for each in drafted.segments] == [each.tokens for each in plain.segments]
+    assert [each.words for each in drafted.segments] == [each.words for each in plain.segments]
     assert drafted.text
 
 

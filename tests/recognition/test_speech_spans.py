@@ -86,3 +86,11 @@ def test_the_spans_are_those_of_the_official_code():
     file = np.load(Path(__file__).parent / "silero_vad.npz")
     walk = file["walk"].astype(float).tolist()
     assert streamed(walk, CHUNK * len(walk)) == [tuple(span) for span in file["spans"].tolist()]
+
+
+@given(RUNS, MISSING)
+def test_less_padding_behind_moves_ends_alone(probabilities, missing):
+    samples = max(0, CHUNK * len(probabilities) - missing)
+    usual, tight = (spans.feed(probabilities) + spans.finish(samples) for spans in (SpeechSpans(), SpeechSpans(1_600)))
+    assert [begin for begin, _ in usual] == [begin for begin, _ in tight]
+    assert all(0 <= one - other <= 1_600 for (_, one), (_, other) in zip(usual, tight, strict=True))

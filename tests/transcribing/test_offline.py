@@ -49,6 +49,7 @@ def test_a_transcription_without_network_says_what_one_with_network_says():
         assert proof.interfaces == ("lo",)
 
 
+@pytest.mark.slow
 def test_where_no_namespace_is_allowed_connections_are_refused_and_told():
     assert blocked("plain")["attempts"] == []
     found = blocked("spying")
@@ -62,6 +63,7 @@ def test_a_model_that_is_not_here_is_one_sentence():
         verify_offline("nobody/nothing", CLIP)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_proof():
     told = CliRunner().invoke(app, ["verify-offline", "builtin:moonshine", str(CLIP)])
     assert told.exit_code == 0, told.output

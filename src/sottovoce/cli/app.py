@@ -1,6 +1,6 @@
 """The `sottovoce` command: its groups of verbs, and how it ends when something is wrong.
 
-Exit codes: 0 done; 1 some rows of a sweep failed; 2 the input cannot work (one sentence on standard
+Exit codes: 0 done; 1 some rows of a sweep or some recordings failed; 2 the input cannot work (one sentence on standard
 error; SOTTOVOCE_TRACEBACK=1 shows where it was found); 3 an export failed its self-test; 130 stopped by Ctrl-C;
 141 whoever read the output has closed it, as `head` does.
 """
@@ -15,7 +15,19 @@ from typing import Annotated
 import typer
 
 from sottovoce import __version__
-from sottovoce.cli import analyzing, compressing, exporting, looking, measuring, offline, sweeping, timing
+from sottovoce.cli import (
+    analyzing,
+    compressing,
+    exporting,
+    listening,
+    looking,
+    measuring,
+    offline,
+    serving,
+    sweeping,
+    timing,
+    transcribing,
+)
 from sottovoce.cli.console import fail, say
 from sottovoce.cli.streams import forgiving
 
@@ -29,6 +41,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("compress")(compressing.compress)
+app.command("transcribe")(transcribing.transcribe)
+app.command("listen")(listening.listen)
+app.command("serve")(serving.serve)
+app.command("verify-offline")(offline.verify_offline)
 app.command("evaluate")(measuring.evaluate)
 app.command("rescore")(measuring.rescore)
 app.command("compare")(measuring.compare)
@@ -37,7 +53,6 @@ app.command("sweep")(sweeping.sweep)
 app.command("report")(sweeping.report)
 app.command("export")(exporting.export)
 app.command("selftest")(exporting.selftest)
-app.command("verify-offline")(offline.verify_offline)
 app.command("inspect")(looking.inspect)
 app.command("methods")(looking.methods)
 analyze = typer.Typer(

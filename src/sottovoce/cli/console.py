@@ -26,6 +26,11 @@ def say(text: str, *, mark: str = "", style: str = "bold") -> None:
     _errors.print(Text.assemble((f"{mark} " if mark else "", style), text), soft_wrap=True)
 
 
+def errors() -> Console:
+    """Standard error, for what draws on it."""
+    return _errors
+
+
 def show(result: RenderableType) -> None:
     """A result for a person, on standard output."""
     _results.print(result)

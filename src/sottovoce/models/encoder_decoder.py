@@ -62,6 +62,10 @@ class EncoderDecoder(SpeechModel):
         """The layers that have a row for each token."""
         return (TABLE,) if self.tied else (TABLE, self.head_name)
 
+    def cross_attentions(self) -> list[Any]:
+        """Of each block of the decoder, the module that looks at the encoder's output: q_proj, k_proj and head_dim."""
+        return [block.encoder_attn for block in self.blocks("decoder").values()]
+
     @torch.no_grad()
     def keep_tokens(self, kept: Sequence[int]) -> None:
         """Leave out the rows of all tokens but `kept`, which are numbered anew in their rising order.

@@ -24,6 +24,7 @@ _TIMES = 1501
 POOLING = "pool_time"
 MARGIN = "context_margin_seconds"  # of silence behind a clip; where it is set, the rest of the window is left out
 _TIME = re.compile(r"<\|\d+\.\d+\|>")
+AUTO = "auto"  # the language is detected
 _BEFORE, _START = "<|startofprev|>", "<|startoftranscript|>"
 _NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")  # as transformers and as OpenAI call the same token
 TIME_SECONDS = 0.02
@@ -143,16 +144,20 @@ class WhisperFrontend(Frontend):
         return next((codes[token] for token in prompt if token in codes), None)
 
     def rules(self, language: str | None = None, task: str | None = None) -> DecodingRules:
-        """[start, language, task, no timestamps]; English-only models take neither language nor task."""
+        """[start, language, task, no timestamps]; English-only models take neither language nor task.
+
+        Where no file and nobody says a language it is detected, and where somebody says "auto".
+        """
         saved = self.generation
         prompt: list[int | None] = [saved["decoder_start_token_id"]]
         languages: tuple[int, ...] = ()
         if saved["is_multilingual"]:
-            language, task = language or saved.get("language"), task or saved.get("task")
+            language = None if language == AUTO else language or saved.get("language")
+            task = task or saved.get("task")
             spoken = self._language(language) if language else None
             prompt += [spoken, self._task(task or "transcribe")]
             languages = tuple(saved["lang_to_id"].values()) if spoken is None else ()
-        elif language_code(language or "en") != "en" or task not in (None, "transcribe"):
+        elif language == AUTO or language_code(language or "en") != "en" or task not in (None, "transcribe"):
             raise ValueError(
                 f"{self.checkpoint.name} knows English and transcription only; found language={language}, task={task}"
             )
@@ -212,7 +217,7 @@ class WhisperFrontend(Frontend):
         none = self.generation.get("no_timestamps_token_id")
         return range(0) if none is None else range(none + 1, min(none + 1 + _TIMES, self.vocabulary))
 
-    @cached_property
+    @property
     def marks(self) -> TimeMarks | None:
         """None where the tokens of times were cut from the vocabulary, or where a checkpoint names none."""
         times = self.time_tokens

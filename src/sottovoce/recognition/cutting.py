@@ -40,6 +40,11 @@ class Cutter:
         if self._spans and settled - self._spans[-1][1] > self._apart:
             yield from self.finish()
 
+    @property
+    def spans(self) -> Sequence[Span]:
+        """Of the window that comes next, those that were taken."""
+        return self._spans
+
     def finish(self) -> Iterator[list[Span]]:
         """The last window, after the last span."""
         if self._spans:

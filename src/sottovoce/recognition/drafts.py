@@ -1,7 +1,7 @@
 """A model that drafts for another (speculative.py): which pairs fit, and what the two share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -67,7 +67,7 @@ class Draft:
         memory = engine.encode([features])
         own = memory if self.shared else self.engine.encode([drafted])
         [found] = speculative(engine, self.engine, memory, own, rules, ask, self.counts)
-        return found
+        return replace(found, heard=(memory, 0))
 
 
 def _check_original(original: Opened) -> None:

@@ -30,18 +30,23 @@ LOOP, REPEATS, UNLIKELY, SILENCE, PHRASE, FAST, UNHEARD = (
 MEANINGS = {
     LOOP: "the same phrase again and again: stopped where it began, tried again, cut to three",
     REPEATS: "text that repeats itself, by how well it compresses: tried again",
-    UNLIKELY: "tokens that the model itself finds unlikely: tried again",
+    UNLIKELY: "tokens that a Whisper itself finds unlikely: tried again",
     SILENCE: "the model says that nobody speaks, and guesses: left out",
     PHRASE: 'what Whisper writes on silence ("Thank you for watching"), where little was said: left out',
     UNHEARD: "speech behind the last time that was written: heard again on its own",
     FAST: "more text than anybody can say in that time: tried again, left out",
 }
-_PHRASES = re.compile(
-    r"(thanks?( you)?( so| very)?( much)?( for (watching|listening|viewing))( and .*)?|"
-    r"thank you( very much)?|you|bye( bye)?|"
-    r"(please )?(like and )?subscribe( to (my|the|our) channel)?|see you (in the )?next (time|video)|"
-    r"(subtitles|captions|transcription|transcribed) by .*|.*amara\.? ?org.*|untertitel.*|sous titres.*|"
-    r"i m sorry|oh|so|the end|music|applause|blank audio|silence)"
+_SUBTITLES = re.compile(
+    r"thanks?( you)?( so| very)?( much)? for (watching|listening|viewing)( and .*)?|"
+    r"(please )?like and subscribe( to (my|the|our) channel)?|(please )?subscribe to (my|the|our) channel|"
+    r"see you (in the )?next video|(subtitles|captions|transcription|transcribed) by .*|.*amara org.*|untertitel.*|"
+    r"sous titres.*|blank audio|"
+    r"vielen dank fürs zuschauen|merci d avoir regardé( cette vidéo)?|gracias por ver( el v[ií]deo)?|sottotitoli .*|"
+    r"субтитры .*|продолжение следует|ご視聴ありがとうございました|(谢谢|感谢)(观看|收看)|謝謝(觀看|收看)"
+)
+_SAID = re.compile(  # by people too, so only the model's own doubt tells
+    r"thanks?( you)?( so| very)?( much)?|you|bye( bye)?|(please )?subscribe|see you next time|i m sorry|oh|so|the end|"
+    r"music|applause|silence|vielen dank|merci|gracias"
 )
 
 
@@ -58,10 +63,13 @@ def mean_log_probability(found: Found) -> float | None:
 
 def faults(found: Found, text: str, seconds: float) -> list[str]:
     """The guards that a transcript of so many seconds of audio sets off, for which it is tried again."""
+    if _nobody_speaks(found):
+        return []  # it is left out as it is: another try would only make up text
     mean = mean_log_probability(found)
     said = [LOOP] if found.looped or found.capped else []
     said += [REPEATS] if compression_ratio(text) > COMPRESSION else []
-    said += [UNLIKELY] if mean is not None and mean < LOG_PROBABILITY else []
+    # the threshold is Whisper's, and what another model guesses gets no better by drawing
+    said += [UNLIKELY] if found.no_speech is not None and mean is not None and mean < LOG_PROBABILITY else []
     return [*said, FAST] if len(text) > FASTEST * seconds + 5 else said
 
 
@@ -70,20 +78,21 @@ def left_out(found: Found, text: str, seconds: float, speech: float) -> str | No
 
     speech  seconds of it that are speech
     """
-    mean = mean_log_probability(found)
-    silent = found.no_speech
-    if silent is not None and silent > NO_SPEECH and mean is not None and mean < LOG_PROBABILITY:
+    if _nobody_speaks(found):
         return SILENCE
     if len(text) > FASTEST * seconds + 5:
         return FAST
-    words = re.sub(r"[^\w.]+", " ", text.lower()).strip(" .")
-    doubted = speech <= SHORT or (silent is not None and silent > SILENT)
-    return PHRASE if doubted and _PHRASES.fullmatch(words) and _by_subtitles(words, silent) else None
+    words = re.sub(r"[\W_]+", " ", text.lower()).strip()
+    doubted = found.no_speech is not None and found.no_speech > SILENT
+    made_up = _SUBTITLES.fullmatch(words) and (doubted or speech <= SHORT)
+    return PHRASE if made_up or (doubted and _SAID.fullmatch(words)) else None
 
 
-def _by_subtitles(words: str, silent: float | None) -> bool:
-    """A single short word is what people say too: it goes only where the model itself doubts that anybody speaks."""
-    return len(words.split()) > 2 or (silent is not None and silent > SILENT)
+def _nobody_speaks(found: Found) -> bool:
+    """Whether the model says so, and guesses."""
+    mean = mean_log_probability(found)
+    silent = found.no_speech
+    return silent is not None and silent > NO_SPEECH and mean is not None and mean < LOG_PROBABILITY
 
 
 def better(one: Found, other: Found) -> Found:

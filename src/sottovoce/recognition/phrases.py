@@ -55,4 +55,7 @@ def said_until(tokens: Sequence[int], marks: TimeMarks, seconds: float) -> float
     if len(tokens) >= 2 and marks.is_time(tokens[-1]) and not marks.is_time(tokens[-2]):
         return seconds
     pairs = [i for i in range(1, len(tokens)) if marks.is_time(tokens[i]) and marks.is_time(tokens[i - 1])]
-    return min(marks.at(tokens[pairs[-1] - 1]), seconds) if pairs and tokens[: pairs[-1] - 1] else seconds
+    if not pairs or not tokens[: pairs[-1] - 1]:
+        return seconds
+    latest = max(token for token in tokens[: pairs[-1]] if marks.is_time(token))  # the last, where times never fall
+    return min(marks.at(latest), seconds)

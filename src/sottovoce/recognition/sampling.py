@@ -23,9 +23,10 @@ class Found:
 
     prompt           the tokens before it, without what was said before
     tokens           with times, without the end
-    log_probability  of all of them and the end, in nats, among the tokens that were allowed; None where it is not known
+    log_probability  of all of them and the end, in nats, among the tokens that were allowed, or among all where beams
+                     found them; None where it is not known
     no_speech        the probability that nobody speaks; None for a model that does not tell
-    looped, capped   whether it was stopped in a loop, or by the longest output
+    looped, capped   whether it was stopped in a loop, or holds one, where that is watched; or by the longest output
     """
 
     prompt: tuple[int, ...]
@@ -35,6 +36,7 @@ class Found:
     temperature: float = 0.0
     looped: bool = False
     capped: bool = False
+    heard: tuple[Any, int] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,35 @@ class Ask:
     """How a batch is searched.
 
     before        tokens of what was said before, for all clips
-    marks         of a model that is to write times; None for none
+    marks         of a model that can write times; None for none
+    times         have it write them
     watch_loops   stop a clip that repeats itself
     """
 
     before: tuple[int, ...] = ()
     marks: TimeMarks | None = None
+    times: bool = True
     temperature: float = 0.0
     watch_loops: bool = True
     seed: int = 0
+
+    @property
+    def written(self) -> TimeMarks | None:
+        """The marks of the times that are written; None if none are."""
+        return self.marks if self.times else None
+
+    def words(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens that are no times."""
+        return [token for token in tokens if self.marks is None or not self.marks.is_time(token)]
 
 
 def sample(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> list[Found]:
     """What each clip of `memory` says."""
     begun, logits, cache = begin(engine, memory, rules, ask)
-    rows = [Row(*each) for each in begun]
-    live, generator = rows, np.random.default_rng(ask.seed)
+    rows = [Row(*each, np.random.default_rng(ask.seed)) for each in begun]
+    live = rows
     for length in range(rules.most_tokens):
-        chosen = choose(logits, live, rules, ask, length, generator)
+        chosen = choose(logits, live, rules, ask, length)
         for row, token in zip(live, chosen.tolist(), strict=True):
             row.take(token, rules.end, ask)
         going = np.array([place for place, row in enumerate(live) if not row.ended], np.int64)
@@ -79,6 +92,7 @@ class Row:
 
     prompt: tuple[int, ...]
     no_speech: float | None
+    generator: np.random.Generator  # its own, so that what is drawn does not hang on the clips beside it
     tokens: list[int] = field(default_factory=list)
     words: list[int] = field(default_factory=list)  # the tokens that are no times: a loop has times of its own
     total: float = 0.0
@@ -137,23 +151,16 @@ def begin(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> tup
     return [((first, *row), each) for row, each in zip(behind.tolist(), silent, strict=True)], logits, cache
 
 
-def choose(
-    logits: np.ndarray,
-    live: Sequence[Row],
-    rules: DecodingRules,
-    ask: Ask,
-    length: int,
-    generator: np.random.Generator,
-) -> np.ndarray:
+def choose(logits: np.ndarray, live: Sequence[Row], rules: DecodingRules, ask: Ask, length: int) -> np.ndarray:
     """(n,) the next token of each row; each row remembers how likely its own was."""
     allowed = without(logits, rules.forbidden(length))
-    if ask.marks is not None:
-        allow(allowed, [row.tokens for row in live], ask.marks, min(rules.end))
+    if ask.written is not None:
+        allow(allowed, [row.tokens for row in live], ask.written, min(rules.end))
     allowed = log_softmax(allowed)
     if ask.temperature:
+        waits = np.stack([row.generator.standard_exponential(allowed.shape[-1], np.float32) for row in live])
         with np.errstate(divide="ignore"):
-            drawn = allowed / ask.temperature - np.log(-np.log(generator.random(allowed.shape)))  # Gumbel's maximum
-        chosen = drawn.argmax(-1)
+            chosen = (allowed / ask.temperature - np.log(waits)).argmax(-1)  # Gumbel's maximum
     else:
         chosen = allowed.argmax(-1)
     for row, own, token in zip(live, allowed, chosen.tolist(), strict=True):

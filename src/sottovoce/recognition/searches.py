@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.beam import beam_from
 from sottovoce.recognition.ctc import best_path
 from sottovoce.recognition.drafts import Draft
+from sottovoce.recognition.loops import places_without_loops
 from sottovoce.recognition.sampling import Ask, Found, begin, sample
 from sottovoce.recognition.time_rules import allow
-from sottovoce.targets.engine import AnyEngine, Engine, FrameEngine, Memory, WholeEngine
+from sottovoce.targets.engine import AnyEngine, Attentive, Engine, FrameEngine, Memory, WholeEngine
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,23 @@ class Search:
         parts = (features[first : first + size] for first in range(0, len(features), size))
         return [found for part in parts for found in self._run(part, ask)]
 
+    @property
+    def aligns(self) -> bool:
+        """Whether it can be told when each token was said."""
+        return isinstance(self.engine, (Attentive, FrameEngine))
+
     def room(self, ask: Ask) -> DecodingRules:
         """The rules of a transcript with times or without, as long as what comes before it allows."""
-        rules = self.rules if ask.marks is None else ask.marks.asked(self.rules)
+        rules = self.rules if ask.written is None else ask.written.asked(self.rules)
         return replace(rules, most_tokens=max(1, rules.most_tokens - len(ask.before)))
 
     def _run(self, features: Sequence[np.ndarray], ask: Ask) -> list[Found]:
-        engine, memory = self.engine, self.engine.encode(features)
+        memory = self.engine.encode(features)
+        found = self._searched(memory, ask)
+        return [replace(each, heard=(memory, place)) for place, each in enumerate(found)] if self.aligns else found
+
+    def _searched(self, memory: Any, ask: Ask) -> list[Found]:
+        engine = self.engine
         if isinstance(engine, WholeEngine):
             return [_found(one) for one in engine.decode(memory, self.rules)]
         if isinstance(engine, FrameEngine):
@@ -66,7 +78,7 @@ class Search:
 
     def _beam(self, engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> list[Found]:
         begun, logits, cache = begin(engine, memory, rules, ask)
-        marks = ask.marks
+        marks = ask.written
 
         def forbid(scores: np.ndarray, rows: Sequence[Sequence[int]]) -> None:
             if marks is not None:
@@ -74,8 +86,14 @@ class Search:
 
         prompts = [prompt for prompt, _ in begun]
         decoded = beam_from(engine, memory, rules, self.beam, (prompts, logits, cache), forbid)
-        return [_found(one, silent) for one, (_, silent) in zip(decoded, begun, strict=True)]
+        return [_watched(_found(one, silent), ask) for one, (_, silent) in zip(decoded, begun, strict=True)]
 
 
 def _found(decoded: Decoded, silent: float | None = None) -> Found:
     return Found(decoded.prompt, decoded.tokens, decoded.log_probability, silent, capped=decoded.capped)
+
+
+def _watched(found: Found, ask: Ask) -> Found:
+    """With a loop noticed: beams are not stopped in one."""
+    words = ask.words(found.tokens)
+    return replace(found, looped=ask.watch_loops and len(places_without_loops(words)) < len(words))

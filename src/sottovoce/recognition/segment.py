@@ -42,6 +42,7 @@ class Segment:
     temperature: float = 0.0
     tokens: tuple[int, ...] = ()
     guards: tuple[str, ...] = ()
+    channel: int | None = None
 
     def as_document(self) -> dict[str, Any]:
         """It for JSON."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from sottovoce.models.decoding import TimeMarks
-from sottovoce.recognition.chunked import settled
+from sottovoce.recognition.chunked import SMALLEST, settled
 from sottovoce.recognition.phrases import said_until
 from sottovoce.recognition.sampling import Ask
 from sottovoce.recognition.searches import Search
@@ -20,7 +20,6 @@ from sottovoce.recognition.writing import segments_of, stretch
 
 PIECE_SECONDS = 150.0  # of speech without a longer pause that are held at once
 UNSURE = 0.5  # temperature above which a text is no good example for what follows
-SMALLEST = 0.5  # seconds by which a window moves on, and that one lasts which is not the first, at least
 _KEPT = 512  # tokens; no model takes as many
 
 
@@ -34,19 +33,23 @@ def sequential(search: Search, pieces: Iterable[Window], ask: Ask, wishes: Wishe
         segments: list[Segment] = []
         fired: list[str] = []
         at = 0
-        while len(piece.samples) - at > (SMALLEST * rate if at else 0):
+        while len(piece.samples) - at > (SMALLEST * rate if at else 0):  # what is left may be too short to be a word
             window = piece.part(at, at + most, rate)
             asked = replace(ask, before=_before(ask, marks, said, search)) if wishes.condition else ask
             [tried] = best_tries(search, [window.samples], asked, wishes.guards)
             search = settled(search, tried)
             written, guards = segments_of(tried, search.frontend, marks, window, wishes.guards)
             seconds = window.end - window.start
-            until = max(SMALLEST, said_until(tried.found.tokens, marks, seconds) if written else seconds)
-            written = [each for each in written if each.start < window.start + until - marks.seconds / 2]
-            told = with_words(written, tried.found, window, search) if wishes.words else written
-            segments, fired = segments + told, fired + list(guards)
+            until = said_until(tried.found.tokens, marks, seconds) if written else seconds
+            if until < seconds:  # what is unfinished will be heard again
+                written = [each for each in written if each.end < window.start + until + marks.seconds / 2]
             said = _remembered(said, written, tried)
-            at += round(until * rate)
+            further = max(SMALLEST, until)
+            if wishes.words:  # none of them reaches into the next window
+                heard = replace(window, end=window.start + min(further, seconds))
+                written = with_words(written, tried.found, heard, search)
+            segments, fired = segments + written, fired + list(guards)
+            at += round(further * rate)
         yield stretch(piece, segments, fired)
 
 

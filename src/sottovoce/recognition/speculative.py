@@ -22,7 +22,6 @@ from sottovoce.recognition.time_rules import allow
 from sottovoce.targets.engine import Cutting, Memory, Verifying
 
 FIRST, MOST = 4, 16  # tokens drafted at once: to begin with, and where all were kept again and again
-_UNUSED = np.random.default_rng(0)  # nothing is drawn at temperature 0
 
 
 @dataclass
@@ -52,7 +51,7 @@ class Case:
 
     def take(self, logits: np.ndarray, row: Row) -> int:
         """The token that follows by logits (1, vocabulary); the row takes it."""
-        [token] = choose(logits, [row], self.rules, self.ask, len(row.tokens), _UNUSED).tolist()
+        [token] = choose(logits, [row], self.rules, self.ask, len(row.tokens)).tolist()
         row.take(token, self.rules.end, self.ask)
         return int(token)
 
@@ -61,7 +60,7 @@ class Case:
         largest = float(np.abs(logits).max()) / (1 - closeness)
         slack = 2 * closeness * largest  # one may be higher, and another lower
         allowed = without(logits, self.rules.forbidden(len(row.tokens)))
-        if marks := self.ask.marks:
+        if marks := self.ask.written:
             likelier, less = allowed.copy(), allowed
             likelier[:, marks.first : marks.last + 1] += slack
             less[:, marks.first : marks.last + 1] -= slack
@@ -93,7 +92,7 @@ def speculative(
     assert not ask.temperature, "nothing is drawn"
     counts = Counts() if counts is None else counts
     [begun], logits, cache = begin(engine, memory, rules, ask)
-    row, case = Row(*begun), Case(rules, ask)
+    row, case = Row(*begun, np.random.default_rng(ask.seed)), Case(rules, ask)
     before = (*ask.before, *row.prompt)
     original = _Original(engine, memory, cache, before, case, counts)
     drafting = _Drafting(draft, draft_memory, before, case, counts)

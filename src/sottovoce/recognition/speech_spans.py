@@ -23,10 +23,13 @@ class SpeechSpans:
     """Takes the probabilities of one recording in order, and gives its spans of speech in order.
 
     running  the span that is certain to be one but has not ended, and how far it is certain to reach
+    ended    the span that has ended, not padded at its end, while it is not given: how much depends on what follows
     settled  where the next span begins at the earliest, beside those that were given
+    behind   samples, the padding at a span's end; as before it, where nothing is in a hurry
     """
 
-    def __init__(self) -> None:
+    def __init__(self, behind: int = PADDING) -> None:
+        self.behind = behind
         self._heard = 0  # samples
         self._given = 0  # the end of the span that was given last
         self._before: Span | None = None  # ended, not padded at its end: it depends on when the next one begins
@@ -44,12 +47,17 @@ class SpeechSpans:
         if self._begin is not None and samples - self._begin > SPEECH:
             spans = self._confirm(self._begin)
             self._before, self._begin = (self._padded or 0, samples), None
-        return spans + self._give(min(samples, self._before[1] + PADDING) if self._before else 0)
+        return spans + self._give(min(samples, self._before[1] + self.behind) if self._before else 0)
 
     @property
     def running(self) -> Span | None:
         """See the class."""
         return None if self._padded is None else (self._padded, self._reach)
+
+    @property
+    def ended(self) -> Span | None:
+        """See the class."""
+        return self._before
 
     @property
     def settled(self) -> int:
@@ -78,7 +86,7 @@ class SpeechSpans:
         if self._begin is not None:
             return self._confirm(self._begin) if self._padded is None and self._reach - self._begin > SPEECH else []
         if self._before is not None and self._heard - self._before[1] >= 2 * PADDING:  # no next one is near
-            return self._give(self._before[1] + PADDING)
+            return self._give(self._before[1] + self.behind)
         return []
 
     def _confirm(self, begin: int) -> list[Span]:
@@ -91,7 +99,7 @@ class SpeechSpans:
         apart = begin - self._before[1]
         padding = apart // 2 if apart < 2 * PADDING else PADDING
         self._padded = begin - padding
-        return self._give(self._before[1] + padding)
+        return self._give(self._before[1] + min(padding, self.behind))
 
     def _end(self, begin: int) -> None:
         """What may be speech has ended: it waits for its padding if it is speech, and is forgotten if it is too short.

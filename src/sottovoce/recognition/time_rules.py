@@ -29,7 +29,7 @@ def _keep_order(scores: np.ndarray, said: Sequence[int], marks: TimeMarks, end: 
     first, behind = marks.first, marks.last + 1
     if not said:  # a transcript begins with a time, and soon
         scores[:first] = -np.inf
-        scores[first + round(FIRST_SECONDS / marks.seconds) + 1 :] = -np.inf
+        scores[min(first + round(FIRST_SECONDS / marks.seconds) + 1, behind) :] = -np.inf
         return
     is_time = marks.is_time(said[-1])
     opens = is_time and (len(said) < 2 or marks.is_time(said[-2]))

@@ -17,7 +17,7 @@ from sottovoce.recognition.segment import Stretch
 from sottovoce.recognition.sequential import PIECE_SECONDS, sequential
 from sottovoce.recognition.windows import windows
 from sottovoce.recognition.wishes import Wishes
-from sottovoce.targets.engine import Attentive, FrameEngine, WholeEngine
+from sottovoce.targets.engine import WholeEngine
 
 ANY_LENGTH_SECONDS = 20.0  # pieces for a model that takes clips of any length, and learned from short ones
 
@@ -45,8 +45,10 @@ class Transcriber:
         start   second of the recording at which they begin
         """
         frontend = self.search.frontend
-        ask = Ask(self.before, marks_of(self.search), watch_loops=self.wishes.guards)
         one_by_one = self.wishes.method == "sequential"
+        # text without times has fewer errors; where words can be aligned, they tell when it was said
+        times = one_by_one or not self.search.aligns
+        ask = Ask(self.before, marks_of(self.search), times, watch_loops=self.wishes.guards)
         found = windows(
             blocks,
             frontend.sampling_rate,
@@ -75,7 +77,7 @@ def check(search: Search, wishes: Wishes) -> None:
             "condition takes the text of the window before, and method chunked knows no window before; "
             "method sequential would work"
         )
-    if wishes.words and not isinstance(search.engine, (Attentive, FrameEngine)):
+    if wishes.words and not search.aligns:
         raise ValueError(
             f"{name} is an export that does not tell where its decoder looks, so words get no times; the artifact or "
             "the checkpoint that it was made from would work"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sottovoce.models.frontend import Frontend
-from sottovoce.recognition.guards import LOOP, TEMPERATURES, better, faults
+from sottovoce.recognition.guards import LOOP, TEMPERATURES, better, faults, mean_log_probability
 from sottovoce.recognition.loops import places_without_loops
 from sottovoce.recognition.sampling import Ask, Found
 from sottovoce.recognition.searches import Search
@@ -24,9 +24,10 @@ def best_tries(search: Search, clips: Sequence[np.ndarray], ask: Ask, guarded: b
     """Of each clip (samples,) what the search writes, again at higher temperatures where a guard is set off."""
     features = [search.frontend.features(clip) for clip in clips]
     seconds = [len(clip) / search.frontend.sampling_rate for clip in clips]
-    drafted = search.draft.features(clips) if search.draft else None
-    tries = [Try(found) for found in search.run(features, ask, drafted)]
-    if not guarded:
+    draft = search.draft
+    first = search.run(features, ask) if draft is None else search.run(features, ask, draft.features(clips))
+    tries = [Try(found) for found in first]
+    if not guarded or search.rules.by_frames:  # frames follow from the audio alone: what they repeat was said
         return tries
     for temperature in TEMPERATURES[1:] if search.samples else ():
         wanting = [i for i, each in enumerate(tries) if _faults(search.frontend, each.found, seconds[i])]
@@ -54,4 +55,7 @@ def _cut(each: Try, ask: Ask) -> Try:
         return each
     gone = set(words) - {words[place] for place in stay}
     kept = tuple(token for place, token in enumerate(tokens) if place not in gone)
-    return Try(replace(each.found, tokens=kept), tuple(dict.fromkeys((*each.guards, LOOP))))
+    mean = mean_log_probability(each.found)  # stays that of what was found
+    total = None if mean is None else mean * (len(kept) + 1)
+    cut = replace(each.found, tokens=kept, log_probability=total)
+    return Try(cut, tuple(dict.fromkeys((*each.guards, LOOP))))

@@ -1,20 +1,15 @@
 """A recording as the windows that a model hears, made as it is read: what is speech in it, cut where nobody speaks."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from sottovoce.recognition.cutting import CUT, Cutter, quietest
-from sottovoce.recognition.speech_spans import Span, SpeechSpans
-from sottovoce.recognition.voice import RATE, Voice
+from sottovoce.recognition.cutting import CUT
+from sottovoce.recognition.making import Everything, Making, Samples, Speech
+from sottovoce.recognition.voice import RATE
 from sottovoce.recognition.window import Window
 
-Samples = npt.NDArray[np.float32]
-
 APART = 2.0  # seconds; spans of speech with a longer pause between them share no window
-_NOTHING: Samples = np.zeros(0, np.float32)
 
 
 def windows(
@@ -49,113 +44,14 @@ def windows(
         raise ValueError(
             f"voice activity detection takes samples at {RATE} Hz, not at {rate}; leave it off for this model"
         )
-    return _windows(_pieces(blocks, rate), rate, most, least_samples, _Speech() if vad else _Everything(), start)
+    making = Making(rate, most, least_samples, APART, Speech() if vad else Everything(), start)
+    return _windows(_pieces(blocks, rate), making)
 
 
-class _Heard(Protocol):
-    """Where speech is in what was heard so far; `running` and `settled` as SpeechSpans says."""
-
-    @property
-    def running(self) -> Span | None: ...
-    @property
-    def settled(self) -> int: ...
-
-    def feed(self, samples: Samples) -> Sequence[Span]: ...
-    def finish(self) -> Sequence[Span]: ...
-
-
-class _Everything:
-    """All that is heard is one span of speech."""
-
-    settled = 0
-
-    def __init__(self) -> None:
-        self._samples = 0
-
-    @property
-    def running(self) -> Span | None:
-        return (0, self._samples)
-
-    def feed(self, samples: Samples) -> Sequence[Span]:
-        self._samples += len(samples)
-        return ()
-
-    def finish(self) -> Sequence[Span]:
-        return [(0, self._samples)] if self._samples else ()
-
-
-class _Speech:
-    """What the voice activity detection takes for speech."""
-
-    def __init__(self) -> None:
-        self._voice, self._spans, self._samples = Voice(), SpeechSpans(), 0
-
-    @property
-    def running(self) -> Span | None:
-        return self._spans.running
-
-    @property
-    def settled(self) -> int:
-        return self._spans.settled
-
-    def feed(self, samples: Samples) -> Sequence[Span]:
-        self._samples += len(samples)
-        return self._spans.feed(self._voice.probabilities(samples))
-
-    def finish(self) -> Sequence[Span]:
-        return self._spans.feed(self._voice.rest()) + self._spans.finish(self._samples)
-
-
-class _Recording:
-    """The last samples of what was heard, by their places in the whole."""
-
-    def __init__(self, rate: int) -> None:
-        self._samples, self._begin, self._rate = _NOTHING, 0, rate
-
-    @property
-    def end(self) -> int:
-        return self._begin + len(self._samples)
-
-    def add(self, samples: Samples, needed: int) -> None:
-        """More samples; those before `needed` are let go."""
-        self._samples = np.concatenate([self._samples[max(needed - self._begin, 0) :], samples])
-        self._begin = max(self._begin, needed)
-
-    def part(self, begin: int, end: int) -> Samples:
-        return self._samples[begin - self._begin : end - self._begin].copy()
-
-    def quietest(self, begin: int, end: int) -> int:
-        return begin + quietest(self.part(begin, end), self._rate)
-
-
-def _windows(
-    pieces: Iterable[Samples], rate: int, most: int, least: int, heard: _Heard, start: float
-) -> Iterator[Window]:
-    recording, covered = _Recording(rate), 0
-    cutter = Cutter(most, least, round(APART * rate), recording.quietest)
-
-    def told(groups: Iterable[Sequence[Span]]) -> Iterator[Window]:
-        nonlocal covered
-        for spans in groups:
-            samples = recording.part(spans[0][0], spans[-1][1])
-            yield _window(spans, covered, np.pad(samples, (0, max(least - len(samples), 0))), rate, start)
-            covered = spans[-1][1]
-
+def _windows(pieces: Iterable[Samples], making: Making) -> Iterator[Window]:
     for piece in pieces:
-        recording.add(piece, cutter.needed(heard.settled))
-        yield from told(cutter.take(heard.feed(piece), heard.running, heard.settled))
-    yield from told(cutter.take(heard.finish(), None, 0))
-    yield from told(cutter.finish())
-    if covered < recording.end:
-        covers = (start + covered / rate, start + recording.end / rate)
-        yield Window(*covers, 0.0, _NOTHING, covers, ())
-
-
-def _window(spans: Sequence[Span], covered: int, samples: Samples, rate: int, start: float) -> Window:
-    seconds = tuple((start + begin / rate, start + end / rate) for begin, end in spans)
-    speech = sum(end - begin for begin, end in spans) / rate
-    end = seconds[-1][1]
-    return Window(seconds[0][0], end, speech, samples, (start + covered / rate, end), seconds)
+        yield from making.feed(piece)
+    yield from making.finish()
 
 
 def _pieces(blocks: Iterable[Samples], length: int) -> Iterator[Samples]:

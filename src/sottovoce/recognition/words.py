@@ -7,7 +7,7 @@ from itertools import groupby
 import numpy as np
 
 from sottovoce.recognition.align import token_times
-from sottovoce.recognition.pieces import pieces
+from sottovoce.recognition.pieces import Piece, pieces
 from sottovoce.recognition.sampling import Found
 from sottovoce.recognition.searches import Search
 from sottovoce.recognition.segment import Segment, Word
@@ -21,15 +21,36 @@ _CLOSING = frozenset(".,;:?!\u2026\u3002\u3001\uff0c\uff1f\uff01\u061f\u060c")
 PAUSE = 0.15  # seconds, which a word may have inside
 
 
+@dataclass(frozen=True)
+class Timed:
+    """A word, and when it begins and ends as far as its alignment tells, in seconds of the recording."""
+
+    text: str
+    start: float
+    end: float
+
+    @property
+    def closes(self) -> bool:
+        """Whether a pause is likelier behind it than before it."""
+        return self.text[-1:] in _CLOSING
+
+
 def with_words(segments: Sequence[Segment], found: Found, window: Window, search: Search) -> list[Segment]:
     """The segments of a window with words, and their starts and ends as their words say."""
+    return [segment for segment, _ in aligned(segments, found, window, search)]
+
+
+def aligned(
+    segments: Sequence[Segment], found: Found, window: Window, search: Search
+) -> list[tuple[Segment, list[Piece]]]:
+    """The same, and of each word the tokens that write it."""
     tokens = [token for segment in segments for token in segment.tokens]
     if not tokens:
-        return list(segments)
+        return [(segment, []) for segment in segments]
     times = _times(tokens, found, window, search)
     speech = spoken(window.samples, window.start)
-    made: list[Segment] = []
-    place = 0
+    made: list[tuple[Segment, list[Piece]]] = []
+    place, after = 0, window.start
     for segment in segments:
         parts = pieces(segment.tokens, search.frontend.text, segment.language)
         spans = [
@@ -38,12 +59,13 @@ def with_words(segments: Sequence[Segment], found: Found, window: Window, search
             )
             for part in parts
         ]
-        after = made[-1].end if made else window.start
         words = tuple(
             Word(part.text, round(start, 3), round(end, 3))
             for part, (start, end) in zip(parts, held(spans, window, speech, after), strict=True)
         )
-        made.append(replace(segment, words=words, start=words[0].start, end=words[-1].end) if words else segment)
+        if words:
+            segment, after = replace(segment, words=words, start=words[0].start, end=words[-1].end), words[-1].end
+        made.append((segment, parts))
         place += len(segment.tokens)
     return made
 
@@ -51,17 +73,18 @@ def with_words(segments: Sequence[Segment], found: Found, window: Window, search
 def _times(tokens: Sequence[int], found: Found, window: Window, search: Search) -> Sequence[tuple[float, float]]:
     """When each token begins and ends, in seconds from the window's start."""
     engine, frontend = search.engine, search.frontend
-    features = frontend.features(window.samples)
+    assert found.heard is not None, "refused before"
+    memory, place = found.heard
     if isinstance(engine, FrameEngine):
-        [logits] = engine.frame_logits(engine.encode([features]))
         assert search.rules.blank is not None, "frames choose tokens"
-        return frame_times(logits.argmax(-1).tolist(), search.rules.blank, frontend.frame_seconds)
+        path = engine.frame_logits(memory)[place].argmax(-1).tolist()
+        return frame_times(path, search.rules.blank, frontend.frame_seconds)
     assert isinstance(engine, Attentive), "refused before"
     marks = frontend.marks
     prompt = [token for token in found.prompt if marks is None or token != marks.none]
     prompt += [] if marks is None else [marks.none]
     own = round(len(window.samples) / frontend.sampling_rate / frontend.frame_seconds)
-    attention = engine.attention(features, [*prompt, *tokens])
+    attention = engine.attention(memory, place, [*prompt, *tokens])
     return token_times(attention, frontend.alignment_heads, len(prompt) - 1, max(1, own), frontend.frame_seconds)
 
 
@@ -82,20 +105,6 @@ def spoken(samples: np.ndarray, start: float) -> list[tuple[float, float]]:
     likely = np.concatenate([voice.probabilities(samples), voice.rest()]) >= END
     edges = np.flatnonzero(np.diff(likely.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
     return [(start + first * CHUNK / RATE, start + last * CHUNK / RATE) for first, last in edges.tolist()]
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A word, and when it begins and ends as far as its alignment tells, in seconds of the recording."""
-
-    text: str
-    start: float
-    end: float
-
-    @property
-    def closes(self) -> bool:
-        """Whether a pause is likelier behind it than before it."""
-        return self.text[-1:] in _CLOSING
 
 
 def held(

@@ -94,10 +94,12 @@ class AtOnce(Protocol):
 class Attentive(Protocol):
     """An engine that also tells where in a clip its decoder looks."""
 
-    def attention(self, features: np.ndarray, tokens: Sequence[int]) -> list[np.ndarray]:
+    def attention(self, memory: Any, place: int, tokens: Sequence[int]) -> list[np.ndarray]:
         """Of each block's cross-attention (heads, tokens, frames) float32: what each head looks at, for each token fed.
 
-        Each row sums to 1.
+        memory  as `encode` gave it, also if a search has used it; place says which of its clips
+
+        Each row sums to 1. Frames behind the clip's own may be there.
         """
 
 

@@ -117,14 +117,13 @@ class TorchEngine(_Encoder):
         return {**encoder_blocks, **self.outputs(memory), **decoder_blocks}, logits
 
     @torch.inference_mode()
-    def attention(self, features: np.ndarray, tokens: Sequence[int]) -> list[np.ndarray]:
+    def attention(self, memory: Encoded, place: int, tokens: Sequence[int]) -> list[np.ndarray]:
         """As Attentive's."""
         model = self.model
-        blocks: list[Any] = [block.encoder_attn for block in model.blocks("decoder").values()]
+        blocks = model.cross_attentions()
         parts = [part for block in blocks for part in (block.q_proj, block.k_proj)]
         with tapped(parts) as outputs:
-            memory = self.encode([features])
-            model.decode(self._here(np.array([tokens])), memory, model.cache())
+            model.decode(self._here(np.array([tokens])), _alone(memory, place), model.cache())
         seen = []
         for block, queries, keys in zip(blocks, outputs[::2], outputs[1::2], strict=True):
             q, k = (_by_heads(made[0][0], block.head_dim) for made in (queries, keys))
@@ -146,6 +145,12 @@ class TorchEngine(_Encoder):
 
     def _here(self, numbers: np.ndarray) -> Tensor:
         return torch.as_tensor(numbers, device=self.model.module.device)
+
+
+def _alone(memory: Encoded, place: int) -> Encoded:
+    """One clip of a memory."""
+    valid = None if memory.valid is None else memory.valid[place : place + 1]
+    return Encoded(memory.states[place : place + 1], valid)
 
 
 def _by_heads(states: Tensor, width: int) -> Tensor:

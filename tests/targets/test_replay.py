@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sottovoce.targets.engine import Cutting
 from sottovoce.targets.replay import ReplayEngine
 
 
@@ -14,6 +15,9 @@ class Told(ReplayEngine):
 
     def encode(self, features):
         return object()
+
+    def outputs(self, memory):
+        return {}
 
     def feed(self, tokens, place, memory):
         self.held[place:] = tokens
@@ -37,3 +41,14 @@ def test_a_row_is_fed_from_where_it_parts_from_what_is_held():
     assert np.array_equal(again, first)
     engine.step(np.array([[3]]), engine.encode([]), [(1, 2)])  # another clip: all of it
     assert engine.fed == 5 + 1 + 3
+
+
+def test_tokens_are_taken_back():
+    engine = Told()
+    memory = engine.encode([])
+    assert isinstance(engine, Cutting)
+    _, cache = engine.step(np.array([[1, 2, 9, 9]]), memory, None)
+    logits, rows = engine.step(np.array([[3]]), memory, engine.cut(cache, 2))
+    assert rows == [(1, 2, 3)]
+    assert engine.fed == 5
+    assert np.array_equal(logits, Told().step(np.array([[1, 2, 3]]), memory, None)[0])

@@ -121,6 +121,24 @@ class EncoderDecoder(SpeechModel):
         }
 
     @property
+    def decoder_rounds(self) -> bool:
+        """Whether the decoder rounds or zeroes at run time what it computes, or what its cache holds."""
+        paths = (path for name, path in self.paths.paths.items() if not name.startswith("encoder."))
+        return bool(self.cached_roundings) or any(path.rounding or path.zeroing for path in paths)
+
+    def encodes_as(self, other: "EncoderDecoder") -> bool:
+        """Whether another model makes the same of every clip: frontends, encoders and their weights are equal."""
+        if type(self) is not type(other) or self.module.device != other.module.device:
+            return False
+        if any(name.startswith("encoder.") for model in (self, other) for name in model.paths.paths):
+            return False
+        mine, its = self.frontend, other.frontend
+        if (mine.own, mine.extractor, mine.bounds) != (its.own, its.extractor, its.bounds):
+            return False
+        own, theirs = (model.module.model.encoder.state_dict() for model in (self, other))
+        return own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
+
+    @property
     def recomputes(self) -> bool:
         """Whether the decoder is training and computes its blocks again in the backward pass."""
         decoder = self.module.model.decoder

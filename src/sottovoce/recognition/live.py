@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sottovoce.recognition.chunked import transcribed
+from sottovoce.recognition.drafts import Opened
 from sottovoce.recognition.making import Making, Speech
 from sottovoce.recognition.sampling import Ask
 from sottovoce.recognition.searches import Search
 from sottovoce.recognition.segment import Segment, Stretch
 from sottovoce.recognition.speech_spans import PADDING
-from sottovoce.recognition.transcriber import ANY_LENGTH_SECONDS, Opened, Transcriber, marks_of
+from sottovoce.recognition.transcriber import ANY_LENGTH_SECONDS, Transcriber, marks_of
 from sottovoce.recognition.updates import Partial, Updates
 from sottovoce.recognition.voice import CHUNK, RATE
 from sottovoce.recognition.window import Window

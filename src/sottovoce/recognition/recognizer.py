@@ -1,7 +1,7 @@
 """Audio in, text out: a frontend around an engine."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -29,12 +29,14 @@ class Recognizer:
 
     rules  hold the prompt (language and task) and the longest output
     beam   beams of the search; 1 is greedy search
+    open_draft  opens a draft by its name, on the same device; None where nobody said how
     """
 
     frontend: Frontend
     engine: AnyEngine
     rules: DecodingRules
     beam: int = 1
+    open_draft: "Callable[[str | Path], Recognizer] | None" = field(default=None, compare=False)
 
     @staticmethod
     def of(model: "SpeechModel", language: str | None = None, task: str | None = None, beam: int = 1) -> "Recognizer":
@@ -45,31 +47,55 @@ class Recognizer:
 
     @overload
     def transcribe(
-        self, speech: str | Path | np.ndarray, *, stream: Literal[False] = False, **wishes: Any
+        self,
+        speech: str | Path | np.ndarray,
+        *,
+        stream: Literal[False] = False,
+        draft: "str | Path | Recognizer | None" = None,
+        **wishes: Any,
     ) -> Transcript: ...
 
     @overload
     def transcribe(
-        self, speech: str | Path | np.ndarray, *, stream: Literal[True], **wishes: Any
+        self,
+        speech: str | Path | np.ndarray,
+        *,
+        stream: Literal[True],
+        draft: "str | Path | Recognizer | None" = None,
+        **wishes: Any,
     ) -> Iterator[Segment]: ...
 
     def transcribe(
-        self, speech: str | Path | np.ndarray, *, stream: bool = False, **wishes: Any
+        self,
+        speech: str | Path | np.ndarray,
+        *,
+        stream: bool = False,
+        draft: "str | Path | Recognizer | None" = None,
+        **wishes: Any,
     ) -> Transcript | Iterator[Segment]:
         """A recording of any length, a file or samples (float32, at the model's rate), as segments with times.
 
         stream  give each segment as soon as it is certain, and hold no more of the recording than a piece of it
+        draft   a smaller model of the same family and vocabulary, or its name, that proposes tokens; what is written
+                is what this model writes alone, clip by clip
         wishes  as Wishes names them: method, vad, words, prompt, condition, batch, guards
 
-        Raises ValueError for wishes that the model cannot do, and for audio that cannot be read or is not finite.
+        Raises ValueError for wishes that the model cannot do, for a draft that does not fit, and for audio that cannot
+        be read or is not finite.
         """
-        transcriber = Transcriber.of(self, Wishes(**wishes))
+        drafting = self._draft(draft) if isinstance(draft, (str, Path)) else draft
+        transcriber = Transcriber.of(self, Wishes(**wishes), drafting)
         if isinstance(speech, np.ndarray):
             blocks: Iterable[np.ndarray] = [self._finite(speech, "the recording")]
         else:
             blocks = audio_blocks(speech, self.frontend.sampling_rate)
         stretches = transcriber.stretches(blocks)
         return (segment for each in stretches for segment in each.segments) if stream else Transcript.of(stretches)
+
+    def _draft(self, name: str | Path) -> "Recognizer":
+        if self.open_draft is None:
+            raise ValueError(f"this recognizer opens no {name}; sottovoce.load({str(name)!r}) as draft would work")
+        return self.open_draft(name)
 
     def transcribe_clips(self, speech: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]) -> str | list[str]:
         """The text of a clip that the model takes whole, a file or samples (float32, at the model's rate).

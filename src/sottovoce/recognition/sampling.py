@@ -69,10 +69,10 @@ class Ask:
 def sample(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> list[Found]:
     """What each clip of `memory` says."""
     begun, logits, cache = begin(engine, memory, rules, ask)
-    rows = [_Row(*each, np.random.default_rng(ask.seed)) for each in begun]
+    rows = [Row(*each, np.random.default_rng(ask.seed)) for each in begun]
     live = rows
     for length in range(rules.most_tokens):
-        chosen = _choose(logits, live, rules, ask, length)
+        chosen = choose(logits, live, rules, ask, length)
         for row, token in zip(live, chosen.tolist(), strict=True):
             row.take(token, rules.end, ask)
         going = np.array([place for place, row in enumerate(live) if not row.ended], np.int64)
@@ -87,8 +87,8 @@ def sample(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> li
 
 
 @dataclass
-class _Row:
-    """A clip while it is searched."""
+class Row:
+    """A clip while it is searched: what was said of it, and how likely that is."""
 
     prompt: tuple[int, ...]
     no_speech: float | None
@@ -151,7 +151,7 @@ def begin(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> tup
     return [((first, *row), each) for row, each in zip(behind.tolist(), silent, strict=True)], logits, cache
 
 
-def _choose(logits: np.ndarray, live: Sequence[_Row], rules: DecodingRules, ask: Ask, length: int) -> np.ndarray:
+def choose(logits: np.ndarray, live: Sequence[Row], rules: DecodingRules, ask: Ask, length: int) -> np.ndarray:
     """(n,) the next token of each row; each row remembers how likely its own was."""
     allowed = without(logits, rules.forbidden(length))
     if ask.written is not None:

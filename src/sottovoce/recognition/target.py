@@ -3,8 +3,8 @@
 What only the first two need, torch and its models, is imported where it is used.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,10 +139,11 @@ class Target:
         if self.exported:
             if device != "cpu":
                 raise ValueError(f"{self.name} is an export, which runs on the cpu; found device={device}")
-            return Recognizer(self.frontend, self.exported.open(), self.frontend.rules(language, task), beam)
+            rules = self.frontend.rules(language, task)
+            return Recognizer(self.frontend, self.exported.open(), rules, beam, partial(load, device=device))
         model, _ = self.open()
         model.to(device)
-        return Recognizer.of(model, language, task, beam)
+        return replace(Recognizer.of(model, language, task, beam), open_draft=partial(load, device=device))
 
     def entries(self) -> "tuple[Entry, ...]":
         """The table of its layers."""

@@ -5,38 +5,21 @@ A recording comes in as blocks of samples and goes out as stretches that are fin
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from sottovoce.models.decoding import DecodingRules, TimeMarks
-from sottovoce.models.frontend import Frontend
+from sottovoce.models.decoding import TimeMarks
 from sottovoce.recognition.chunked import chunked
+from sottovoce.recognition.drafts import Draft, Opened
 from sottovoce.recognition.sampling import Ask
 from sottovoce.recognition.searches import Search
 from sottovoce.recognition.segment import Stretch
 from sottovoce.recognition.sequential import PIECE_SECONDS, sequential
 from sottovoce.recognition.windows import windows
 from sottovoce.recognition.wishes import Wishes
-from sottovoce.targets.engine import AnyEngine, WholeEngine
+from sottovoce.targets.engine import WholeEngine
 
 ANY_LENGTH_SECONDS = 20.0  # pieces for a model that takes clips of any length, and learned from short ones
-
-
-class Opened(Protocol):
-    """A model that is ready to transcribe: recognizer.py's Recognizer."""
-
-    @property
-    def frontend(self) -> Frontend: ...  # noqa: D102
-
-    @property
-    def engine(self) -> AnyEngine: ...  # noqa: D102
-
-    @property
-    def rules(self) -> DecodingRules: ...  # noqa: D102
-
-    @property
-    def beam(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -48,9 +31,10 @@ class Transcriber:
     before: tuple[int, ...] = ()
 
     @staticmethod
-    def of(recognizer: Opened, wishes: Wishes) -> "Transcriber":
-        """Raises ValueError for wishes that the model cannot do."""
-        search = Search(recognizer.frontend, recognizer.engine, recognizer.rules, recognizer.beam)
+    def of(recognizer: Opened, wishes: Wishes, draft: Opened | None = None) -> "Transcriber":
+        """Raises ValueError for wishes that the model cannot do, and for a draft that does not fit."""
+        drafting = None if draft is None else Draft.of(draft, recognizer)
+        search = Search(recognizer.frontend, recognizer.engine, recognizer.rules, recognizer.beam, drafting)
         check(search, wishes)
         return Transcriber(search, wishes, _told(search, wishes.prompt))
 

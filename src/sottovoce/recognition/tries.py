@@ -24,7 +24,9 @@ def best_tries(search: Search, clips: Sequence[np.ndarray], ask: Ask, guarded: b
     """Of each clip (samples,) what the search writes, again at higher temperatures where a guard is set off."""
     features = [search.frontend.features(clip) for clip in clips]
     seconds = [len(clip) / search.frontend.sampling_rate for clip in clips]
-    tries = [Try(found) for found in search.run(features, ask)]
+    draft = search.draft
+    first = search.run(features, ask) if draft is None else search.run(features, ask, draft.features(clips))
+    tries = [Try(found) for found in first]
     if not guarded or search.rules.by_frames:  # frames follow from the audio alone: what they repeat was said
         return tries
     for temperature in TEMPERATURES[1:] if search.samples else ():

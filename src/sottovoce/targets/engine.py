@@ -103,6 +103,41 @@ class Attentive(Protocol):
         """
 
 
+@runtime_checkable
+class Cutting(Engine, Protocol):
+    """An Engine that can also take back tokens that it was fed."""
+
+    def cut(self, cache: Any, length: int) -> Any:
+        """A step's cache as it was after `length` tokens, of those that it was fed. The one that is given is used up.
+
+        Keys and values are of one token each, so what stays is to the last bit what it was.
+        """
+
+
+@runtime_checkable
+class Verifying(Cutting, Protocol):
+    """An Engine that can also tell what follows each of several tokens in one step (speculative.py)."""
+
+    @property
+    def closeness(self) -> float | None:
+        """How far logits of `steps` may be from those of `step`, relative to the largest of a row; None: any way off.
+
+        A product of several rows is summed in another order than that of one row, so the two are hardly ever equal.
+        Where the decoder rounds its activations at run time, such a difference may move one to the next level.
+        """
+
+    def steps(self, tokens: np.ndarray, memory: Any, cache: Any) -> tuple[np.ndarray, Any]:
+        """As `step`, with the logits (n, k, vocabulary) of what follows each of the tokens (n, k) that are fed."""
+
+
+@runtime_checkable
+class SharedEncoder(Protocol):
+    """An Engine that can also tell whether what it encodes is what another one would."""
+
+    def encodes_as(self, other: Any) -> bool:
+        """Whether another engine's encoder is the same to the last bit, so that one memory serves both decoders."""
+
+
 class WholeEngine(ABC):
     """Something that runs an encoder and searches on its own, because it gives no logits away."""
 

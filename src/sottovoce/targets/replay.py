@@ -40,6 +40,10 @@ class ReplayEngine(ABC):
         """Rows are tokens, so nothing is copied."""
         return memory, [cache[parent] for parent in parents.tolist()]
 
+    def cut(self, cache: list[Fed], length: int) -> list[Fed]:
+        """As Cutting's; the program goes back when it is fed again."""
+        return [row[:length] for row in cache]
+
     def forget(self) -> None:
         """What the program holds is worth nothing any more."""
         self._heard, self._fed = None, ()

@@ -13,6 +13,8 @@ from sottovoce.models.encoder_decoder import EncoderDecoder
 from sottovoce.models.structure import Encoded
 from sottovoce.models.tapped import tapped
 
+CLOSENESS = 1e-4  # largest that was measured (docs/log.md): 2.5e-6 of a row's largest logit, in float32 on a CPU
+
 
 def torch_engine(model: SpeechModel) -> "TorchEngine | TorchFrameEngine":
     """The engine that runs a model where its module lies."""
@@ -72,6 +74,31 @@ class TorchEngine(_Encoder):
         held = self.model.start_cache() if cache is None else cache
         hidden, held = self.model.decode(self._here(tokens), memory, held)
         return _numpy(self.model.head(hidden[:, -1])), held
+
+    @property
+    def closeness(self) -> float | None:
+        """As Verifying's; only the decoder counts, as a clip is encoded once."""
+        return None if self.model.decoder_rounds else CLOSENESS
+
+    @torch.inference_mode()
+    def steps(self, tokens: np.ndarray, memory: Encoded, cache: Any) -> tuple[np.ndarray, Any]:
+        """As Verifying's."""
+        held = self.model.start_cache() if cache is None else cache
+        hidden, held = self.model.decode(self._here(tokens), memory, held)
+        return _numpy(self.model.head(hidden)), held
+
+    @torch.inference_mode()
+    def cut(self, cache: Any, length: int) -> Any:
+        """In place, and of self-attention alone: cross-attention's keys and values are of the clip, not of tokens."""
+        surplus = cache.get_seq_length() - length
+        assert 0 <= surplus <= cache.get_seq_length(), "no more tokens than were fed, and no fewer than none"
+        if surplus:
+            cache.self_attention_cache.crop(-surplus)
+        return cache
+
+    def encodes_as(self, other: Any) -> bool:
+        """As SharedEncoder's."""
+        return isinstance(other, TorchEngine) and self.model.encodes_as(other.model)
 
     @torch.inference_mode()
     def outputs(self, memory: Encoded) -> Mapping[str, np.ndarray]:

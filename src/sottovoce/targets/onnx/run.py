@@ -79,6 +79,13 @@ class OnnxEngine:
         """All rows are of one clip; a row's cache is never changed, so that rows can share it."""
         return memory, [cache[parent] for parent in parents.tolist()]
 
+    def cut(self, cache: Sequence[Values], length: int) -> list[Values]:
+        """As Cutting's: the first positions of each row's, copied."""
+        return [
+            {name: self._value(np.ascontiguousarray(value.numpy()[:, :, :length])) for name, value in row.items()}
+            for row in cache
+        ]
+
     def _feed(self, tokens: Sequence[int], memory: Cross, held: Values) -> tuple[np.ndarray, Values]:
         logits = None
         for token in tokens:

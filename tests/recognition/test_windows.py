@@ -14,6 +14,7 @@ from sottovoce.recognition.windows import windows
 from sottovoce.speech import audio
 from tests.reference import speech_spans as slow_spans
 from tests.reference import windows as slow
+from tests.tiers import in_turn
 
 RATE = 16_000
 RUNS = st.lists(
@@ -60,8 +61,7 @@ def test_windows_are_those_that_are_made_when_all_spans_are_known(probabilities,
     assert found == slow.windows(slow_spans.spans(probabilities, samples), NOISE, RATE, most, least)
 
 
-@pytest.mark.parametrize("vad", [True, False])
-@pytest.mark.parametrize("lengths", [(160,), (RATE,), (100_000, 1), (10**9,)])
+@pytest.mark.parametrize(("vad", "lengths"), in_turn([True, False], [(160,), (RATE,), (100_000, 1), (10**9,)]))
 def test_how_a_recording_is_cut_into_blocks_changes_nothing(talk, vad, lengths):
     once = list(windows([talk], RATE, 6.0, vad=vad))
     again = list(windows(cut_up(talk, *lengths), RATE, 6.0, vad=vad))
@@ -70,9 +70,7 @@ def test_how_a_recording_is_cut_into_blocks_changes_nothing(talk, vad, lengths):
         np.testing.assert_array_equal(one.samples, other.samples)
 
 
-@pytest.mark.parametrize("vad", [True, False])
-@pytest.mark.parametrize("start", [0.0, 100.0])
-@pytest.mark.parametrize("most", [2.0, 8.0, 30.0])
+@pytest.mark.parametrize(("vad", "start", "most"), in_turn([True, False], [0.0, 100.0], [2.0, 8.0, 30.0]))
 def test_the_recording_is_covered_without_a_gap_and_each_window_has_its_samples(talk, vad, start, most):
     found = list(windows(cut_up(talk, RATE), RATE, most, vad=vad, start=start))
     assert found[0].covers[0] == start

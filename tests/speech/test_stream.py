@@ -11,6 +11,7 @@ import soxr
 from sottovoce.speech import audio, stream
 from sottovoce.speech.decoded import AudioError
 from tests.speech.encoded import encode
+from tests.tiers import slow_ones
 
 RATES = (8_000, 16_000, 44_100)
 
@@ -167,7 +168,7 @@ print(sum(map(len, stream.blocks(sys.argv[1]))), resource.getrusage(resource.RUS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are counted in KiB on Linux")
-@pytest.mark.parametrize("suffix", ["wav", "mp3"])
+@pytest.mark.parametrize("suffix", ["wav", *slow_ones("mp3")])
 def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
     path = tmp_path / f"long.{suffix}"
     minutes = 4

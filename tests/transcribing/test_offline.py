@@ -39,6 +39,7 @@ def blocked(how):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_transcription_without_network_says_what_one_with_network_says():
     proof = verify_offline("builtin:moonshine", CLIP)
     assert proof.text == sottovoce.load("builtin:moonshine").transcribe(CLIP).text

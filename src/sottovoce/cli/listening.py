@@ -10,13 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import numpy as np
 import typer
 
 from sottovoce.cli.console import say
 from sottovoce.cli.live_text import LiveJson, LiveText
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sottovoce.recognition.live import Heard, Live
     from sottovoce.recognition.recognizer import Recognizer
 
@@ -115,7 +116,7 @@ def _stopped_in_order() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _from_file(path: Path, recognizer: "Recognizer", pace: bool) -> Iterator[Iterator[np.ndarray]]:
+def _from_file(path: Path, recognizer: "Recognizer", pace: bool) -> "Iterator[Iterator[np.ndarray]]":
     from sottovoce.speech.paced import paced
     from sottovoce.speech.stream import blocks
 
@@ -125,7 +126,7 @@ def _from_file(path: Path, recognizer: "Recognizer", pace: bool) -> Iterator[Ite
     yield paced(all_of_it, rate) if pace else all_of_it
 
 
-def _from_microphone(recognizer: "Recognizer", name: str | None) -> AbstractContextManager[Iterator[np.ndarray]]:
+def _from_microphone(recognizer: "Recognizer", name: str | None) -> "AbstractContextManager[Iterator[np.ndarray]]":
     from sottovoce.speech.microphone import microphone
 
     def lost() -> None:
@@ -134,7 +135,7 @@ def _from_microphone(recognizer: "Recognizer", name: str | None) -> AbstractCont
     return microphone(recognizer.frontend.sampling_rate, name, lost)
 
 
-def _heard(live: "Live", blocks: Iterator[np.ndarray], stopped: Callable[[], bool]) -> Iterator[_Told]:
+def _heard(live: "Live", blocks: "Iterator[np.ndarray]", stopped: Callable[[], bool]) -> Iterator[_Told]:
     """All that is heard until the blocks end, or somebody stops it; what ends them too early is raised after that."""
     now, failed = time.monotonic(), list[ValueError]()
     for block in _as_far_as_they_go(blocks, failed):
@@ -149,7 +150,7 @@ def _heard(live: "Live", blocks: Iterator[np.ndarray], stopped: Callable[[], boo
         raise failed[0]
 
 
-def _as_far_as_they_go(blocks: Iterator[np.ndarray], failed: list[ValueError]) -> Iterator[np.ndarray]:
+def _as_far_as_they_go(blocks: "Iterator[np.ndarray]", failed: list[ValueError]) -> "Iterator[np.ndarray]":
     try:
         yield from blocks
     except ValueError as error:

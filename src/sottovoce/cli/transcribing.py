@@ -47,6 +47,12 @@ def transcribe(
     guards: Annotated[
         bool, typer.Option("--guards/--no-guards", help="Notice loops and made-up text; try again or leave it out.")
     ] = True,
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            help="A smaller model of the same family that proposes tokens; it changes the speed, not the text."
+        ),
+    ] = None,
     channels: Annotated[
         str, typer.Option(help="mix: their mean; split: each channel is a speaker and transcribed alone.")
     ] = "mix",
@@ -98,6 +104,7 @@ def transcribe(
                 wishes=wishes,
                 beam=beam,
                 device=device,
+                draft=draft,
                 channels=channels,
                 overwrite=overwrite,
                 watching=watch,

@@ -83,7 +83,7 @@ class Recognizer:
         Raises ValueError for wishes that the model cannot do, for a draft that does not fit, and for audio that cannot
         be read or is not finite.
         """
-        drafting = self._draft(draft) if isinstance(draft, (str, Path)) else draft
+        drafting = self.drafting(draft) if isinstance(draft, (str, Path)) else draft
         transcriber = Transcriber.of(self, Wishes(**wishes), drafting)
         if isinstance(speech, np.ndarray):
             blocks: Iterable[np.ndarray] = [self._finite(speech, "the recording")]
@@ -92,7 +92,8 @@ class Recognizer:
         stretches = transcriber.stretches(blocks)
         return (segment for each in stretches for segment in each.segments) if stream else Transcript.of(stretches)
 
-    def _draft(self, name: str | Path) -> "Recognizer":
+    def drafting(self, name: str | Path) -> "Recognizer":
+        """A model that drafts for this one, by its name. Raises ValueError where it cannot be opened."""
         if self.open_draft is None:
             raise ValueError(f"this recognizer opens no {name}; sottovoce.load({str(name)!r}) as draft would work")
         return self.open_draft(name)

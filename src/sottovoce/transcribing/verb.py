@@ -16,7 +16,7 @@ from sottovoce.transcribing.recordings import checked_choice, checked_inputs
 from sottovoce.transcribing.summary import Summary
 
 if TYPE_CHECKING:
-    from sottovoce.recognition.target import Target
+    from sottovoce.recognition.recognizer import Recognizer
 
 CHANNELS = ("mix", "split")
 _WITHOUT_EFFECT = {"batch"}  # on the text: a job may go on with another
@@ -33,6 +33,7 @@ def transcribe(
     wishes: Wishes | None = None,
     beam: int = 1,
     device: str = "cpu",
+    draft: str | Path | None = None,
     channels: str = "mix",
     overwrite: bool = False,
     watching: bool = False,
@@ -46,6 +47,7 @@ def transcribe(
     formats     names in FORMATS: txt, srt, vtt, json, tsv
     language    "auto" is detected, stretch by stretch; left out, the checkpoint's own setting holds
     task        "transcribe" or "translate", for a multilingual Whisper
+    draft       a smaller model of the same family and vocabulary that proposes tokens; it changes no text
     channels    "mix" for their mean; "split" where each is a speaker, who is transcribed alone
     overwrite   replace outputs that are not this job's, and begin anew what was begun with other options
     watching    go on with what comes into the folders, until Ctrl-C
@@ -67,16 +69,16 @@ def transcribe(
     job = Job(output, chosen, found.name, found.digest, options, channels == "split", overwrite)
 
     def opened() -> Ears:
-        return _ears(found, language, task, asked, beam, device)
+        recognizer = found.recognizer(language, task, device, beam)
+        return _ears(recognizer, asked, None if draft is None else recognizer.drafting(draft))
 
     with alone_in(output):
         return (watch if watching else run)(job, inputs, opened, follow, report)
 
 
-def _ears(target: "Target", language: str | None, task: str | None, wishes: Wishes, beam: int, device: str) -> Ears:
-    """The model, opened."""
+def _ears(recognizer: "Recognizer", wishes: Wishes, draft: "Recognizer | None") -> Ears:
     from sottovoce.recognition.transcriber import Transcriber
     from sottovoce.speech.stream import blocks, channels
 
-    recognizer = target.recognizer(language, task, device, beam)
-    return Ears(Transcriber.of(recognizer, wishes).stretches, recognizer.frontend.sampling_rate, blocks, channels)
+    transcriber = Transcriber.of(recognizer, wishes, draft)
+    return Ears(transcriber.stretches, recognizer.frontend.sampling_rate, blocks, channels)

@@ -15,6 +15,7 @@ from tests.tiers import slow_ones
 
 # a model that says nothing, in the place of one that takes seconds to open
 STARTS = """
+import signal
 import sottovoce.serving.model as model
 from sottovoce.cli import main
 
@@ -26,6 +27,7 @@ def served(target, *asked):
     return model.Served(target, 16_000, lambda asked: Silent(), model.blocks)
 
 model.served = served
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and so these tests, may ignore it
 main()
 """
 

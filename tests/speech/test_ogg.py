@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sottovoce.speech import audio, ogg
+from sottovoce.speech import audio, ogg, stream
 from sottovoce.speech.decoded import AudioError
 
 REMAINDER = 0xFFFFFFFF
@@ -98,3 +98,23 @@ def test_a_file_as_encoders_write_it_loses_nothing(tmp_path, coding):
     soundfile.write(path, noise(3.0), 16_000, format="OGG", subtype=coding)
     assert ogg.left_out(path.read_bytes()) is None
     assert audio.seconds(path) == 3.0
+
+
+# --- cut short ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.5, 0.93, "page"])
+def test_an_ogg_that_ends_before_its_end_is_not_whole(tmp_path, share):
+    """libsndfile decodes what is there and says nothing; it counted as done."""
+    whole = tmp_path / "whole.ogg"
+    soundfile.write(whole, np.random.default_rng(0).uniform(-0.3, 0.3, 48_000), 16_000, format="OGG", subtype="VORBIS")
+    data = whole.read_bytes()
+    end = data.rindex(b"OggS") if share == "page" else int(len(data) * share)
+    cut = tmp_path / "cut.ogg"
+    cut.write_bytes(data[:end])
+    assert len(audio.read(whole)) == 48_000
+    blocks = stream.blocks(cut)
+    there = len(next(blocks))
+    with pytest.raises(AudioError, match=r"cut\.ogg is cut short: its last Ogg page is not the end of its stream"):
+        there += sum(map(len, blocks))
+    assert 0 < there < 48_000

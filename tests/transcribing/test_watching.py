@@ -98,3 +98,21 @@ def test_what_is_there_and_in_the_way_is_refused_before_the_model_is_opened(job,
     with pytest.raises(ValueError, match="is not what this job wrote"):
         watched(job, fake, tmp_path / "in")
     assert fake.opened == 1
+
+
+def test_a_file_that_was_read_before_it_was_whole_is_taken_again_when_it_has_changed(job, fake, record, tmp_path):
+    """It stayed half of its text: a watch looked at each file once."""
+
+    def begins():
+        fake.breaks["a.wav"] = 1.0
+        record("a.wav", 3.0)
+
+    def grows():
+        del fake.breaks["a.wav"]
+        record("a.wav", 4.0)
+
+    told = []
+    done = watched(job, fake, tmp_path / "in", begins, *[nothing] * 3, grows, nothing, nothing, report=told.append)
+    assert [one.state for one in told] == ["failed", "done"]
+    assert done == [("a.wav", "done")]
+    assert (job.output / "a.txt").read_text().count("\n") == 4

@@ -16,6 +16,8 @@ from sottovoce.recognition.greedy import greedy, prompts
 from sottovoce.recognition.scores import log_softmax, without
 from sottovoce.targets.engine import Engine, Memory
 
+MOST_BEAMS = 100  # the memory of a beam is that of a clip
+
 
 @dataclass(frozen=True)
 class _Candidate:
@@ -63,7 +65,7 @@ def check_width(width: int, rules: DecodingRules, vocabulary: int) -> None:
             raise ValueError(f"beam={width}: each frame of a CTC model chooses its likeliest token; beam=1 would work")
         return
     tokens = vocabulary - len({*rules.forbidden(0)})
-    most = max(1, tokens // (1 + len(rules.end)))
+    most = min(MOST_BEAMS, max(1, tokens // (1 + len(rules.end))))
     if not 1 <= width <= most:
         raise ValueError(f"beam={width}: the model chooses among {tokens} tokens, so 1 to {most} would work")
 

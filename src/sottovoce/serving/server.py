@@ -84,6 +84,7 @@ class Server(uvicorn.Server):
 
 def server(service: Service, address: Address, ready: Callable[[], None]) -> Server:
     """What runs on a socket: `server(...).run(sockets=[...])`. It logs faults, and no request."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes bytes of a form
     logging.getLogger("uvicorn.error").addFilter(_only_words)
     app = application(service, token=address.token, loopback=address.loopback)
     config = uvicorn.Config(

@@ -99,6 +99,11 @@ def _opened(path: Path) -> Iterator[_Opened]:
                 raise NotForLibsndfileError("it has no header")
             if file.format == "OGG" and (why := ogg.left_out(data)):
                 raise NotForLibsndfileError(why)
+            if file.format == "OGG" and ogg.cut_short(data):
+                opened = opened._replace(
+                    missing=f"{path} is cut short: its last Ogg page is not the end of its stream; "
+                    "copy or download it again"
+                )
             if file.format == "MP3" and (stream := mpeg.read_stream(data)):
                 opened = _counted(path, opened, stream)
             if opened.frames == 0:

@@ -12,6 +12,7 @@ from sottovoce.speech.decoded import AudioError, Decoded
 # In the mean, channels of different sound leave 1/channels of their power, like ones all of it. Less than a tenth of
 # 1/channels is left only where channels mirror each other (two: a correlation below -0.9), and cancel what they share.
 CANCELLED = 0.1
+LOUDEST = 1e8  # times full scale; integers that were written as floats of 24 bits reach 8,388,608
 
 
 @dataclass
@@ -69,6 +70,12 @@ class Mono:
             where = (self._frames + int(finite.argmin())) / block.rate
             raise AudioError(
                 f"{self._path} has a NaN or infinite sample at {where:.3f} seconds; write it again as 16-bit PCM"
+            )
+        if len(samples) and float(np.abs(samples).max()) > LOUDEST:
+            where = (self._frames + int(np.abs(samples).argmax())) / block.rate
+            raise AudioError(
+                f"{self._path} has a sample at {where:.3f} seconds that is more than {LOUDEST:g} times full scale; "
+                "write it again as 16-bit PCM"
             )
         self._frames += len(samples)
         if self._channel is None and self._channels > 1:

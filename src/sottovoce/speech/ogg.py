@@ -6,15 +6,16 @@ from typing import NamedTuple
 from sottovoce.speech.file_bytes import FileBytes
 
 _VORBIS_HEADERS = 3
-_CONTINUED, _FIRST = 1, 2
+_CONTINUED, _FIRST, _LAST = 1, 2, 4
 
 
 class Page(NamedTuple):
-    """The flags of a page, the lengths of its segments, and its first bytes."""
+    """The flags of a page, the lengths of its segments, its first bytes, and the place in the file where it ends."""
 
     flags: int
     segments: bytes
     start: bytes
+    end: int
 
 
 def left_out(data: bytes | FileBytes) -> str | None:
@@ -31,6 +32,17 @@ def left_out(data: bytes | FileBytes) -> str | None:
     if _audio_beside_headers(data):
         return "its first audio lies on a page of headers, where libsndfile drops it"
     return None
+
+
+def cut_short(data: bytes | FileBytes) -> bool:
+    """Whether a file ends within a page, or its last page is not marked as that of its stream (RFC 3533, section 6).
+
+    libsndfile decodes what is there and says nothing.
+    """
+    page = None
+    for page in _pages(data):  # noqa: B007
+        pass
+    return page is None or not page.flags & _LAST or page.end > len(data)
 
 
 def _audio_beside_headers(data: bytes | FileBytes) -> bool:
@@ -51,5 +63,5 @@ def _pages(data: bytes | FileBytes) -> Iterator[Page]:
     while len(head := data[at : at + 27]) == 27 and head.startswith(b"OggS"):
         segments = data[at + 27 : at + 27 + head[26]]
         body = at + 27 + len(segments)
-        yield Page(head[5], segments, data[body : body + 8])
         at = body + sum(segments)
+        yield Page(head[5], segments, data[body : body + 8], at)

@@ -42,13 +42,19 @@ def watch(
     ears = open_ears()
     taken: list[Recording] = []
     done: list[RecordingSummary] = []
-    for together in arrivals or Arrivals(folders):
+    arrivals = arrivals or Arrivals(folders)
+    for together in arrivals:
         for entered in _entered(job, together, taken):
             if isinstance(entered, Task):
-                done.append(_attempt(job, entered, ears, follow, report))
+                found = _attempt(job, entered, ears, follow, report)
             else:
-                done.append(entered)
-                report(entered)
+                found = entered
+                report(found)
+            done = [*(one for one in done if one.recording != found.recording), found]
+            if found.error:  # it may have been read while it was still being written
+                path = Path(found.recording)
+                arrivals.again(path)
+                taken[:] = [one for one in taken if one.path != path]
     return Summary(str(job.output), tuple(done))
 
 

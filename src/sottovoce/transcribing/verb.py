@@ -64,6 +64,7 @@ def transcribe(
     inputs = checked_inputs([recordings] if isinstance(recordings, (str, Path)) else recordings, only_folders=watching)
     output, asked, found = Path(output), wishes or Wishes(), find_target(target)
     check_folder(output)
+    found.check_search(None if language == "auto" else language, task, beam)
     options = {"language": language, "task": task, "beam": beam, "channels": channels}
     options |= asked.model_dump(exclude=_WITHOUT_EFFECT)
     job = Job(output, chosen, found.name, found.digest, options, channels == "split", overwrite)

@@ -16,14 +16,15 @@ Named = tuple[Path, PurePosixPath]
 class Arrivals:
     """Iterates over lists of new recordings, with their names below the output, until Ctrl-C while it waits.
 
-    A file is new once, when its size and time have been the same at two looks that are POLL_SECONDS apart, and it
-    holds something.
+    A file is new when its size and time have been the same at two looks that are POLL_SECONDS apart, and it holds
+    something; once, unless `again` was called for it and it has changed since.
     """
 
     folders: Sequence[Path]
     wait: Callable[[float], None] = time.sleep
     _seen: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    _given: set[Path] = field(default_factory=set)
+    _given: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    _again: set[Path] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[list[Named]]:
         while True:
@@ -34,18 +35,25 @@ class Arrivals:
             except KeyboardInterrupt:
                 return
 
+    def again(self, path: Path) -> None:
+        """It was given and could not be read whole: it is new once more when it has changed."""
+        self._again.add(path)
+
     def look(self) -> list[Named]:
         """Those that have come to rest since the last look."""
         ready, before, self._seen = [], self._seen, {}
         for path, name in find_recordings(self.folders, may_be_empty=True):
-            if path in self._given:
+            if path in self._given and path not in self._again:
                 continue
             try:
                 found = path.stat()
             except OSError:  # it went away again
                 continue
             self._seen[path] = (found.st_size, found.st_mtime_ns)
+            if self._given.get(path) == self._seen[path]:
+                continue
             if found.st_size and before.get(path) == self._seen[path]:
                 ready.append((path, name))
-        self._given |= {path for path, _ in ready}
+        self._given |= {path: self._seen[path] for path, _ in ready}
+        self._again -= {path for path, _ in ready}
         return ready

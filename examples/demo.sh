@@ -18,7 +18,7 @@ say sottovoce report "$here/runs" --output "$here/report"
 echo
 echo "The page is $here/report/report.html. The models know 248 words in synthetic voices: they are for trying this."
 echo "Real checkpoints under the same recipes, measured before (docs/results.md says how):"
-grep -E '^### |^\| (Quantization|-{3}|- \| - |rtn 8-bit channel \||gptq 4-bit g32 [a-z]+ \| -)' docs/results.md
+grep -E '^### |^\| (Quantization|-{3}|(- \| )+[0-9.]+ \||rtn 8-bit channel \||gptq 4-bit g32 [a-z]+ \| -)' docs/results.md
 echo "Point the same commands at your model and your recordings:"
 echo "  sottovoce sweep sweeps/quickstart.yaml --set models=[openai/whisper-tiny] --set data=[test.jsonl] \\"
 echo "    --set calibration.data=calib.jsonl --set train=train.jsonl --output runs/mine"

@@ -65,7 +65,7 @@ class Told(Search):
     says: Callable = None
     asked: list = field(default_factory=list)
 
-    def run(self, features, ask):
+    def run(self, features, ask, drafted=None):
         clips = [one[0] for one in features]
         self.asked.append((clips, ask, self.rules))
         return [replace(self.says(clip, ask), heard=(clips, i)) for i, clip in enumerate(clips)]

@@ -60,7 +60,7 @@ class Told(Search):
     clock: list = field(default_factory=lambda: [0.0])
     took: float = 0.0
 
-    def run(self, features, ask):
+    def run(self, features, ask, drafted=None):
         self.clock[0] += self.took * len(features)
         self.asked.extend(one[0] for one in features)
         return [self.says(one[0], self.rules) for one in features]

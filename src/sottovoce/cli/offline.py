@@ -10,8 +10,6 @@ from rich.markup import escape
 from sottovoce.cli.console import show, show_json
 from sottovoce.cli.options import Json
 
-OPUS_BYTES = 64_000 // 8  # a second, as speech is usually uploaded
-
 
 def verify_offline(
     model: Annotated[
@@ -29,6 +27,7 @@ def verify_offline(
     """
     from sottovoce.transcribing.offline import NAMESPACE
     from sottovoce.transcribing.offline import verify_offline as run
+    from sottovoce.transcribing.summary import UPLOAD_BYTES_PER_SECOND
 
     proof = run(model, recording)
     if json:
@@ -39,6 +38,6 @@ def verify_offline(
     show(escape(f"A connection outward gave: {proof.refused}."))
     tried = "; ".join(proof.attempts)
     show(escape(f"Connections that the transcription tried: {tried or 'none'}."))
-    saved = proof.seconds * OPUS_BYTES / 1e6
+    saved = proof.seconds * UPLOAD_BYTES_PER_SECOND / 1e6
     show(f"{proof.seconds:.1f} s of audio in {proof.took:.1f} s; {saved:.2f} MB were not uploaded (Opus, 64 kbit/s).")
     show(escape(proof.text))

@@ -37,69 +37,67 @@ def chunked(search: Search, windows: Iterable[Window], ask: Ask, wishes: Wishes)
 def transcribed(search: Search, batch: Sequence[Window], ask: Ask, wishes: Wishes) -> tuple[list[Stretch], Search]:
     """Some windows together, and the search with the language that was detected in the first of them."""
     written = [_Written(window) for window in batch]
-    wanting = [each for each in written if len(each.rest.samples)]
-    while wanting:
-        tries = best_tries(search, [each.rest.samples for each in wanting], ask, wishes.guards)
+    while wanting := [(each, each.rest) for each in written if each.rest is not None]:
+        tries = best_tries(search, [rest.samples for _, rest in wanting], ask, wishes.guards)
         search = settled(search, tries[0])
-        for each, tried in zip(wanting, tries, strict=True):
-            each.add(tried, search, ask, wishes)
-        wanting = [each for each in wanting if each.more]
+        for (each, rest), tried in zip(wanting, tries, strict=True):
+            each.add(tried, rest, search, ask, wishes)
     return [stretch(each.window, each.segments, each.guards) for each in written], search
 
 
 class _Written:
-    """A window, what is written of it, and the rest of it that is still to be heard.
+    """A window, what is written of it, and the rest of it that is still to be heard, if any is.
 
     A model that writes times may close its last phrase long before the window ends: what is behind it is heard again.
     """
 
     def __init__(self, window: Window) -> None:
-        self.window = self.rest = window
+        self.window = window
+        self.rest = window if len(window.samples) else None
         self.segments: list[Segment] = []
         self.guards: list[str] = []
-        self.more = False
 
-    def add(self, tried: Try, search: Search, ask: Ask, wishes: Wishes) -> None:
-        """What was found of the rest."""
-        if ask.times or not search.aligns:
-            self._add_phrases(tried, search, ask.written, wishes)
+    def add(self, tried: Try, heard: Window, search: Search, ask: Ask, wishes: Wishes) -> None:
+        """What was found of the rest, which was `heard`."""
+        found, guards = segments_of(tried, search.frontend, ask.written, heard, wishes.guards)
+        if ask.times:
+            found, self.rest = _phrases(found, tried, heard, search, ask.written, wishes)
         else:
-            self._add_sentences(tried, search, wishes)
-
-    def _add_sentences(self, tried: Try, search: Search, wishes: Wishes) -> None:
-        """Text without times, which its words get by alignment."""
-        found, guards = segments_of(tried, search.frontend, None, self.rest, wishes.guards)
-        told = aligned(found, tried.found, self.rest, search)
-        made = [each for segment, parts in told for each in sentences(segment, parts, search.frontend)]
-        self.segments += made if wishes.words else [replace(each, words=None) for each in made]
-        self.guards += guards
-        rest = self._behind(made, search.frontend.sampling_rate, UNALIGNED_SECONDS) if wishes.guards else None
-        self._go_on(rest)
-
-    def _go_on(self, rest: Window | None) -> None:
-        self.more = rest is not None
-        if rest is not None:
-            self.rest = rest
-            self.guards.append(UNHEARD)
-
-    def _add_phrases(self, tried: Try, search: Search, marks: TimeMarks | None, wishes: Wishes) -> None:
-        """Text with times of its own, or of which nobody knows any."""
-        found, guards = segments_of(tried, search.frontend, marks, self.rest, wishes.guards)
-        rest = self._behind(found, search.frontend.sampling_rate) if marks is not None and wishes.guards else None
-        if wishes.words:  # none of them reaches into what is heard again
-            heard = self.rest if rest is None else replace(self.rest, end=rest.start)
-            found = with_words(found, tried.found, heard, search)
+            found, self.rest = _sentences(found, tried, heard, search, wishes)
         self.segments += found
-        self.guards += guards
-        self._go_on(rest)
+        self.guards += guards if self.rest is None else (*guards, UNHEARD)
 
-    def _behind(self, found: Sequence[Segment], rate: int, least: float = UNHEARD_SECONDS) -> Window | None:
-        """What is behind the last of the segments that were found; None if it need not be heard again."""
-        if not found or found[-1].end > self.rest.end - least:
-            return None
-        behind = max(SMALLEST, found[-1].end - self.rest.start)
-        rest = self.rest.part(round(behind * rate), None, rate)
-        return rest if rest.speech > least else None
+
+Told = tuple[list[Segment], Window | None]  # segments, and what is behind them that is to be heard again
+
+
+def _sentences(found: Sequence[Segment], tried: Try, heard: Window, search: Search, wishes: Wishes) -> Told:
+    """Text without times, which its words get by alignment."""
+    told = aligned(found, tried.found, heard, search)
+    made = [each for segment, parts in told for each in sentences(segment, parts, search.frontend)]
+    rest = _behind(made, heard, search.frontend.sampling_rate, UNALIGNED_SECONDS) if wishes.guards else None
+    return (made if wishes.words else [replace(each, words=None) for each in made]), rest
+
+
+def _phrases(
+    found: list[Segment], tried: Try, heard: Window, search: Search, marks: TimeMarks | None, wishes: Wishes
+) -> Told:
+    """Text with times of its own, or of which nobody knows any."""
+    watched = marks is not None and wishes.guards
+    rest = _behind(found, heard, search.frontend.sampling_rate, UNHEARD_SECONDS) if watched else None
+    if wishes.words:  # none of them reaches into what is heard again
+        heard = heard if rest is None else replace(heard, end=rest.start)
+        found = with_words(found, tried.found, heard, search)
+    return found, rest
+
+
+def _behind(found: Sequence[Segment], heard: Window, rate: int, least: float) -> Window | None:
+    """What is behind the last of the segments that were found; None if it need not be heard again."""
+    if not found or found[-1].end > heard.end - least:
+        return None
+    behind = max(SMALLEST, found[-1].end - heard.start)
+    rest = heard.part(round(behind * rate), None, rate)
+    return rest if rest.speech > least else None
 
 
 def settled(search: Search, tried: Try) -> Search:

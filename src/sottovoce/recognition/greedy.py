@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sottovoce.models.decoding import Decoded, DecodingRules
-from sottovoce.recognition.scores import without
+from sottovoce.recognition.scores import likeliest, without
 from sottovoce.targets.engine import Engine, Memory
 
 
@@ -56,7 +56,6 @@ def prompts(engine: Engine, memory: Memory, rules: DecodingRules) -> np.ndarray:
     place = rules.prompt.index(None)
     before = np.array([rules.prompt[:place]] * count, np.int64)
     logits, _ = engine.step(before, memory, None)
-    candidates = np.array(rules.languages, np.int64)
-    spoken = candidates[logits[:, candidates].argmax(-1)]
+    spoken = likeliest(logits, rules.languages)
     after = np.array([rules.prompt[place + 1 :]] * count, np.int64)
     return np.concatenate([before, spoken[:, None], after], 1)

@@ -9,12 +9,12 @@ import re
 import zlib
 
 from sottovoce.recognition.sampling import Found
+from sottovoce.speech.pace import too_fast
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COMPRESSION = 2.4  # bytes of a text over those of its compression, above which it repeats itself
 LOG_PROBABILITY = -1.0  # nats a token, below which the model guesses
 NO_SPEECH = 0.6  # probability, above which nobody speaks where the model guesses, too
-FASTEST = 40.0  # characters a second; auctioneers reach 30
 SILENT = 0.2  # probability of no speech, from which a phrase of subtitles is not believed
 SHORT = 2.0  # seconds of speech, up to which it is not believed either
 
@@ -70,7 +70,7 @@ def faults(found: Found, text: str, seconds: float) -> list[str]:
     said += [REPEATS] if compression_ratio(text) > COMPRESSION else []
     # the threshold is Whisper's, and what another model guesses gets no better by drawing
     said += [UNLIKELY] if found.no_speech is not None and mean is not None and mean < LOG_PROBABILITY else []
-    return [*said, FAST] if len(text) > FASTEST * seconds + 5 else said
+    return [*said, FAST] if too_fast(text, seconds) else said
 
 
 def left_out(found: Found, text: str, seconds: float, speech: float) -> str | None:
@@ -80,7 +80,7 @@ def left_out(found: Found, text: str, seconds: float, speech: float) -> str | No
     """
     if _nobody_speaks(found):
         return SILENCE
-    if len(text) > FASTEST * seconds + 5:
+    if too_fast(text, seconds):
         return FAST
     words = re.sub(r"[\W_]+", " ", text.lower()).strip()
     doubted = found.no_speech is not None and found.no_speech > SILENT

@@ -17,11 +17,10 @@ import numpy.typing as npt
 from sottovoce.recognition.chunked import transcribed
 from sottovoce.recognition.drafts import Opened
 from sottovoce.recognition.making import Making, Speech
-from sottovoce.recognition.sampling import Ask
 from sottovoce.recognition.searches import Search
 from sottovoce.recognition.segment import Segment, Stretch
 from sottovoce.recognition.speech_spans import PADDING
-from sottovoce.recognition.transcriber import ANY_LENGTH_SECONDS, Transcriber, marks_of
+from sottovoce.recognition.transcriber import Transcriber
 from sottovoce.recognition.updates import Partial, Updates
 from sottovoce.recognition.voice import CHUNK, RATE
 from sottovoce.recognition.window import Window
@@ -57,12 +56,9 @@ class Live:
         clock: Callable[[], float],
     ) -> None:
         self._search, self._wishes = transcriber.search, transcriber.wishes
-        self._ask = Ask(transcriber.before, marks_of(self._search), watch_loops=self._wishes.guards)
-        self._making, self._rate = making, self._search.frontend.sampling_rate
-        self._apart, self._clock = (
-            round(partial_seconds * self._rate) if math.isfinite(partial_seconds) else None,
-            clock,
-        )
+        self._ask = transcriber.ask(times=True)
+        self._making, self._clock, self._rate = making, clock, self._search.frontend.sampling_rate
+        self._apart = round(partial_seconds * self._rate) if math.isfinite(partial_seconds) else None
         self._left: Samples = np.zeros(0, np.float32)  # less than a chunk
         self._late = 0.0  # seconds of work that no audio has come for yet
         self._updates: Updates | None = None  # of the open segment, once it was shown
@@ -91,7 +87,7 @@ class Live:
         transcriber = Transcriber.of(recognizer, wishes)
         frontend = recognizer.frontend
         _check(wishes, frontend.sampling_rate, partial_seconds, silence_seconds)
-        most = int((frontend.bounds.most_seconds or ANY_LENGTH_SECONDS) * RATE)
+        most = int(transcriber.window_seconds * RATE)
         making = Making(RATE, most, frontend.bounds.least_samples, silence_seconds - SHORTEST_SILENCE, Speech(BEHIND))
         return Live(transcriber, making, partial_seconds, clock)
 

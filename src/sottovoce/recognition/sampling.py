@@ -12,7 +12,7 @@ import numpy as np
 
 from sottovoce.models.decoding import DecodingRules, TimeMarks
 from sottovoce.recognition.loops import loop_at_end
-from sottovoce.recognition.scores import log_softmax, without
+from sottovoce.recognition.scores import likeliest, log_softmax, without
 from sottovoce.recognition.time_rules import allow
 from sottovoce.targets.engine import Engine, Memory
 
@@ -61,9 +61,13 @@ class Ask:
         """The marks of the times that are written; None if none are."""
         return self.marks if self.times else None
 
+    def is_word(self, token: int) -> bool:
+        """Whether a token is no time."""
+        return self.marks is None or not self.marks.is_time(token)
+
     def words(self, tokens: Sequence[int]) -> list[int]:
         """The tokens that are no times."""
-        return [token for token in tokens if self.marks is None or not self.marks.is_time(token)]
+        return [token for token in tokens if self.is_word(token)]
 
 
 def sample(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> list[Found]:
@@ -109,7 +113,7 @@ class Row:
             self.ended = True
             return
         self.tokens.append(token)
-        if ask.marks is None or not ask.marks.is_time(token):
+        if ask.is_word(token):
             self.words.append(token)
             if ask.watch_loops and loop_at_end(self.words):
                 self.ended = self.looped = True
@@ -144,8 +148,7 @@ def begin(engine: Engine, memory: Memory, rules: DecodingRules, ask: Ask) -> tup
         if quiet is not None:
             silent = np.exp(log_softmax(logits)[:, quiet]).tolist()
         if None in rest:
-            candidates = np.array(rules.languages, np.int64)
-            behind[:, rest.index(None)] = candidates[logits[:, candidates].argmax(-1)]
+            behind[:, rest.index(None)] = likeliest(logits, rules.languages)
         if behind.shape[1]:
             logits, cache = engine.step(behind, memory, cache)
     return [((first, *row), each) for row, each in zip(behind.tolist(), silent, strict=True)], logits, cache

@@ -12,6 +12,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return made
 
 
+def likeliest(logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+    """(n,) int64: of some tokens the likeliest by each row of (n, vocabulary)."""
+    candidates = np.array(tokens, np.int64)
+    return np.asarray(candidates[logits[:, candidates].argmax(-1)])
+
+
 def without(logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
     """A copy of (n, vocabulary) with minus infinity for some tokens."""
     made = logits.copy()

@@ -38,6 +38,15 @@ class Transcriber:
         check(search, wishes)
         return Transcriber(search, wishes, _told(search, wishes.prompt))
 
+    @property
+    def window_seconds(self) -> float:
+        """The longest piece of speech that is heard at once."""
+        return self.search.frontend.bounds.most_seconds or ANY_LENGTH_SECONDS
+
+    def ask(self, *, times: bool) -> Ask:
+        """How a batch is searched; with time tokens, where the model has any."""
+        return Ask(self.before, marks_of(self.search), times, watch_loops=self.wishes.guards)
+
     def stretches(self, blocks: Iterable[np.ndarray], start: float = 0.0) -> Iterator[Stretch]:
         """What is finished of a recording, in order and without a gap.
 
@@ -47,12 +56,11 @@ class Transcriber:
         frontend = self.search.frontend
         one_by_one = self.wishes.method == "sequential"
         # text without times has fewer errors; where words can be aligned, they tell when it was said
-        times = one_by_one or not self.search.aligns
-        ask = Ask(self.before, marks_of(self.search), times, watch_loops=self.wishes.guards)
+        ask = self.ask(times=one_by_one or not self.search.aligns)
         found = windows(
             blocks,
             frontend.sampling_rate,
-            most_seconds=PIECE_SECONDS if one_by_one else frontend.bounds.most_seconds or ANY_LENGTH_SECONDS,
+            most_seconds=PIECE_SECONDS if one_by_one else self.window_seconds,
             least_samples=frontend.bounds.least_samples,
             vad=self.wishes.vad,
             start=start,

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sottovoce.models.frontend import Frontend
 from sottovoce.recognition.guards import LOOP, TEMPERATURES, better, faults, mean_log_probability
 from sottovoce.recognition.loops import places_without_loops
 from sottovoce.recognition.sampling import Ask, Found
@@ -24,32 +23,34 @@ def best_tries(search: Search, clips: Sequence[np.ndarray], ask: Ask, guarded: b
     """Of each clip (samples,) what the search writes, again at higher temperatures where a guard is set off."""
     features = [search.frontend.features(clip) for clip in clips]
     seconds = [len(clip) / search.frontend.sampling_rate for clip in clips]
-    draft = search.draft
-    first = search.run(features, ask) if draft is None else search.run(features, ask, draft.features(clips))
-    tries = [Try(found) for found in first]
+    drafted = None if search.draft is None else search.draft.features(clips)
+    tries = [Try(found) for found in search.run(features, ask, drafted)]
     if not guarded or search.rules.by_frames:  # frames follow from the audio alone: what they repeat was said
         return tries
+    wanting = {i: named for i, each in enumerate(tries) if (named := _faults(search, each.found, seconds[i]))}
     for temperature in TEMPERATURES[1:] if search.samples else ():
-        wanting = [i for i, each in enumerate(tries) if _faults(search.frontend, each.found, seconds[i])]
         if not wanting:
             break
         again = search.run([features[i] for i in wanting], replace(ask, temperature=temperature))
-        for i, found in zip(wanting, again, strict=True):
-            own = tries[i]
-            named = (*own.guards, *_faults(search.frontend, own.found, seconds[i]))
-            passes = not _faults(search.frontend, found, seconds[i])
-            tries[i] = Try(found if passes else better(own.found, found), tuple(dict.fromkeys(named)))
+        left = {}
+        for (i, named), found in zip(wanting.items(), again, strict=True):
+            own, new = tries[i], _faults(search, found, seconds[i])
+            kept = better(own.found, found) if new else found
+            tries[i] = Try(kept, tuple(dict.fromkeys((*own.guards, *named))))
+            if new:
+                left[i] = new if kept is found else named
+        wanting = left
     return [_cut(each, ask) for each in tries]
 
 
-def _faults(frontend: Frontend, found: Found, seconds: float) -> list[str]:
-    return faults(found, frontend.text(found.tokens), seconds)
+def _faults(search: Search, found: Found, seconds: float) -> list[str]:
+    return faults(found, search.frontend.text(found.tokens), seconds)
 
 
 def _cut(each: Try, ask: Ask) -> Try:
     """A loop that no try avoided is cut to three rounds; the times around what went stay, with nothing between them."""
     tokens = each.found.tokens
-    words = [place for place, token in enumerate(tokens) if ask.marks is None or not ask.marks.is_time(token)]
+    words = [place for place, token in enumerate(tokens) if ask.is_word(token)]
     stay = places_without_loops([tokens[place] for place in words])
     if len(stay) == len(words):
         return each

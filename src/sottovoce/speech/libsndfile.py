@@ -19,7 +19,7 @@ from sottovoce.speech.file_bytes import FileBytes
 from sottovoce.speech.spliced import Spliced
 
 _BLOCK = 1 << 16  # frames, at most; else a second
-_UNKNOWN = 1 << 62  # frames, above which a header says none (a FLAC from a pipe)
+UNKNOWN = 1 << 62  # frames, above which a header says none (a FLAC from a pipe)
 
 
 class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
@@ -94,7 +94,7 @@ def _opened(path: Path) -> Iterator[_Opened]:
                 raise AudioError(kept.missing) from None
             raise
         try:
-            opened = _Opened(file, file.frames if file.frames < _UNKNOWN else None, kept.missing)
+            opened = _Opened(file, file.frames if file.frames < UNKNOWN else None, kept.missing)
             if file.format == "RAW":  # guessed from the name: any .au, .snd, .gsm or .vox would do
                 raise NotForLibsndfileError("it has no header")
             if file.format == "OGG" and (why := ogg.left_out(data)):

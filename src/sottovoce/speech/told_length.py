@@ -4,7 +4,7 @@ from pathlib import Path
 
 import soundfile
 
-_UNKNOWN = 1 << 62  # frames, above which a header says none
+from sottovoce.speech.libsndfile import UNKNOWN
 
 
 def told_seconds(path: Path) -> float | None:
@@ -13,7 +13,7 @@ def told_seconds(path: Path) -> float | None:
         found = soundfile.info(str(path))
     except (soundfile.LibsndfileError, TypeError, OSError):  # TypeError: headerless, its rate unknown
         return _by_ffmpeg(path)
-    return float(found.frames / found.samplerate) if found.frames < _UNKNOWN else None
+    return float(found.frames / found.samplerate) if found.frames < UNKNOWN else None
 
 
 def _by_ffmpeg(path: Path) -> float | None:

@@ -17,6 +17,7 @@ from sottovoce.models.base import SpeechModel
 from sottovoce.progress import Track
 from sottovoce.recognition.recognizer import Recognizer
 from sottovoce.speech.datasets import Corpus, Utterance
+from sottovoce.speech.pace import too_fast
 from sottovoce.speech.text import NormalizerChoice
 from sottovoce.training.augment import (
     DECIBELS,
@@ -37,7 +38,6 @@ from sottovoce.training.spelling import respelled
 Tokens = Literal["own", "transcript", "respelled"]
 Row = tuple[Utterance, ...]  # what is heard as one clip, one behind another
 HELD_OUT_MOST = 256
-FASTEST_SPEECH = 40.0  # characters a second; auctioneers reach 30
 
 
 @dataclass
@@ -192,7 +192,7 @@ def transcript_tokens(
 def _transcript(recognizer: Recognizer, corpus: Corpus, utterance: Utterance, own: str | None) -> list[int]:
     if not utterance.text:
         raise ValueError(f"{corpus.path}: {utterance.id} has no transcript to learn; give one, or use distill")
-    if len(utterance.text) > FASTEST_SPEECH * utterance.seconds + 5:
+    if too_fast(utterance.text, utterance.seconds):
         raise ValueError(
             f"{corpus.path}: {utterance.id} has {len(utterance.text)} characters for {utterance.seconds:.2f} s, "
             "faster than anybody speaks; its transcript belongs to another recording, or its seconds are wrong"

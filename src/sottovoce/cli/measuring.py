@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sottovoce.cli.console import show, show_json, stoppable, track
-from sottovoce.cli.options import GOES_ON, Device, Json, Language, Normalizer, Output, SkipUnusable
+from sottovoce.cli.options import GOES_ON, Beam, Device, Json, Language, Normalizer, Output, SkipUnusable
 from sottovoce.progress import silent
 
 _RUN = Annotated[Path, typer.Argument(help="A folder that evaluate has written.")]
@@ -29,7 +29,7 @@ def evaluate(
     language: Language = None,
     task: Annotated[str | None, typer.Option(help="transcribe or translate, for a multilingual Whisper.")] = None,
     device: Device = "cpu",
-    beam: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy search.")] = 1,
+    beam: Beam = 1,
     skip_unusable: SkipUnusable = False,
     json: Json = False,
 ) -> None:

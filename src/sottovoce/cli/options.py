@@ -40,3 +40,16 @@ SkipUnusable = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="Where the model runs, as torch names it: cpu, cuda.")]
+Beam = Annotated[int, typer.Option(help="Beams of the search; 1 is greedy search.")]
+Vad = Annotated[bool, typer.Option("--vad/--no-vad", help="Leave out what is found to be no speech.")]
+Condition = Annotated[
+    bool, typer.Option("--condition", help="sequential: take the text of the window before as what comes before.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="chunked: pieces of speech transcribed together.")]
+Guards = Annotated[
+    bool,
+    typer.Option(
+        "--guards/--no-guards",
+        help="Notice loops, made-up text and text on silence, and try again or leave it out.",
+    ),
+]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sottovoce.cli.console import say, show_json, stoppable
-from sottovoce.cli.options import Device, Json
+from sottovoce.cli.options import BatchSize, Beam, Condition, Device, Guards, Json, Vad
 
 if TYPE_CHECKING:
     from sottovoce.serving.limits import Limits
@@ -44,19 +44,15 @@ def serve(
             help="chunked: pieces of speech, several at once; sequential: window after window (Whisper only)."
         ),
     ] = "chunked",
-    vad: Annotated[bool, typer.Option(help="Leave out what is no speech.")] = True,
+    vad: Vad = True,
     prompt: Annotated[
         str | None,
         typer.Option(help="Of requests that send none: text that is taken to come before (Whisper only)."),
     ] = None,
-    condition: Annotated[
-        bool, typer.Option("--condition", help="sequential: take the text of the window before as what comes before.")
-    ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="chunked: pieces of speech transcribed together.")] = 8,
-    beam: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy search.")] = 1,
-    guards: Annotated[
-        bool, typer.Option(help="Notice loops, made-up text and text on silence, and try again or leave it out.")
-    ] = True,
+    condition: Condition = False,
+    batch_size: BatchSize = 8,
+    beam: Beam = 1,
+    guards: Guards = True,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:

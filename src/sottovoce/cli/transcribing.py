@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sottovoce.cli.console import say, show, show_json, stoppable
-from sottovoce.cli.options import GOES_ON, Device, Json
+from sottovoce.cli.options import GOES_ON, BatchSize, Beam, Condition, Device, Guards, Json, Vad
 
 if TYPE_CHECKING:
     from sottovoce.transcribing.summary import RecordingSummary
@@ -29,24 +29,20 @@ def transcribe(
     ] = None,
     task: Annotated[str | None, typer.Option(help="transcribe or translate, for a multilingual Whisper.")] = None,
     words: Annotated[bool, typer.Option("--words", help="Give each word its times.")] = False,
-    vad: Annotated[bool, typer.Option("--vad/--no-vad", help="Leave out what is found to be no speech.")] = True,
+    vad: Vad = True,
     prompt: Annotated[
         str | None, typer.Option(help="Text that comes before: names, spelling, style (Whisper only).")
     ] = None,
-    beam: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy search.")] = 1,
+    beam: Beam = 1,
     method: Annotated[
         str,
         typer.Option(
             help="chunked: pieces of speech, several at once; sequential: window after window by Whisper's time tokens."
         ),
     ] = "chunked",
-    condition: Annotated[
-        bool, typer.Option("--condition", help="sequential: take the window before as what comes before.")
-    ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="chunked: pieces of speech transcribed together.")] = 8,
-    guards: Annotated[
-        bool, typer.Option("--guards/--no-guards", help="Notice loops and made-up text; try again or leave it out.")
-    ] = True,
+    condition: Condition = False,
+    batch_size: BatchSize = 8,
+    guards: Guards = True,
     draft: Annotated[
         str | None,
         typer.Option(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sottovoce.recognition.speech_spans import SpeechSpans
+from sottovoce.recognition.speech_spans import PADDING, SpeechSpans
 from sottovoce.recognition.voice import CHUNK
 from tests.reference import speech_spans as slow
 
@@ -22,12 +22,18 @@ RUNS = st.lists(
 MISSING = st.integers(0, CHUNK - 1)  # samples of the last chunk
 
 
-def streamed(probabilities, samples, cuts=()):
-    spans, given_ = SpeechSpans(), []
-    places = [0, *sorted(cut % (len(probabilities) + 1) for cut in cuts), len(probabilities)]
+# two sounds: without some of its last samples the second is too short to be speech
+TOO_SHORT = [0.5] * 8 + [0.0] * 5 + [0.5] * 8
+
+
+def streamed(probabilities, samples, cuts=(), **options):
+    """Whole chunks as they come; the last one, of fewer samples, when the recording ends."""
+    spans, given_ = SpeechSpans(**options), []
+    whole = samples // CHUNK
+    places = [0, *sorted(cut % (whole + 1) for cut in cuts), whole]
     for begin, end in pairwise(places):
         given_ += spans.feed(probabilities[begin:end])
-    return given_ + spans.finish(samples)
+    return given_ + spans.finish(samples, probabilities[whole:])
 
 
 @given(RUNS, MISSING, st.lists(st.integers(0, 3_000), max_size=5))
@@ -43,6 +49,13 @@ def test_spans_follow_each_other_within_the_recording_and_are_never_empty(probab
     assert edges == sorted(edges)
     assert all(0 <= edge <= samples for edge in edges)
     assert all(begin < end for begin, end in zip(edges[::2], edges[1::2], strict=True))
+
+
+def test_a_sound_that_a_last_part_of_a_chunk_makes_too_short_takes_no_padding_from_the_one_before():
+    """It was certain to be speech by the whole chunk, and its neighbour lost 120 ms to it."""
+    samples = CHUNK * len(TOO_SHORT) - 96
+    assert streamed(TOO_SHORT, samples) == slow.spans(TOO_SHORT, samples) == [(0, 8 * CHUNK + 3_200)]
+    assert len(streamed(TOO_SHORT, samples + 1)) == 2
 
 
 @given(RUNS)
@@ -91,6 +104,6 @@ def test_the_spans_are_those_of_the_official_code():
 @given(RUNS, MISSING)
 def test_less_padding_behind_moves_ends_alone(probabilities, missing):
     samples = max(0, CHUNK * len(probabilities) - missing)
-    usual, tight = (spans.feed(probabilities) + spans.finish(samples) for spans in (SpeechSpans(), SpeechSpans(1_600)))
+    usual, tight = (streamed(probabilities, samples, behind=behind) for behind in (PADDING, 1_600))
     assert [begin for begin, _ in usual] == [begin for begin, _ in tight]
     assert all(0 <= one - other <= 1_600 for (_, one), (_, other) in zip(usual, tight, strict=True))

@@ -84,7 +84,7 @@ class Speech:
 
     def finish(self) -> Sequence[Span]:
         """The last ones."""
-        return self._spans.feed(self._voice.rest()) + self._spans.finish(self._samples)
+        return self._spans.finish(self._samples, self._voice.rest())
 
 
 class Making:

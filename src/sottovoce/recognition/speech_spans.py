@@ -39,13 +39,16 @@ class SpeechSpans:
 
     def feed(self, probabilities: Iterable[float]) -> list[Span]:
         """The spans that are certain after these, the next probabilities: of 512 samples each, at 16 kHz."""
-        return [span for probability in probabilities for span in self._step(float(probability))]
+        return [span for probability in probabilities for span in self._step(float(probability), CHUNK)]
 
-    def finish(self, samples: int) -> list[Span]:
-        """The last spans, of a recording of so many samples, once all its probabilities are in."""
-        spans = []
+    def finish(self, samples: int, rest: Iterable[float] = ()) -> list[Span]:
+        """The last spans, of a recording of so many samples.
+
+        rest  the probability of the last chunk, where the recording ends within one
+        """
+        spans = [span for probability in rest for span in self._step(float(probability), samples - self._heard)]
         if self._begin is not None and samples - self._begin > SPEECH:
-            spans = self._confirm(self._begin)
+            spans += self._confirm(self._begin)
             self._before, self._begin = (self._padded or 0, samples), None
         return spans + self._give(min(samples, self._before[1] + self.behind) if self._before else 0)
 
@@ -73,8 +76,8 @@ class SpeechSpans:
         """Where what may be speech ends at the earliest."""
         return self._heard if self._pause is None else self._pause
 
-    def _step(self, probability: float) -> list[Span]:
-        here, self._heard = self._heard, self._heard + CHUNK
+    def _step(self, probability: float, length: int) -> list[Span]:
+        here, self._heard = self._heard, self._heard + length
         if probability >= BEGIN:
             self._begin, self._pause = here if self._begin is None else self._begin, None
         elif self._begin is not None:
